@@ -1,0 +1,42 @@
+"""The errors a user can meet; each says what was found, what was expected and what to do.
+
+LethaxError
+├── RecipeError       a recipe, option or name that does not exist or does not fit
+├── DataError         a data set, archive or picture that is missing, damaged or too small
+├── CheckpointError   a checkpoint that is damaged, of another format or of another net
+├── RunError          a run folder that is missing, locked or of another recipe
+└── DivergedError     NaN or Inf appeared in training; the last good checkpoint is kept
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class LethaxError(Exception):
+    """Base of all errors that are shown to the user as one clear sentence."""
+
+
+class RecipeError(LethaxError):
+    """A recipe, option or name that does not exist or does not fit."""
+
+
+class DataError(LethaxError):
+    """A data set, archive or picture that is missing, damaged or too small."""
+
+
+class CheckpointError(LethaxError):
+    """A checkpoint that is damaged, of another format, or of another net."""
+
+
+class RunError(LethaxError):
+    """A run folder that is missing, locked by another process, or of another recipe."""
+
+
+class DivergedError(LethaxError):
+    """NaN or Inf appeared in training; the last good checkpoint is kept."""
+
+
+def did_you_mean(found: str, known: Iterable[str]) -> str:
+    """` Did you mean 'x'?` for the nearest known name, or the empty string."""
+    nearest = difflib.get_close_matches(found, list(known), n=1, cutoff=0.5)
+    return f" Did you mean '{nearest[0]}'?" if nearest else ""
