@@ -1,0 +1,5 @@
+"""python -m lethax"""
+
+from lethax.cli import entry
+
+entry()

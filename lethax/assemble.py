@@ -1,0 +1,148 @@
+"""From a recipe to what runs: the data, the learner, and how both go through the device."""
+
+import os
+from typing import Any, NamedTuple
+
+import jax
+
+from lethax import methods, nets
+from lethax.data.sinusoid import SINUSOIDS
+from lethax.data.source import check_shape, on_device
+from lethax.data.store import open_store
+from lethax.errors import DataError
+from lethax.evaluate import Trial
+from lethax.nets.layers import ConvForm
+from lethax.objectives import CrossEntropy, SquaredError
+from lethax.outer import Plan
+from lethax.recipe import REGRESSION, Recipe, attenuator_options
+from lethax.records import EpisodeShape
+
+CHUNK = 500  # outer steps in one compiled call where that is no slower than one
+
+
+class Family(NamedTuple):
+    """Tasks to draw from and their arrays on the device."""
+
+    tasks: Any
+    source: Any
+
+
+def use_all_cores() -> None:
+    """One host device per core, and a cache of compiled programs between processes; before anything else of JAX runs."""
+    cache = os.environ.get("LETHAX_CACHE", os.path.expanduser("~/.cache/lethax"))
+    try:
+        jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
+    except RuntimeError:
+        pass  # JAX already runs: it keeps the devices it has
+    jax.config.update("jax_compilation_cache_dir", os.path.join(cache, "programs"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def shape_of(recipe: Recipe) -> EpisodeShape:
+    """N, K, Q."""
+    assert recipe.way and recipe.query
+    return EpisodeShape(recipe.way, recipe.shot, recipe.query)
+
+
+def family(recipe: Recipe, split: str) -> Family:
+    """Tasks of a split ("train", "val", "test"); DataError where its classes do not allow the episode's shape."""
+    if recipe.data in REGRESSION:
+        training, evaluation = SINUSOIDS[recipe.data]
+        return Family(evaluation if split == "test" else training, ())
+    store = open_store(recipe.data)
+    if split not in store.splits:
+        raise DataError(f"{recipe.data} has no {split} split, only {', '.join(store.splits)}: prepare it again with one.")
+    check_shape(store.splits[split], shape_of(recipe), f"{recipe.data}/{split}")
+    rotate = bool(recipe.rotate) and split == "train"
+    return Family(*on_device(store.splits[split], store.mean, store.std, rotate))
+
+
+def image_of(recipe: Recipe) -> tuple[int, int]:
+    """(height, channels) of the prepared images."""
+    store = open_store(recipe.data)
+    return next(iter(store.splits.values())).images.shape[1], next(iter(store.splits.values())).images.shape[3]
+
+
+def learner(recipe: Recipe) -> methods.MAML:
+    """The method of a resolved recipe."""
+    regression = recipe.data in REGRESSION
+    lean = recipe.memory == "lean" or not _on_cpu()
+    form: ConvForm = "patches" if lean else "native"
+    net: Any
+    if regression:
+        net = nets.MLP(hidden=(recipe.filters or 40,) * 2)
+    else:
+        height, channels = image_of(recipe)
+        if recipe.net == "conv4":
+            if height < 16:
+                raise DataError(f"images of {recipe.data} are {height} px; conv4 halves them four times and needs 16.")
+            net = nets.Conv4(recipe.way or 5, height, channels, recipe.filters or 48, conv_form=form)
+        else:
+            variant: Any = recipe.preset
+            net = nets.ResNet12(recipe.way or 5, channels, variant=variant, conv_form=form)
+    return methods.build(
+        recipe.method,
+        net,
+        rate=recipe.inner_rate,
+        attenuator=attenuator_options(recipe),
+        objective=SquaredError() if regression else CrossEntropy(),
+        steps=recipe.inner_steps,
+        order=recipe.order,
+        second_order_from=recipe.first_order_steps,
+        norm=recipe.norm,
+        loop="scan" if lean and not regression else "unroll",
+    )
+
+
+def _on_cpu() -> bool:
+    return jax.default_backend() == "cpu"
+
+
+def _through(recipe: Recipe, tasks: int) -> tuple[str, int]:
+    """(how a device goes through its tasks, number of devices)."""
+    if recipe.net == "mlp":
+        return "vmap", 1
+    available = len(jax.devices())
+    devices = max(d for d in range(1, available + 1) if tasks % d == 0)
+    if not _on_cpu():
+        return "vmap", devices
+    return ("scan" if recipe.memory == "lean" else "unroll"), devices
+
+
+def plan(recipe: Recipe) -> Plan:
+    """The outer loop of a resolved recipe. A convolutional net on a CPU takes one step a call: see `layers.conv`."""
+    assert recipe.steps and recipe.batch and recipe.min_outer_rate is not None and recipe.clamp is not None
+    tasks, devices = _through(recipe, recipe.batch)
+    chunk = 1 if recipe.net != "mlp" and _on_cpu() else CHUNK
+    marks = (recipe.steps, recipe.epoch, *([recipe.first_order_steps] if recipe.first_order_steps else []))
+    while any(mark % chunk for mark in marks):
+        chunk -= 1
+    how: Any = tasks
+    reduction: Any = recipe.reduction
+    return Plan(
+        shape_of(recipe), recipe.steps, recipe.batch, recipe.outer_rate, recipe.min_outer_rate, recipe.epoch,
+        recipe.clamp, reduction, how, chunk, devices,
+    )  # fmt: skip
+
+
+def trial(recipe: Recipe, episodes: int, *, curve: bool = False, steps: int | None = None) -> Trial:
+    """How a resolved recipe is evaluated."""
+    together = 500 if recipe.net == "mlp" else len(jax.devices())
+    tasks, devices = _through(recipe, together)
+    shape = shape_of(recipe)
+    if recipe.net == "mlp":
+        shape = shape._replace(query=100)  # the protocol's points a curve
+    inner = recipe.inner_steps if steps is None else steps
+    assert inner is not None
+    return Trial(shape, episodes, inner, curve, tasks, together, devices)
+
+
+def validation_key(seed: int) -> Any:
+    """Validation episodes are the same every epoch."""
+    return jax.random.fold_in(jax.random.key(seed), 1)
+
+
+def test_key(seed: int) -> Any:
+    """Test episode t is fold_in(test_key, t)."""
+    return jax.random.fold_in(jax.random.key(seed), 2)
+

@@ -1,0 +1,290 @@
+"""The command line and the terminal; nothing else prints. JAX is imported by the commands that need it, never for --help."""
+
+import dataclasses
+import json
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from lethax import recipe as recipes
+from lethax.errors import LethaxError, RecipeError
+from lethax.recipe import Recipe
+
+console = Console()
+LINE_SECONDS = 15.0  # between plain lines of progress where the output is not a terminal
+
+
+def _options() -> list[tuple[str, Any, Any]]:
+    """Every field of the recipe as an option that is None unless given."""
+    found = []
+    for f in dataclasses.fields(Recipe):
+        if f.name != "data":
+            kind = f.type if "None" in str(f.type) else f.type | None  # type: ignore[operator]
+            found.append((f.name, Annotated[kind, tyro.conf.arg(help=f.metadata["help"])], dataclasses.field(default=None)))
+    return found
+
+
+Train = dataclasses.make_dataclass(
+    "Train",
+    [
+        ("data", tyro.conf.Positional[str | None], dataclasses.field(default=None)),
+        ("recipe", Path | None, dataclasses.field(default=None)),
+        ("resume", Path | None, dataclasses.field(default=None)),
+        ("out", Path | None, dataclasses.field(default=None)),
+        ("root", Path | None, dataclasses.field(default=None)),
+        *_options(),
+    ],
+)
+Train.__doc__ = "Train a method on DATA, or from a recipe; or go on with a run. Options are the fields of a recipe."
+
+
+@dataclasses.dataclass
+class Evaluate:
+    """Judge runs on fixed, seeded episodes; several runs also give paired differences to the first."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Run folders."""
+    episodes: int = 600
+    """Test episodes (a sinusoid's protocol has 10000)."""
+    ensemble: int = 1
+    """Best checkpoints whose outputs are averaged; the paper's code takes 3."""
+    steps: int = 10
+    """Inner steps of the adaptation curve."""
+    seed: int = 0
+    """Of the episodes."""
+    split: Literal["train", "val", "test"] = "test"
+    """Classes to draw from."""
+    root: Path | None = None
+    """Where prepared data is."""
+    json: bool = False
+    """Print the records as JSON."""
+
+
+@dataclasses.dataclass
+class DataList:
+    """List the prepared data sets."""
+
+    root: Path | None = None
+
+
+@dataclasses.dataclass
+class DataPrepare:
+    """Turn a published layout, or a folder of class folders, into a store."""
+
+    name: tyro.conf.Positional[Literal["cifar100", "omniglot", "miniimagenet", "tieredimagenet", "folder", "glyphs"]]
+    source: Annotated[Path | None, tyro.conf.arg(name="from")] = None
+    """Folder or archive; glyphs need none."""
+    root: Path | None = None
+    """Where stores go; $LETHAX_DATA, or ~/.local/share/lethax."""
+    split: str | None = None
+    """omniglot: vinyals, lake or mamlpp; folder: a JSON or CSV file."""
+    store: str | None = None
+    """folder: the name of the data set, by default the folder's."""
+    image: int = 84
+    """folder: pixels of a side."""
+    seed: int = 0
+    """folder: of the split by class."""
+
+
+@dataclasses.dataclass
+class DataVerify:
+    """Check every part of a store against its SHA-256."""
+
+    name: tyro.conf.Positional[str]
+    root: Path | None = None
+
+
+@dataclasses.dataclass
+class Demo:
+    """Train MAML and MAML+L2F on two embedded task families, print a table, write pictures."""
+
+    out: Path = Path("demo")
+    """Where runs and pictures go."""
+
+
+@dataclasses.dataclass
+class DataCommand:
+    """Prepare, list and verify data sets."""
+
+    action: tyro.conf.OmitSubcommandPrefixes[
+        Annotated[DataList, tyro.conf.subcommand("list")]
+        | Annotated[DataPrepare, tyro.conf.subcommand("prepare")]
+        | Annotated[DataVerify, tyro.conf.subcommand("verify")]
+    ]
+
+
+Command = (
+    Annotated[DataCommand, tyro.conf.subcommand("data")]
+    | Annotated[Train, tyro.conf.subcommand("train")]
+    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+    | Annotated[Demo, tyro.conf.subcommand("demo")]
+)
+
+
+@contextmanager
+def _bar(what: str, total: float) -> Iterator[Callable[[float, str], None]]:
+    """A bar with rate and time left on a terminal, one plain line at intervals otherwise."""
+    if console.is_terminal:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, TextColumn("{task.fields[note]}"), console=console) as progress:
+            task = progress.add_task(what, total=total, note="")
+            yield lambda done, note: progress.update(task, completed=done, note=note)
+        return
+    begun = last = time.monotonic()
+    first: float | None = None
+
+    def show(done: float, note: str) -> None:
+        nonlocal last, first
+        now = time.monotonic()
+        first = done if first is None else first
+        if now - last < LINE_SECONDS and done < total:
+            return
+        last = now
+        rate = (done - first) / max(now - begun, 1e-9)
+        left = f", {(total - done) / rate:.0f} s left" if rate > 0 else ""
+        console.print(f"{what} {done:g}/{total:g}, {rate:.3g}/s{left} {note}".rstrip(), highlight=False)
+
+    yield show
+
+
+def _train(args: Any) -> None:
+    from lethax import assemble, runs
+
+    given = {name: getattr(args, name) for name, *_ in _options() if getattr(args, name) is not None}
+    if args.resume:
+        if given or args.data or args.recipe or args.out:
+            raise RecipeError("--resume goes on with a run as it is: give no other option, or start a new run with --out.")
+        run = runs.open_run(args.resume)
+        assemble.use_all_cores()
+    else:
+        if not args.data and not args.recipe:
+            raise RecipeError("train needs DATA, --recipe FILE or --resume RUN.")
+        base = recipes.load(args.recipe) if args.recipe else Recipe()
+        recipe = dataclasses.replace(base, **given, **({"data": args.data} if args.data else {}))
+        recipes.resolve(recipe)
+        assemble.use_all_cores()
+        assemble.family(recipes.resolve(recipe), "train")  # data that is missing or too small is said before a folder is made
+        name = f"{recipe.data}-{recipe.method}-{recipe.shot}shot-seed{recipe.seed}"
+        run = runs.create(recipe, args.out or Path("runs") / name)
+    console.print(f"run {run.folder}: {run.recipe.method} on {run.recipe.data}, {run.recipe.steps} outer steps", highlight=False)
+    _show_training(run)
+
+
+def _show_training(run: Any) -> None:
+    from lethax import runs
+
+    note = ""
+    with _bar("outer steps", run.recipe.steps) as show:
+        for status in runs.train(run):
+            if status.line:
+                note = "  ".join(f"{k} {status.line[k]:.4g}" for k in ("loss", "score", "val_score") if k in status.line)
+            show(status.step, note)
+    console.print(f"done: {run.folder}. Next: lethax evaluate {run.folder}", highlight=False)
+
+
+def _evaluate(args: Evaluate) -> None:
+    from lethax import assemble, runs
+    from lethax.evaluate import paired
+
+    assemble.use_all_cores()
+    results = []
+    for folder in args.runs:
+        run = runs.open_run(folder)
+        results.append(runs.evaluate_run(
+            run, episodes=args.episodes, ensemble=args.ensemble, steps=args.steps, seed=args.seed, split=args.split
+        ))  # fmt: skip
+    if args.json:
+        print(json.dumps([result.record for result in results]))
+        return
+    table = Table(title=f"{results[0].record['score']} on {args.split} episodes, seed {args.seed}")
+    for column in ("run", "n", "mean ± 95 %", "minus the first", "step 0", "step 1", f"step {len(results[0].curve) - 1}"):
+        table.add_column(column)
+    for folder, result in zip(args.runs, results, strict=True):
+        same = result is not results[0] and result.record["episodes_hash"] == results[0].record["episodes_hash"]
+        gap = paired(result.score.per_task, results[0].score.per_task) if same else None
+        table.add_row(
+            str(folder), str(result.score.n), f"{result.score.mean:.4f} ± {result.score.ci95:.4f}",
+            f"{gap.mean:+.4f} ± {gap.ci95:.4f}" if gap else "", *(f"{result.curve[j].mean:.4f}" for j in (0, 1, -1)),
+        )  # fmt: skip
+    console.print(table)
+    for result in results:
+        console.print(f"episodes {result.record['episodes_hash']}, written to {result.path}", highlight=False, soft_wrap=True)
+        for gate in result.record.get("gates", []):
+            console.print(f"  gate {gate['name']}: {gate['mean']:.3f} ± {gate['std']:.3f} over episodes", highlight=False)
+
+
+def _prepare(args: DataPrepare) -> None:
+    from lethax import data
+
+    options = {name: value for name, value in (("split", args.split),) if value is not None}
+    if args.name == "folder":
+        options |= {"name": args.store or (args.source.name.lower() if args.source else ""), "image": args.image, "seed": args.seed}
+    with _bar(f"preparing {args.name}", 1.0) as show:
+        names = data.prepare(args.name, args.source, args.root, lambda what, share: show(share, what), **options)
+    for name in names:
+        _describe(name, args.root)
+
+
+def _describe(name: str, root: Path | None) -> None:
+    from lethax.data.store import open_store
+
+    store = open_store(name, root)
+    parts = (f"{split} {len(s.classes)} classes, {len(s.images)} images" for split, s in store.splits.items())
+    console.print(f"{name}: {'; '.join(parts)}  ({store.folder})", highlight=False, soft_wrap=True)
+
+
+def _data(args: DataCommand) -> None:
+    from lethax.data.store import default_root, list_stores, verify_store
+
+    action = args.action
+    if isinstance(action, DataPrepare):
+        _prepare(action)
+    elif isinstance(action, DataVerify):
+        verify_store(action.name, action.root)
+        console.print(f"{action.name}: every part is as it was written", highlight=False)
+    else:
+        names = list_stores(action.root)
+        for name in names:
+            _describe(name, action.root)
+        if not names:
+            console.print(f"no data set in {action.root or default_root()}: see lethax data prepare --help", highlight=False)
+
+
+def _demo(args: Demo) -> None:
+    from lethax import demo
+
+    demo.run(args.out, console, _show_training)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command. Exit codes: 0 done, 1 failed with one sentence, 2 wrong usage, 130 interrupted with the state saved."""
+    args = tyro.cli(Command, prog="lethax", description="Meta-learning: train, evaluate, compare.", args=argv)  # type: ignore[call-overload]
+    if getattr(args, "root", None):
+        os.environ["LETHAX_DATA"] = str(args.root)
+    commands: dict[type, Callable[[Any], None]] = {DataCommand: _data, Train: _train, Evaluate: _evaluate, Demo: _demo}
+    try:
+        commands[type(args)](args)
+    except LethaxError as error:
+        if os.environ.get("LETHAX_DEBUG"):
+            traceback.print_exc()
+        print(f"lethax: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("lethax: interrupted; the state is saved, go on with lethax train --resume RUN", file=sys.stderr)
+        return 130
+    return 0
+
+
+def entry() -> None:
+    """The `lethax` program."""
+    sys.exit(main())

@@ -1,0 +1,77 @@
+"""Image episodes as a pure function of (arrays, shape, key), drawn inside the compiled program."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int, PRNGKeyArray, UInt8
+
+from lethax.data.store import ClassSplit
+from lethax.errors import DataError
+from lethax.records import Episode, EpisodeShape, Split
+
+
+class Pixels(NamedTuple):
+    """One split on the device: class i is images[starts[i]:starts[i + 1]]."""
+
+    images: UInt8[Array, "n h w c"]
+    starts: Int[Array, " classes_1"]
+
+
+@dataclass(frozen=True)
+class ImageTasks:
+    """N-way K-shot episodes. mean, std: per channel, of pixels scaled to [0, 1]. largest: images of the largest class.
+
+    rotate: each class of an episode is turned by a random multiple of 90° (Omniglot's training, as in the MAML++ code).
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    largest: int
+    rotate: bool = False
+
+    def draw(self, pixels: Pixels, shape: EpisodeShape, key: PRNGKeyArray) -> Episode:
+        """Classes without replacement, K + Q of each without replacement; labels are positions in the drawn list."""
+        for_classes, for_images, for_turns = jax.random.split(key, 3)
+        total = pixels.starts.shape[0] - 1
+        classes = jax.random.permutation(for_classes, total)[: shape.way]
+        begin = pixels.starts[classes]
+        counts = pixels.starts[classes + 1] - begin
+        # The K + Q smallest of uniform scores are a uniform draw without replacement; places past the class's end never win.
+        scores = jax.random.uniform(for_images, (shape.way, self.largest))
+        scores = jnp.where(jnp.arange(self.largest) < counts[:, None], scores, 2.0)
+        _, places = jax.lax.top_k(-scores, shape.shot + shape.query)
+        chosen = pixels.images[begin[:, None] + places]
+        if self.rotate:
+            turns = jax.random.randint(for_turns, (shape.way,), 0, 4)
+            quarter = [lambda c, k=k: jnp.rot90(c, k, axes=(1, 2)) for k in range(4)]
+            chosen = jax.vmap(lambda c, turn: jax.lax.switch(turn, quarter, c))(chosen, turns)
+        x = (chosen.astype(jnp.float32) / 255.0 - jnp.array(self.mean, jnp.float32)) / jnp.array(self.std, jnp.float32)
+        labels = jnp.arange(shape.way, dtype=jnp.int32)
+
+        def flat(x: Array) -> Split:
+            return Split(x.reshape(-1, *x.shape[2:]), jnp.repeat(labels, x.shape[1]))
+
+        return Episode(flat(x[:, : shape.shot]), flat(x[:, shape.shot :]))
+
+
+def check_shape(split: ClassSplit, shape: EpisodeShape, name: str) -> None:
+    """DataError unless the split has enough classes and every class enough images."""
+    counts = np.diff(split.starts)
+    if shape.way > len(counts):
+        raise DataError(f"{name} has {len(counts)} classes, but a {shape.way}-way episode needs {shape.way}: lower --way.")
+    need = shape.shot + shape.query
+    smallest = int(np.argmin(counts))
+    if counts[smallest] < need:
+        raise DataError(
+            f"class '{split.classes[smallest]}' of {name} has {counts[smallest]} images, but {shape.shot} shots and "
+            f"{shape.query} queries a class need {need}: lower --shot or --query."
+        )
+
+
+def on_device(split: ClassSplit, mean: tuple[float, ...], std: tuple[float, ...], rotate: bool) -> tuple[ImageTasks, Pixels]:
+    """The task family of a split and its arrays, moved to the device once."""
+    tasks = ImageTasks(tuple(mean), tuple(std), int(np.diff(split.starts).max()), rotate)
+    return tasks, Pixels(jnp.asarray(split.images), jnp.asarray(split.starts, jnp.int32))

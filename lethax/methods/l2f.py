@@ -1,0 +1,141 @@
+"""L2F, learning to forget: attenuate the shared initialisation, per task and per layer, before adaptation.
+
+    e = mean per tensor of ∇_θ L_D(θ),   γ = σ(W₂ relu(W₁ e + b₁) + b₂),   w_0 = γ ⊙ θ
+
+One extra support pass; the gates γ are read from the gradient at θ. γ ≡ 1 is the method without L2F, bit for bit.
+Baik, Hong, Lee, CVPR 2020, sections 3.2 and E.1.3. Differs: where paper and released code disagree, the defaults are the code's:
+two linear layers, a gate for each tensor, a detached gradient.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from lethax import trees
+from lethax.records import Info, Weights
+
+Scope = Literal["network", "layer", "tensor", "filter", "parameter"]
+
+
+@dataclass(frozen=True)
+class Attenuator:
+    """Gates of a start: sizes L → L → L for L gates, PyTorch's uniform ±1/√L initialisation.
+
+    scope: what shares a gate; "tensor" is the released code's, "layer" (weight and bias together) the paper's wording;
+    "filter" gates every output channel; "parameter" maps each entry of the gradient by one small shared network; the last
+    two are our reading of the paper's ablation. activation: "sigmoid", "identity" or "twice_sigmoid". fixed: gates given by
+    hand, nothing learned. task_dependent False: one learned vector of gates for all tasks. embedding: what of a gradient is
+    read. detached False: differentiate through the gradient that is read. layers: linear layers, 2 or 3.
+    exclude_head: the last layer keeps gate 1. every_step: attenuate before every inner step. bias_init: added to the last
+    bias; large values start from γ ≈ 1.
+    """
+
+    scope: Scope = "tensor"
+    activation: Literal["sigmoid", "identity", "twice_sigmoid"] = "sigmoid"
+    fixed: tuple[float, ...] | None = None
+    task_dependent: bool = True
+    embedding: Literal["mean", "mean_abs", "norm"] = "mean"
+    embedding_scale: float = 1.0
+    detached: bool = True
+    layers: int = 2
+    exclude_head: bool = False
+    every_step: bool = False
+    bias_init: float = 0.0
+
+    def groups(self, like: Weights) -> list[str]:
+        """The name of every gate, in order: of the network, its layers, tensors or filters; one name where all are shared."""
+        if self.scope in ("network", "parameter"):
+            return [self.scope]
+        names = trees.names(like)
+        if self.scope == "tensor":
+            return names
+        if self.scope == "layer":
+            return list(dict.fromkeys(name.rpartition("/")[0] for name in names))
+        leaves = jax.tree.leaves(like)
+        return [f"{name}:{i}" for name, leaf in zip(names, leaves, strict=True) for i in range(leaf.shape[-1])]
+
+    def init(self, key: PRNGKeyArray, like: Weights) -> dict[str, Any]:
+        """`layer0..` with `weight` [out, in] and `bias` [out]; only a bias where gates do not depend on the task."""
+        if self.fixed is not None:
+            return {}
+        outputs = len(self.groups(like))
+        inputs = len(trees.names(like)) if self.scope == "network" else outputs
+        if not self.task_dependent:
+            return {"bias": jnp.full(outputs, self.bias_init)}
+        hidden = max(inputs, 8) if self.scope == "parameter" else inputs
+        widths = [inputs, *[hidden] * (self.layers - 1), outputs]
+        keys = jax.random.split(key, 2 * self.layers)
+        params = {}
+        for i in range(self.layers):
+            bound = widths[i] ** -0.5
+            weight = jax.random.uniform(keys[2 * i], (widths[i + 1], widths[i]), minval=-bound, maxval=bound)
+            bias = jax.random.uniform(keys[2 * i + 1], (widths[i + 1],), minval=-bound, maxval=bound)
+            params[f"layer{i}"] = {"weight": weight, "bias": bias + self.bias_init * (i == self.layers - 1)}
+        return params
+
+    def apply(self, params: Any, gradient: Weights, weights: Weights) -> tuple[Weights, Info]:
+        """γ ⊙ w; info has the embedding and the gates, one entry a group (per tensor, the mean of its gates, for "parameter")."""
+        embedding = self.embed(gradient)
+        if self.scope == "parameter" and self.fixed is None and self.task_dependent:
+            gates = jax.tree.map(lambda g: self._network(params, g.reshape(-1, 1)).reshape(g.shape), gradient)
+            flat = jnp.stack([jnp.mean(gate) for gate in jax.tree.leaves(gates)])
+        else:
+            flat = self._gates(params, embedding)
+            gates = self._spread(flat, weights)
+        if self.exclude_head:
+            last = trees.names(weights)[-1].rpartition("/")[0]
+            gates = trees.map_named(lambda n, g: jnp.ones_like(g) if n.startswith(f"{last}/") else g, gates)
+        return jax.tree.map(lambda gate, w: gate * w, gates, weights), {"gates": flat, "embedding": embedding}
+
+    def embed(self, gradient: Weights) -> Float[Array, " inputs"]:
+        """e: one number for each tensor, layer or filter."""
+        leaves = jax.tree.leaves(gradient)
+        if self.scope == "filter":
+            pieces = [leaf.reshape(-1, leaf.shape[-1]) for leaf in leaves]
+        elif self.scope == "layer":
+            by_layer: dict[str, list[Array]] = {}
+            for name, leaf in zip(trees.names(gradient), leaves, strict=True):
+                by_layer.setdefault(name.rpartition("/")[0], []).append(leaf.ravel())
+            pieces = [jnp.concatenate(parts)[:, None] for parts in by_layer.values()]
+        else:
+            pieces = [leaf.reshape(-1, 1) for leaf in leaves]
+        if self.embedding == "mean":
+            read = [jnp.mean(piece, axis=0) for piece in pieces]
+        elif self.embedding == "mean_abs":
+            read = [jnp.mean(jnp.abs(piece), axis=0) for piece in pieces]
+        else:
+            read = [jnp.linalg.norm(piece, axis=0) for piece in pieces]
+        return self.embedding_scale * jnp.concatenate(read)
+
+    def _gates(self, params: Any, embedding: Array) -> Array:
+        if self.fixed is not None:
+            return jnp.asarray(self.fixed, embedding.dtype)
+        if not self.task_dependent:
+            return self._activate(params["bias"])
+        return self._network(params, embedding)
+
+    def _network(self, params: Any, x: Array) -> Array:
+        for i in range(self.layers):
+            x = x @ params[f"layer{i}"]["weight"].T + params[f"layer{i}"]["bias"]
+            x = jax.nn.relu(x) if i < self.layers - 1 else self._activate(x)
+        return x
+
+    def _activate(self, x: Array) -> Array:
+        if self.activation == "identity":
+            return x
+        return jax.nn.sigmoid(x) * (2.0 if self.activation == "twice_sigmoid" else 1.0)
+
+    def _spread(self, flat: Array, weights: Weights) -> Any:
+        """The gate of every tensor, of a shape that broadcasts to it."""
+        leaves, structure = jax.tree.flatten(weights)
+        if self.scope in ("network", "parameter"):
+            return structure.unflatten([flat[0]] * len(leaves))
+        if self.scope == "filter":
+            ends = [sum(leaf.shape[-1] for leaf in leaves[: i + 1]) for i in range(len(leaves))]
+            return structure.unflatten([flat[e - leaf.shape[-1] : e] for e, leaf in zip(ends, leaves, strict=True)])
+        groups = self.groups(weights)
+        named = [name if self.scope == "tensor" else name.rpartition("/")[0] for name in trees.names(weights)]
+        return structure.unflatten([flat[groups.index(name)] for name in named])

@@ -1,0 +1,65 @@
+"""The 4-conv backbone of few-shot learning."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from lethax import trees
+from lethax.nets import layers
+from lethax.records import Weights
+
+
+@dataclass(frozen=True)
+class Conv4:
+    """4 × {conv 3×3, batch norm, leaky ReLU (slope 0.01), max pool 2×2}, flatten, linear.
+
+    `filters` 48 is the released code's, 64 the paper's. Weights: `conv0..3/weight` [3, 3, in, filters], `norm0..3/scale|shift`,
+    `head/weight` [features, way], `head/bias`. Xavier-uniform kernels, zero biases.
+    Source: Baik et al. 2020, supplement E.1.2. Differs: features are flattened in row, column, channel order.
+    """
+
+    way: int = 5
+    image: int = 84
+    channels: int = 3
+    filters: int = 48
+    stages: int = 4
+    norm_steps: int = 0
+    conv_form: layers.ConvForm = "native"
+
+    def init(self, key: PRNGKeyArray) -> Weights:
+        """Fresh weights."""
+        keys = jax.random.split(key, self.stages + 1)
+        weights: Weights = {}
+        fan_in, extent = self.channels, self.image
+        for stage in range(self.stages):
+            weights[f"conv{stage}"] = {"weight": layers.xavier_uniform(keys[stage], (3, 3, fan_in, self.filters))}
+            weights[f"norm{stage}"] = layers.norm_weights(self.filters, self.norm_steps)
+            fan_in, extent = self.filters, extent // 2
+        features = extent * extent * self.filters
+        weights["head"] = {
+            "weight": layers.xavier_uniform(keys[-1], (features, self.way)),
+            "bias": jnp.zeros(self.way),
+        }
+        return weights
+
+    def apply(
+        self, weights: Weights, x: Float[Array, "n h w c"], *, step: int | Array = 0, reference: int = 0
+    ) -> Float[Array, "n way"]:
+        """Logits."""
+        for stage in range(self.stages):
+            norm = weights[f"norm{stage}"]
+            x = layers.conv(x, weights[f"conv{stage}"]["weight"], self.conv_form)
+            x = layers.batch_norm(x, norm["scale"], norm["shift"], step=step, reference=reference)
+            x = layers.leaky_relu(layers.max_pool(x), 0.01)  # pooling first: the same function, a quarter of the work
+        return layers.linear(x.reshape(x.shape[0], -1), weights["head"]["weight"], weights["head"]["bias"])
+
+    def adapted(self, weights: Weights) -> Any:
+        """All but the norms."""
+        return trees.map_named(lambda name, _: not name.startswith("norm"), weights)
+
+    def head(self, weights: Weights) -> Any:
+        """The last linear layer."""
+        return trees.map_named(lambda name, _: name.startswith("head"), weights)

@@ -1,0 +1,55 @@
+"""The fully connected net of sinusoid regression."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from lethax import trees
+from lethax.nets import layers
+from lethax.records import Weights
+
+
+@dataclass(frozen=True)
+class MLP:
+    """Linear layers with ReLU between them; weights `layer0/weight|bias` and so on.
+
+    Weights from a normal of deviation `spread`, cut at two deviations; zero biases.
+    Source: Baik et al. 2020, Table E: two hidden layers of 40. Differs: the initialisation is not stated there; ours is MAML's.
+    """
+
+    inputs: int = 1
+    hidden: tuple[int, ...] = (40, 40)
+    outputs: int = 1
+    spread: float = 0.01
+
+    def init(self, key: PRNGKeyArray) -> Weights:
+        """Fresh weights."""
+        widths = (self.inputs, *self.hidden, self.outputs)
+        keys = jax.random.split(key, len(widths) - 1)
+        return {
+            f"layer{i}": {
+                "weight": self.spread * jax.random.truncated_normal(keys[i], -2.0, 2.0, (widths[i], widths[i + 1])),
+                "bias": jnp.zeros(widths[i + 1]),
+            }
+            for i in range(len(widths) - 1)
+        }
+
+    def apply(
+        self, weights: Weights, x: Float[Array, "n i"], *, step: int | Array = 0, reference: int = 0
+    ) -> Float[Array, "n o"]:
+        """Outputs; there is no norm, so `step` and `reference` change nothing."""
+        for i in range(len(self.hidden)):
+            x = jax.nn.relu(layers.linear(x, weights[f"layer{i}"]["weight"], weights[f"layer{i}"]["bias"]))
+        last = weights[f"layer{len(self.hidden)}"]
+        return layers.linear(x, last["weight"], last["bias"])
+
+    def adapted(self, weights: Weights) -> Any:
+        """Everything."""
+        return jax.tree.map(lambda _: True, weights)
+
+    def head(self, weights: Weights) -> Any:
+        """The last linear layer."""
+        return trees.map_named(lambda name, _: name.startswith(f"layer{len(self.hidden)}"), weights)

@@ -1,0 +1,79 @@
+"""The 12-layer residual backbone of few-shot learning."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from lethax import trees
+from lethax.nets import layers
+from lethax.records import Weights
+
+
+@dataclass(frozen=True)
+class ResNet12:
+    """4 residual blocks of three 3×3 convolutions and a 1×1 shortcut, global average pool, linear.
+
+    `variant` "code": ReLU, 2×2 pools after blocks 1, 2 and (padded by 1) 3, as released. "paper": leaky ReLU 0.01 and a pool
+    after each block. Weights: `block0..3/conv0..2|shortcut/weight`, `block0..3/norm0..2|shortcut_norm/scale|shift`, `head/…`.
+    Source: Baik et al. 2020, supplement E.1.2 and released code.
+    """
+
+    way: int = 5
+    channels: int = 3
+    widths: tuple[int, ...] = (64, 128, 256, 512)
+    variant: Literal["code", "paper"] = "code"
+    norm_steps: int = 0
+    conv_form: layers.ConvForm = "native"
+
+    def init(self, key: PRNGKeyArray) -> Weights:
+        """Fresh weights; Xavier-uniform kernels, zero biases."""
+        keys = iter(jax.random.split(key, 4 * len(self.widths) + 1))
+        weights: Weights = {}
+        fan_in = self.channels
+        for block, width in enumerate(self.widths):
+            parts: Weights = {}
+            for i in range(3):
+                fan = fan_in if i == 0 else width
+                parts[f"conv{i}"] = {"weight": layers.xavier_uniform(next(keys), (3, 3, fan, width))}
+                parts[f"norm{i}"] = layers.norm_weights(width, self.norm_steps)
+            parts["shortcut"] = {"weight": layers.xavier_uniform(next(keys), (1, 1, fan_in, width))}
+            parts["shortcut_norm"] = layers.norm_weights(width, self.norm_steps)
+            weights[f"block{block}"] = parts
+            fan_in = width
+        weights["head"] = {"weight": layers.xavier_uniform(next(keys), (fan_in, self.way)), "bias": jnp.zeros(self.way)}
+        return weights
+
+    def apply(
+        self, weights: Weights, x: Float[Array, "n h w c"], *, step: int | Array = 0, reference: int = 0
+    ) -> Float[Array, "n way"]:
+        """Logits."""
+        slope = 0.0 if self.variant == "code" else 0.01
+
+        def conv_norm(x: Array, parts: Weights, kernel: str, norm: str) -> Array:
+            x = layers.conv(x, parts[kernel]["weight"], self.conv_form)
+            return layers.batch_norm(x, parts[norm]["scale"], parts[norm]["shift"], step=step, reference=reference)
+
+        for block in range(len(self.widths)):
+            parts = weights[f"block{block}"]
+            y = layers.leaky_relu(conv_norm(x, parts, "conv0", "norm0"), slope)
+            y = layers.leaky_relu(conv_norm(y, parts, "conv1", "norm1"), slope)
+            y = conv_norm(y, parts, "conv2", "norm2") + conv_norm(x, parts, "shortcut", "shortcut_norm")
+            x = layers.leaky_relu(self._pool(y, block), slope)
+        features = jnp.mean(x, axis=(1, 2))
+        return layers.linear(features, weights["head"]["weight"], weights["head"]["bias"])
+
+    def _pool(self, x: Array, block: int) -> Array:
+        if self.variant == "paper":
+            return layers.max_pool(x)
+        return x if block == 3 else layers.max_pool(x, padding=1 if block == 2 else 0)
+
+    def adapted(self, weights: Weights) -> Any:
+        """All but the norms."""
+        return trees.map_named(lambda name, _: "norm" not in name, weights)
+
+    def head(self, weights: Weights) -> Any:
+        """The last linear layer."""
+        return trees.map_named(lambda name, _: name.startswith("head"), weights)

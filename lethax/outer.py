@@ -1,0 +1,166 @@
+"""The outer loop: meta-gradients of a meta-batch, Adam, many steps a compiled call. No files, no printing.
+
+    θ ← θ − η Adam(reduce_i ∇_θ L_i(θ)),  reduce = sum (released L2F code) or mean over the meta-batch
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Array, Int, PRNGKeyArray
+
+from lethax import trees
+from lethax.learner import Learner
+from lethax.records import Episode, EpisodeShape, Info, Progress
+
+
+class TrainState(NamedTuple):
+    """Everything that training goes on from: the same state gives the same future bits."""
+
+    meta: Any
+    optim: Any
+    step: Int[Array, ""]
+    key: PRNGKeyArray
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the outer loop runs. total: outer steps. batch: tasks B an outer step.
+
+    rate, min_rate: Adam's rate, annealed by a cosine over `total` once every `epoch` steps. clamp: the weights' meta-gradients
+    are cut to ±clamp; the attenuator's never are; 0 is off. tasks: how a device goes through its tasks. chunk: outer steps
+    in one compiled call. devices: the meta-batch is spread over so many.
+    """
+
+    shape: EpisodeShape
+    total: int
+    batch: int = 4
+    rate: float = 1e-3
+    min_rate: float = 1e-3
+    epoch: int = 500
+    clamp: float = 0.0
+    reduction: Literal["sum", "mean"] = "sum"
+    tasks: Literal["vmap", "unroll", "scan"] = "vmap"
+    chunk: int = 1
+    devices: int = 1
+
+    def optimizer(self) -> optax.GradientTransformation:
+        """Adam 0.9, 0.999, 1e-8 under the cosine schedule."""
+        epochs = max(self.total // self.epoch, 1)
+
+        def rate(count: Array) -> Array:
+            swing = 0.5 * (1 + jnp.cos(jnp.pi * jnp.minimum(count // self.epoch, epochs) / epochs))
+            return self.min_rate + (self.rate - self.min_rate) * swing
+
+        return optax.adam(rate if self.min_rate != self.rate else self.rate)
+
+
+def begin(learner: Learner, plan: Plan, key: PRNGKeyArray) -> TrainState:
+    """The state before the first outer step."""
+    for_meta, for_tasks = jax.random.split(key)
+    meta = learner.init(for_meta)
+    return TrainState(meta, plan.optimizer().init(meta), jnp.zeros((), jnp.int32), for_tasks)
+
+
+def over_tasks(function: Callable[[Any], Any], items: Any, how: str) -> Any:
+    """`function` of every item along the leading axis: a `vmap`, a loop in the program, or written out."""
+    if how == "vmap":
+        return jax.vmap(function)(items)
+    if how == "scan":
+        return jax.lax.map(function, items)
+    count = jax.tree.leaves(items)[0].shape[0]
+    results = [function(jax.tree.map(lambda leaf, i=i: leaf[i], items)) for i in range(count)]
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *results)
+
+
+def spread(function: Callable[..., Any], devices: int) -> Callable[..., Any]:
+    """`function(replicated, per_task)` with the tasks' leading axis sharded over devices; results keep that axis."""
+    if devices == 1:
+        return function
+    mesh = Mesh(np.array(jax.devices()[:devices]), ("task",))
+    return jax.shard_map(function, mesh=mesh, in_specs=(P(), P("task")), out_specs=P("task"), check_vma=False)
+
+
+def meta_gradient(learner: Learner, plan: Plan, meta: Any, episodes: Episode, keys: Array, progress: Progress) -> Any:
+    """(loss of the meta-batch, its meta-gradient, what to look at: [B, ...])."""
+
+    def one(task: tuple[Episode, Array], shared: tuple[Any, Progress]) -> Any:
+        episode, key = task
+        at, where = shared
+        return jax.value_and_grad(
+            lambda m: learner.loss(m, episode, key=key, progress=where), has_aux=True
+        )(at)
+
+    def local(shared: Any, tasks: Any) -> Any:
+        return over_tasks(lambda task: one(task, shared), tasks, plan.tasks)
+
+    (losses, infos), grads = spread(local, plan.devices)((meta, progress), (episodes, keys))
+    reduce = jnp.sum if plan.reduction == "sum" else jnp.mean
+    return reduce(losses), jax.tree.map(lambda g: reduce(g, axis=0), grads), {**infos, "loss": losses}
+
+
+def outer_step(learner: Learner, plan: Plan, state: TrainState, episodes: Episode, keys: Array) -> tuple[TrainState, Info]:
+    """One update of the meta-parameters; info has means over the tasks, and which meta-gradients are finite."""
+    progress = Progress(state.step, jnp.asarray(plan.total))
+    _, grads, infos = meta_gradient(learner, plan, state.meta, episodes, keys, progress)
+    finite = jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(grads)])
+    if plan.clamp:
+        bounded = jax.tree.map(lambda g: jnp.clip(g, -plan.clamp, plan.clamp), grads["weights"])
+        grads = {**grads, "weights": bounded}
+    updates, optim = plan.optimizer().update(grads, state.optim, state.meta)
+    meta = optax.apply_updates(state.meta, updates)
+    seen = {name: jnp.mean(leaf, axis=0) for name, leaf in infos.items()}
+    return TrainState(meta, optim, state.step + 1, state.key), {**seen, "finite": finite}
+
+
+def draw_batch(tasks: Any, source: Any, plan: Plan, state: TrainState) -> tuple[Episode, Array]:
+    """The meta-batch of outer step `state.step`: a function of the key and the step alone."""
+    keys = jax.random.split(jax.random.fold_in(state.key, state.step), 2 * plan.batch)
+    episodes = jax.vmap(lambda key: tasks.draw(source, plan.shape, key))(keys[: plan.batch])
+    return episodes, keys[plan.batch :]
+
+
+@partial(jax.jit, static_argnums=(0, 1, 4))
+def _steps(learner: Learner, plan: Plan, state: TrainState, source: Any, tasks: Any) -> tuple[TrainState, Info]:
+    def body(state: TrainState, _: None) -> tuple[TrainState, Info]:
+        return outer_step(learner, plan, state, *draw_batch(tasks, source, plan, state))
+
+    return jax.lax.scan(body, state, None, length=plan.chunk)
+
+
+# With one step a call the draw is a program of its own: the images then stay on one device, and no loop surrounds the net.
+_draw = jax.jit(draw_batch, static_argnums=(0, 2))
+_step = jax.jit(outer_step, static_argnums=(0, 1))
+
+
+def fit(learner: Learner, state: TrainState, tasks: Any, source: Any, plan: Plan) -> Iterator[tuple[TrainState, Info]]:
+    """Yields (state, info) after every compiled call, until `plan.total`; every array of info leads with the call's steps.
+
+    `plan.total` and the learner's switch of order have to be multiples of `plan.chunk` from `state.step` on.
+    """
+    done = int(state.step)
+    while done < plan.total:
+        now = learner.at(done)
+        if plan.chunk == 1:
+            state, info = _step(now, plan, state, *_draw(tasks, source, plan, state))
+            info = jax.tree.map(lambda leaf: leaf[None], info)
+        else:
+            state, info = _steps(now, plan, state, source, tasks)
+        done += plan.chunk
+        yield state, info
+
+
+def not_finite(info: Info, meta: Any, before: int) -> tuple[int, str] | None:
+    """(outer step, tensor) of the first meta-gradient of a call that is NaN or Inf, None where all are finite."""
+    finite = np.asarray(info["finite"])
+    if finite.all():
+        return None
+    row, column = np.argwhere(~finite)[0]
+    return before + int(row), trees.names(meta)[int(column)]

@@ -1,0 +1,43 @@
+"""Nested dicts of arrays: names, splitting by a mask, products."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+
+def names(tree: Any) -> list[str]:
+    """The path of every leaf, `conv0/weight`, in leaf order (JAX sorts the keys of dicts)."""
+    paths = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return ["/".join(str(getattr(k, "key", getattr(k, "name", getattr(k, "idx", k)))) for k in path) for path, _ in paths]
+
+
+def map_named(function: Callable[[str, Any], Any], tree: Any) -> Any:
+    """`function(name, leaf)` at every leaf."""
+    leaves, structure = jax.tree.flatten(tree)
+    return structure.unflatten([function(name, leaf) for name, leaf in zip(names(tree), leaves, strict=True)])
+
+
+def partition(tree: Any, mask: Any) -> tuple[Any, Any]:
+    """Split by a tree of booleans into (true, false); each has None, an empty tree to JAX, where the other has a leaf."""
+    return (
+        jax.tree.map(lambda keep, leaf: leaf if keep else None, mask, tree),
+        jax.tree.map(lambda keep, leaf: None if keep else leaf, mask, tree),
+    )
+
+
+def combine(first: Any, second: Any) -> Any:
+    """The inverse of `partition`."""
+    return jax.tree.map(lambda a, b: b if a is None else a, first, second, is_leaf=lambda leaf: leaf is None)
+
+
+def dot(a: Any, b: Any) -> Array:
+    """⟨a, b⟩ over all leaves."""
+    return sum(jax.tree.leaves(jax.tree.map(lambda x, y: jnp.vdot(x, y), a, b)), start=jnp.zeros(()))
+
+
+def size(tree: Any) -> int:
+    """Number of scalars in a tree."""
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))

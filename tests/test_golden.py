@@ -1,0 +1,122 @@
+"""Every gate, loss, logit and meta-gradient of the authors' own code, in float64 to 1e-9 and in float32 to 1e-4."""
+
+from functools import cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from golden_arrays import Golden
+
+from lethax import trees
+from lethax.methods import L2F, MAML
+from lethax.nets import Conv4, ResNet12
+
+VARIANTS = ["maml_first", "maml_second", "l2f_first", "l2f_second"]
+NETS = {
+    "conv4_5way1shot_28px": (lambda form: Conv4(image=28, filters=8, conv_form=form), 3, 1),
+    "resnet12_5way1shot_32px": (lambda form: ResNet12(conv_form=form), 2, None),
+}
+golden = cache(Golden)
+
+
+def learner_of(file: str, variant: str, form: str = "native", loop: str = "unroll"):
+    make, steps, _ = NETS[file]
+    kind = L2F if variant.startswith("l2f") else MAML
+    return kind(make(form), steps=steps, order=1 if variant.endswith("first") else 2, loop=loop)
+
+
+def run(file: str, variant: str, dtype, gradient: bool = True, **options):
+    data, learner = golden(file), learner_of(file, variant, **options)
+    weights = data.meta(NETS[file][2], False, [])["weights"] if variant[0] == "m" else None
+    shapes = jax.eval_shape(learner.net.init, jax.random.key(0))
+    adapted = trees.names(trees.partition(shapes, learner.net.adapted(shapes))[0])
+    meta = data.meta(NETS[file][2], weights is None, adapted)
+    if weights is not None:
+        meta["weights"].pop("attenuator", None)
+    meta = jax.tree.map(lambda x: jnp.asarray(x, dtype), meta)
+
+    def total(meta):
+        losses, infos, logits = [], [], []
+        episodes = data.episodes(dtype)
+        for i in range(episodes.support.x.shape[0]):
+            episode = jax.tree.map(lambda leaf, i=i: jnp.asarray(leaf[i]), episodes)
+            fast, info = learner.adapt(meta, episode.support)
+            outputs = learner.predict(fast, episode.query.x)
+            losses.append(learner.objective.loss(outputs, episode.query.y))
+            logits.append(outputs)
+            infos.append({**info, "fast": fast.weights})
+        return sum(losses), (infos, logits, losses)
+
+    if gradient:
+        (value, (infos, logits, losses)), grads = jax.jit(jax.value_and_grad(total, has_aux=True))(meta)
+    else:
+        (value, (infos, logits, losses)), grads = jax.jit(total)(meta), None
+    return data, adapted, value, infos, logits, losses, grads
+
+
+def check_forward(file, variant, dtype, tolerance, result):
+    data, adapted, value, infos, logits, losses, _ = result
+    a = data.arrays
+    close = dict(rtol=tolerance, atol=1e-11 if dtype == np.float64 else tolerance)
+    np.testing.assert_allclose(value, a[f"{variant}/total_loss"], **close)
+    np.testing.assert_allclose(np.stack(losses), a[f"{variant}/query_loss_per_step"][:, -1], **close)
+    np.testing.assert_allclose(np.stack([i["support_losses"] for i in infos]), a[f"{variant}/support_loss"], **close)
+    if dtype == np.float64:
+        np.testing.assert_allclose(np.stack(logits), a[f"{variant}/query_logits_last"], **close)
+    if variant.startswith("l2f"):
+        order = data.permutation(adapted)
+        np.testing.assert_allclose(np.stack([i["gates"] for i in infos]), a[f"{variant}/gamma"][:, order], **close)
+        embedding = np.stack([i["embedding"] for i in infos])
+        np.testing.assert_allclose(embedding, a[f"{variant}/embedding"][:, order], rtol=tolerance, atol=1e-11 if dtype == np.float64 else 1e-6)
+        head = [i for i, name in enumerate(adapted) if name.startswith("head")]
+        assert np.all(np.abs(embedding[:, head]) < (1e-12 if dtype == np.float64 else 1e-6))  # softmax gradients sum to 0
+        at_theta = np.stack([i["support_loss_at_theta"] for i in infos])
+        np.testing.assert_allclose(at_theta, a[f"{variant}/support_loss_at_theta"], **close)
+
+
+def check_gradient(file, variant, result):
+    data, adapted, _, infos, _, _, grads = result
+    extent = NETS[file][2]
+    flat = dict(grads["weights"])
+    stored = data.tree(f"{variant}/grad/", extent)
+    if variant.startswith("l2f") and "attenuator" in stored:
+        expected = data.attenuator(stored.pop("attenuator"), adapted)
+        jax.tree.map(lambda e, g: np.testing.assert_allclose(g, e, rtol=1e-9, atol=1e-11), expected, grads["start"])
+    stored.pop("attenuator", None)
+    ours = dict(zip(trees.names(flat), jax.tree.leaves(flat), strict=True))
+    for name, leaf in zip(trees.names(stored), jax.tree.leaves(stored), strict=True):
+        np.testing.assert_allclose(ours[name], leaf, rtol=1e-9, atol=1e-11, err_msg=name)
+    sums = [k for k in data.arrays if k.startswith(f"{variant}/gradsum/") and "attenuator" not in k]
+    for key in sums:
+        name = key.split("/")[-1]
+        leaf = ours["/".join(data.path(name))]
+        leaf = np.asarray(leaf).T if name == "linear.weights" else np.asarray(leaf)
+        leaf = leaf.transpose(3, 2, 0, 1) if leaf.ndim == 4 else leaf
+        line, step = leaf.ravel(), leaf.size // 8
+        expected = [leaf.size, np.linalg.norm(line), line.sum(), *line[:8], *(line[:: max(step, 1)][:8])]
+        np.testing.assert_allclose(expected[: len(data.arrays[key])], data.arrays[key], rtol=1e-9, atol=1e-10, err_msg=name)
+    assert len(stored) + len(sums) > 0
+    if not sums:
+        assert set(trees.names(stored)) == set(ours)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("file", NETS)
+def test_float64(file, variant, x64):
+    result = run(file, variant, np.float64)
+    check_forward(file, variant, np.float64, 1e-9, result)
+    check_gradient(file, variant, result)
+
+
+@pytest.mark.parametrize("form,loop", [("patches", "scan"), ("native", "scan"), ("patches", "unroll")])
+def test_other_forms_float64(form, loop, x64):
+    result = run("conv4_5way1shot_28px", "l2f_second", np.float64, form=form, loop=loop)
+    check_forward("conv4_5way1shot_28px", "l2f_second", np.float64, 1e-9, result)
+    check_gradient("conv4_5way1shot_28px", "l2f_second", result)
+
+
+@pytest.mark.parametrize("variant", ["maml_second", "l2f_second"])
+@pytest.mark.parametrize("file", NETS)
+def test_float32(file, variant):
+    check_forward(file, variant, np.float32, 1e-4, run(file, variant, np.float32, gradient=False))
