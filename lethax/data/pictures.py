@@ -121,6 +121,13 @@ def _reason(error: Exception) -> str:
     return "not a JPEG, PNG, WebP, BMP or PPM picture" if "identify" in str(error) else str(error) or repr(error)
 
 
+def resize_array(pixels: np.ndarray, image: int) -> np.ndarray:
+    """Decoded pictures [n, H, W, 3] as [n, image, image, 3]; the same array where nothing is to be done."""
+    if pixels.shape[1:3] == (image, image):
+        return pixels
+    return np.stack([np.asarray(_resized(Image.fromarray(one), image, "crop")) for one in pixels])
+
+
 def find_broken(jobs: Iterable[tuple[str, Blob]], total: int, progress: Progress, label: str) -> dict[str, str]:
     """The pictures that do not decode, with the reason; in parallel."""
 
