@@ -27,7 +27,7 @@ class Tree:
 
     def __init__(self, source: Path) -> None:
         if not source.exists():
-            raise DataError(f"{source} does not exist; give the folder or archive that holds the pictures")
+            raise DataError(f"{source} does not exist; give the folder or archive that holds the pictures.")
         self.archive, self.source = Archive(source), source
         self.files = [name for name in self.archive.names() if not _hidden(name)]
         self.pictures = sorted(name for name in self.files if is_picture(name))
@@ -116,7 +116,7 @@ def assign(classes: Classes, wanted: Mapping[str, Iterable[str]], source: str) -
     missing = [name for split in plan.values() for name, names in split.items() if not names]
     if missing:
         raise DataError(
-            f"{source} has no pictures of {len(missing)} listed classes ({_some(missing)}); add their folders"
+            f"{source} has no pictures of {len(missing)} listed classes ({_some(missing)}); add their folders."
         )
     return plan
 
@@ -124,11 +124,11 @@ def assign(classes: Classes, wanted: Mapping[str, Iterable[str]], source: str) -
 def check_disjoint(plan: Plan) -> None:
     """DataError if a class is in two splits, or there is nothing to train on."""
     if not plan.get("train"):
-        raise DataError("no class is left for the split 'train'; add class folders with pictures")
+        raise DataError("no class is left for the split 'train'; add class folders with pictures.")
     count = Counter(name for classes in plan.values() for name in classes)
     twice = sorted(name for name, n in count.items() if n > 1)
     if twice:
-        raise DataError(f"{_some(twice)} in more than one split; few-shot splits must not share classes")
+        raise DataError(f"{_some(twice)} in more than one split; few-shot splits must not share classes.")
 
 
 def _some(names: list[str]) -> str:
@@ -174,9 +174,7 @@ def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"{path} is no readable UTF-8 text ({type(error).__name__}); give a JSON or CSV file"
-        ) from error
+        raise DataError(f"{path} is no UTF-8 text ({type(error).__name__}); give a JSON or CSV file.") from error
 
 
 def read_split(path: Path) -> dict[str, list[str]]:
@@ -195,21 +193,21 @@ def read_split(path: Path) -> dict[str, list[str]]:
     if not shaped or not all(isinstance(name, str) for names in found.values() for name in names):
         raise DataError(f'{path} does not list classes by split; write {{"train": ["class", ...], ...}}')
     if not set(found) <= set(_SYNONYMS):
-        raise DataError(f"{path} has the splits {', '.join(found)}; they must be train, val and test")
+        raise DataError(f"{path} has the splits {', '.join(found)}; they must be train, val and test.")
     plan = {_SYNONYMS[split]: list(dict.fromkeys(names)) for split, names in found.items()}
     if len(plan) < len(found):
-        raise DataError(f"{path} lists a split under two names ({', '.join(found)}); keep train, val and test")
+        raise DataError(f"{path} lists a split under two names ({', '.join(found)}); keep train, val and test.")
     return plan
 
 
 def _seeded(classes: Classes, seed: int, fractions: tuple[float, float, float], source: Path) -> Plan:
     if min(fractions) < 0 or fractions[0] <= 0 or abs(sum(fractions) - 1) > 1e-6:
-        raise DataError(f"the fractions {fractions} must be positive for train, not negative, and sum to one")
+        raise DataError(f"the fractions {fractions} must be positive for train, not negative, and sum to one.")
     used = [split for split, fraction in zip(SPLITS, fractions, strict=True) if fraction > 0]
     if len(classes) < len(used):
         raise DataError(
             f"{source} has {len(classes)} class folders with pictures, but {len(used)} splits need one each; "
-            "give a folder with one folder per class"
+            "give a folder with one folder per class."
         )
     order = [sorted(classes)[i] for i in np.random.default_rng(seed).permutation(len(classes))]
     sizes = {split: max(1, round(fractions[SPLITS.index(split)] * len(order))) for split in used}
@@ -252,7 +250,7 @@ def prepare_folder(
     decide, or else `seed` and `fractions`.
     """
     if channels not in (1, 3) or image < 1:
-        raise DataError(f"pictures of {image} pixels and {channels} channels were asked for; channels must be 1 or 3")
+        raise DataError(f"pictures of {image} pixels and {channels} channels were asked for; channels must be 1 or 3.")
     tree = Tree(source)
     plan, rule, ignored = _plan(tree, split, seed, fractions)
     check_disjoint(plan)
@@ -262,7 +260,7 @@ def prepare_folder(
         progress(f"skipping {len(broken)} broken pictures", 1.0)
     kept, dropped = _without(plan, broken)
     if not kept.get("train"):
-        raise DataError(f"none of the {len(jobs)} pictures of {source} can be decoded for 'train'; check the files")
+        raise DataError(f"none of the {len(jobs)} pictures of {source} can be decoded for 'train'; check the files.")
     record: dict[str, Any] = {
         "kind": "folder",
         "folder": source.resolve().name,

@@ -89,7 +89,7 @@ class _Fonts:
         paths = [folder / f"{face}.ttf" for face in FACES]
         missing = [path.name for path in paths if not path.is_file()]
         if missing:
-            raise DataError(f"{folder} has no {', '.join(missing)}; reinstall matplotlib, which ships the fonts")
+            raise DataError(f"{folder} has no {', '.join(missing)}; reinstall matplotlib, which ships the fonts.")
         self.chars = [frozenset(FT2Font(str(path)).get_charmap()) for path in paths]
         # BASIC layout: the same picture whether or not Raqm is installed
         self.faces = [ImageFont.truetype(str(p), _DRAWN, layout_engine=ImageFont.Layout.BASIC) for p in paths]
@@ -212,7 +212,7 @@ def _select(fonts: _Fonts, scripts: Sequence[str] | None, classes_limit: int | N
     if missing:
         raise DataError(
             f"no characters are left for {', '.join(missing)} with {len(scripts)} scripts and classes_limit "
-            f"{classes_limit}; add scripts of those splits or raise the limit"
+            f"{classes_limit}; add scripts of those splits or raise the limit."
         )
     return chosen
 

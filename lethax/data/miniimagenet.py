@@ -64,18 +64,18 @@ def _writer(root: Path | None, layout: str, image: int) -> StoreWriter:
 def _complete(found: Mapping[str, str], pattern: str, source: Path) -> None:
     missing = [pattern.format(part) for part in SPLITS if part not in found]
     if missing:
-        raise DataError(f"{source} has {', '.join(found.values())} but no {', '.join(missing)}; add what is missing")
+        raise DataError(f"{source} has {', '.join(found.values())} but no {', '.join(missing)}; add what is missing.")
 
 
 def check_counts(split: str, counts: Mapping[str, int], classes: int, per_class: int) -> None:
     """DataError unless the split has that many classes of that many pictures each."""
     if len(counts) != classes:
-        raise DataError(f"split {split} has {len(counts)} classes, expected {classes}; download the data set again")
+        raise DataError(f"split {split} has {len(counts)} classes, expected {classes}; download the data set again.")
     wrong = [f"{name} has {count}" for name, count in counts.items() if count != per_class]
     if wrong:
         raise DataError(
             f"{len(wrong)} classes of split {split} do not have {per_class} pictures ({', '.join(wrong[:3])}); "
-            "download the data set again"
+            "download the data set again."
         )
 
 
@@ -86,7 +86,7 @@ def _from_folders(tree: Tree, split: Mapping[str, Sequence[str]] | None) -> Plan
     if not flat:
         raise DataError(
             f"{tree.source} has neither {_CACHE.format('train')} nor train.csv with pictures nor class folders; "
-            "give the folder of one of these three layouts"
+            "give the folder of one of these three layouts."
         )
     return assign(flat, published_split("miniimagenet") if split is None else split, str(tree.source))
 
@@ -121,7 +121,7 @@ def _from_caches(
             pixels, rows = _cache(read_pickle(tree, caches[part]), caches[part])
             check_counts(part, {name: len(places) for name, places in rows.items()}, classes[part], per_class)
             if seen & set(rows):
-                raise DataError(f"class {min(seen & set(rows))} is in {part} and another split; download them again")
+                raise DataError(f"class {min(seen & set(rows))} is in {part} and another split; download them again.")
             seen |= set(rows)
             out = writer.split(part, (image, image, 3), [(name, "", len(places)) for name, places in rows.items()])
             begin = 0
@@ -135,17 +135,17 @@ def _from_caches(
 def _cache(content: Any, name: str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """(image_data, rows of each class) of one cached pickle, checked."""
     if not isinstance(content, dict) or not {"image_data", "class_dict"} <= set(content):
-        raise DataError(f"{name} has no image_data and class_dict; download the cached pickles again")
+        raise DataError(f"{name} has no image_data and class_dict; download the cached pickles again.")
     pixels, classes = content["image_data"], content["class_dict"]
     fits = isinstance(pixels, np.ndarray) and pixels.dtype == np.uint8 and pixels.ndim == 4 and pixels.shape[3] == 3
     if not fits or not isinstance(classes, dict):
-        raise DataError(f"image_data of {name} is not a uint8 array [n, 84, 84, 3]; download the cached pickles again")
+        raise DataError(f"image_data of {name} is not a uint8 array [n, 84, 84, 3]; download the cached pickles again.")
     rows: dict[str, np.ndarray] = {}
     for wnid in sorted(classes):
         places = np.asarray(classes[wnid])
         if places.dtype.kind not in "iu" or places.ndim != 1 or places.min(initial=0) < 0:
-            raise DataError(f"class {wnid} of {name} lists no row numbers; download the cached pickles again")
+            raise DataError(f"class {wnid} of {name} lists no row numbers; download the cached pickles again.")
         if places.max(initial=0) >= len(pixels):
-            raise DataError(f"class {wnid} of {name} lists rows beyond its {len(pixels)} pictures; download it again")
+            raise DataError(f"class {wnid} of {name} lists rows beyond its {len(pixels)} pictures; download it again.")
         rows[wnid] = places
     return pixels, rows

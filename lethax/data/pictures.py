@@ -158,7 +158,7 @@ def fill(
             try:
                 out[row] = decode(blob, image, channels, resize)
             except PictureError as error:
-                raise DataError(f"picture {name} is broken ({error}); copy or download it again") from error
+                raise DataError(f"picture {name} is broken ({error}); copy or download it again.") from error
 
     for _ in _parallel(work, jobs, total, progress, label):
         pass

@@ -45,7 +45,7 @@ def prepare_tieredimagenet(
             if found is None
         ]
         if missing:
-            raise DataError(f"{source} has no {', '.join(missing)}; all six pickles are needed")
+            raise DataError(f"{source} has no {', '.join(missing)}; all six pickles are needed.")
         with writer:
             for part, (pictures, labels) in pickles.items():
                 _from_pickle(writer, tree, part, str(pictures), str(labels), classes[part], image, progress)
@@ -63,7 +63,7 @@ def prepare_tieredimagenet(
 
 def _check_count(part: str, found: int, expected: int) -> None:
     if found != expected:
-        raise DataError(f"split {part} has {found} classes, expected {expected}; download the data set again")
+        raise DataError(f"split {part} has {found} classes, expected {expected}; download the data set again.")
 
 
 def _from_folders(tree: Tree, groups: Groups) -> Plan:
@@ -73,7 +73,7 @@ def _from_folders(tree: Tree, groups: Groups) -> Plan:
     if not flat:
         raise DataError(
             f"{tree.source} has neither {_PICTURES.format('train')} nor class folders; give the folder of the "
-            "published pickles or of the pictures"
+            "published pickles or of the pictures."
         )
     wanted = {
         part: [wnid for group in of_part.values() for wnid in group["classes"]] for part, of_part in groups.items()
@@ -97,9 +97,7 @@ def _from_pickle(
     progress(f"reading {part}", 0.0)
     encoded = read_pickle(tree, pictures)
     if not isinstance(encoded, list | tuple | np.ndarray) or len(encoded) != len(specific):
-        raise DataError(
-            f"{pictures} does not hold the {len(specific)} pictures that {labels} counts; download both again"
-        )
+        raise DataError(f"{pictures} does not hold the {len(specific)} pictures of {labels}; download both again.")
     order = np.argsort(specific, kind="stable")
     out = writer.split(part, (image, image, 3), table)
 
@@ -115,22 +113,20 @@ def _png(content: Any, place: int, name: str) -> bytes:
         return content.tobytes()
     if isinstance(content, bytes):
         return content
-    raise DataError(f"entry {place} of {name} is no PNG file in a uint8 array; download the pickles again")
+    raise DataError(f"entry {place} of {name} is no PNG file in a uint8 array; download the pickles again.")
 
 
 def _labels(content: Any, name: str) -> tuple[list[tuple[str, str, int]], np.ndarray]:
     """(name, group and number of pictures of each class, class of each picture)."""
     keys = ("label_specific", "label_general", "label_specific_str", "label_general_str")
     if not isinstance(content, dict) or not set(keys) <= set(content):
-        raise DataError(f"{name} lacks one of {', '.join(keys)}; download the pickles again")
+        raise DataError(f"{name} lacks one of {', '.join(keys)}; download the pickles again.")
     specific, general = np.asarray(content[keys[0]]), np.asarray(content[keys[1]])
     specific_names, general_names = [str(n) for n in content[keys[2]]], [str(n) for n in content[keys[3]]]
     for values, names in ((specific, specific_names), (general, general_names)):
         fits = values.dtype.kind in "iu" and values.ndim == 1 and len(values) == len(specific) and len(values) > 0
         if not fits or values.min() < 0 or values.max() >= len(names):
-            raise DataError(
-                f"the labels of {name} are no numbers of its {len(names)} names; download the pickles again"
-            )
+            raise DataError(f"the labels of {name} do not number its {len(names)} names; download the pickles again.")
     numbers, first, counts = np.unique(specific, return_index=True, return_counts=True)
     shared = {n for n, uses in Counter(specific_names).items() if uses > 1}
     table = []

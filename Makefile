@@ -1,0 +1,31 @@
+# make test | make demo | make clean. Each sets up .venv from nothing; only Python 3.11 or newer is needed.
+.PHONY: help test demo clean
+
+help:
+	@echo "make test   set up .venv, lint, check types, run the tests"
+	@echo "make demo   set up .venv, train MAML and MAML+L2F on two small task families, write pictures"
+	@echo "make clean  delete .venv and what the demo wrote"
+
+test: .venv/.dev
+	bash scripts/check
+
+demo: .venv/.ready
+	.venv/bin/lethax demo
+
+.venv/bin/python:
+	@for python in python3.13 python3.12 python3.11 python3; do \
+	  if command -v $$python >/dev/null && $$python -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	    echo "setting up .venv with $$python"; $$python -m venv .venv && exit 0; rm -rf .venv; fi; done; \
+	echo "no Python 3.11 or newer with venv was found: install one, for example with apt-get install python3 python3-venv"; exit 1
+
+.venv/.ready: .venv/bin/python requirements.txt pyproject.toml
+	.venv/bin/python -m pip install --quiet -r requirements.txt
+	.venv/bin/python -m pip install --quiet --no-deps -e .
+	@touch $@
+
+.venv/.dev: .venv/.ready requirements-dev.txt
+	.venv/bin/python -m pip install --quiet -r requirements-dev.txt
+	@touch $@
+
+clean:
+	rm -rf .venv demo

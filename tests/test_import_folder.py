@@ -1,0 +1,166 @@
+"""Import of folders of pictures: layouts, splits, broken and hostile files."""
+
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lethax.data import pictures
+from lethax.data.folder import prepare_folder, skipped
+from lethax.data.store import Store, open_store
+from lethax.errors import DataError
+
+
+def quiet(label: str, part: float) -> None:
+    assert label and 0 <= part <= 1
+
+
+def picture(path: Path, shade: int = 100, size: tuple[int, int] = (12, 10), **options: object) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, (shade, 50, 200)).save(path, **options)
+    return path
+
+
+def class_folders(root: Path, classes: int = 10, each: int = 3) -> Path:
+    for c in range(classes):
+        for i in range(each):
+            picture(root / f"class{c}" / f"{i}.{('png', 'jpg', 'webp', 'bmp', 'ppm')[c % 5]}", 20 * c)
+    return root
+
+
+def prepared(source: Path, root: Path, **options: object) -> Store:
+    assert prepare_folder(source, root, quiet, **{"name": "own", "image": 8, **options}) == ["own"]  # type: ignore
+    return open_store("own", root)
+
+
+def test_seeded_split_covers_all_classes_once(tmp_path: Path) -> None:
+    source = class_folders(tmp_path / "pictures")
+    store = prepared(source, tmp_path / "stores")
+    assert [len(store.splits[s].classes) for s in ("train", "val", "test")] == [6, 2, 2]
+    assert sorted(c for s in store.splits.values() for c in s.classes) == [f"class{c}" for c in range(10)]
+    assert store.mean == (0.485, 0.456, 0.406) and skipped(store) == []
+    for split in store.splits.values():
+        for c, begin in zip(split.classes, split.starts, strict=False):
+            assert abs(int(split.images[begin].mean((0, 1))[0]) - 20 * int(c[5:])) < 5
+    again = prepared(source, tmp_path / "again")
+    other = prepared(source, tmp_path / "other", seed=1)
+    assert again.splits["train"].classes == store.splits["train"].classes != other.splits["train"].classes
+
+
+def test_nested_folders_in_an_archive(tmp_path: Path) -> None:
+    source = tmp_path / "pictures"
+    for split, names in {"train": "ab", "valid": "c", "test": "d"}.items():
+        for name in names:
+            picture(source / split / name / "1.png")
+    with zipfile.ZipFile(tmp_path / "own.zip", "w") as archive:
+        for path in sorted(source.rglob("*.png")):
+            archive.write(path, Path("wrapped") / path.relative_to(source))
+    for given in (source, tmp_path / "own.zip"):
+        store = prepared(given, tmp_path / "stores", channels=1)
+        assert {s: split.classes for s, split in store.splits.items()} == {
+            "train": ("a", "b"), "val": ("c",), "test": ("d",)
+        }  # fmt: skip
+        assert store.splits["train"].images.shape == (2, 8, 8, 1) and store.std == (0.5,)
+
+
+def test_split_files(tmp_path: Path) -> None:
+    source = class_folders(tmp_path / "pictures", 4)
+    as_json, as_csv = tmp_path / "split.json", tmp_path / "split.csv"
+    as_json.write_text(json.dumps({"train": ["class2"], "val": ["class0"], "test": ["class1"]}))
+    as_csv.write_text("class,split\nclass2,train\nclass0,val\nclass1,test\n")
+    (tmp_path / "tables").mkdir()
+    for split, c in {"train": 2, "val": 0, "test": 1}.items():
+        suffix = ("png", "jpg", "webp")[c]
+        (tmp_path / "tables" / f"{split}.csv").write_text(f"filename,label\nclass{c}/0.{suffix},class{c}\n")
+    for split in (as_json, as_csv, tmp_path / "tables"):
+        store = prepared(source, tmp_path / "stores", split=split)
+        assert store.splits["train"].classes == ("class2",) and store.splits["test"].classes == ("class1",)
+    assert "class3" in prepared(source, tmp_path / "stores", split=as_json).manifest["source"]["ignored"]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('{"train": ["class0"], "test": ["none"]}', "none"),
+        ('{"train": ["class0"], "test": ["class0"]}', "class0 in more than one split"),
+        ('{"training": ["class0"]}', "must be train, val and test"),
+        ('{"train": "class0"}', "does not list classes"),
+        ("{", "not JSON"),
+    ],
+)
+def test_bad_split_file_is_refused(tmp_path: Path, text: str, says: str) -> None:
+    source = class_folders(tmp_path / "pictures", 3)
+    (tmp_path / "split.json").write_text(text)
+    with pytest.raises(DataError, match=says):
+        prepared(source, tmp_path / "stores", split=tmp_path / "split.json")
+
+
+def test_broken_pictures_are_listed_and_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pictures, "MAX_PIXELS", 1000)
+    source = class_folders(tmp_path / "pictures")
+    whole = picture(source / "class0" / "cut.jpg", size=(30, 30)).read_bytes()
+    (source / "class0" / "cut.jpg").write_bytes(whole[: len(whole) - 20])
+    (source / "class1" / "text.png").write_text("no picture")
+    (source / "class1" / "empty.png").touch()
+    picture(source / "class2" / "huge.png", size=(40, 40))
+    (source / "none").mkdir()
+    (source / "none" / "bad.jpg").write_text("bad")
+    (source / "class3" / ".hidden.png").write_text("hidden")
+    (source / "class3" / "notes.txt").write_text("notes")
+    store = prepared(source, tmp_path / "stores")
+    reasons = dict(skipped(store))
+    assert set(reasons) == {"class0/cut.jpg", "class1/text.png", "class1/empty.png", "class2/huge.png", "none/bad.jpg"}
+    assert "truncated" in reasons["class0/cut.jpg"] and "megapixels" in reasons["class2/huge.png"]
+    assert not any(str(tmp_path) in reason or "0x" in reason for reason in reasons.values())
+    assert store.manifest["source"]["dropped_classes"] == ["none"]
+    assert sum(len(split.images) for split in store.splits.values()) == 30
+
+
+def test_decoding_of_sizes_modes_and_orientation(tmp_path: Path) -> None:
+    wide = Image.new("RGB", (30, 10), "white")
+    wide.paste((0, 0, 0), (10, 0, 20, 10))
+    wide.save(tmp_path / "wide.png")
+    assert pictures.decode(tmp_path / "wide.png", 10).max() == 0
+    assert pictures.decode(tmp_path / "wide.png", 10, resize="stretch").max() == 255
+    turned = Image.Exif()
+    turned[0x0112] = 6  # shown turned by 90°
+    half = Image.new("RGB", (16, 16), "white")
+    half.paste((0, 0, 0), (0, 0, 8, 16))
+    half.save(tmp_path / "half.jpg", exif=turned, quality=95)
+    upright = pictures.decode(tmp_path / "half.jpg", 16, 1)
+    assert upright[:6].max() < 20 and upright[10:].min() > 235
+    deep = Image.fromarray(np.full((4, 4), 40000, np.uint16))
+    deep.save(tmp_path / "deep.png")
+    assert set(np.unique(pictures.decode(tmp_path / "deep.png", 4))) == {40000 >> 8}
+    Image.new("RGBA", (4, 4), (0, 0, 0, 0)).save(tmp_path / "clear.png")
+    assert pictures.decode(tmp_path / "clear.png", 4).min() == 255
+    assert pictures.decode((tmp_path / "clear.png").read_bytes(), 4, 1).shape == (4, 4, 1)
+
+
+def test_links_that_lead_outside_are_refused(tmp_path: Path) -> None:
+    source = class_folders(tmp_path / "pictures", 3)
+    (source / "class0" / "link.png").symlink_to(picture(tmp_path / "secret.png"))
+    with pytest.raises(DataError, match="link"):
+        prepared(source, tmp_path / "stores")
+
+
+def test_failure_leaves_the_earlier_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = class_folders(tmp_path / "pictures", 3)
+    before = prepared(source, tmp_path / "stores").manifest
+    monkeypatch.setattr("lethax.data.folder.find_broken", lambda *_: {})
+    (source / "class0" / "0.png").write_text("broken after the check")
+    with pytest.raises(DataError, match="class0/0.png is broken"):
+        prepared(source, tmp_path / "stores")
+    assert open_store("own", tmp_path / "stores").manifest == before
+    assert [path.name for path in (tmp_path / "stores").iterdir()] == ["own"]
+
+
+def test_empty_and_missing_sources(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="does not exist"):
+        prepared(tmp_path / "nowhere", tmp_path / "stores")
+    picture(tmp_path / "flat" / "1.png")
+    with pytest.raises(DataError, match="one folder per class"):
+        prepared(tmp_path / "flat", tmp_path / "stores")
