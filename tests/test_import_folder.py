@@ -82,6 +82,28 @@ def test_split_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("lines", "says"),
+    [
+        ("a/0.png,a\n0.png,b\n", ""),  # found by its path, or below its label
+        ("0.png,c\n", "the name of 2 pictures"),
+        ("a/0.png,a\na/0.png,b\n", "listed before"),
+        ("a/1.png,a\n", "missing, the first being a/1.png"),
+    ],
+)
+def test_pictures_of_label_files_are_found_once(tmp_path: Path, lines: str, says: str) -> None:
+    for name in "ab":
+        picture(tmp_path / "pictures" / name / "0.png")
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables" / "train.csv").write_text("filename,label\n" + lines)
+    if not says:
+        store = prepared(tmp_path / "pictures", tmp_path / "stores", split=tmp_path / "tables")
+        assert store.splits["train"].classes == ("a", "b")
+        return
+    with pytest.raises(DataError, match=says):
+        prepared(tmp_path / "pictures", tmp_path / "stores", split=tmp_path / "tables")
+
+
+@pytest.mark.parametrize(
     ("text", "says"),
     [
         ('{"train": ["class0"], "test": ["none"]}', "none"),

@@ -4,61 +4,20 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
-from lethax.data.pictures import Blob, Progress, Resize, fill, find_broken, is_picture, statistics
-from lethax.data.safe import Archive
+from lethax.data.pictures import SYNONYMS, Progress, Resize, Tree, fill, find_broken, statistics
 from lethax.data.store import Store, StoreWriter
 from lethax.errors import DataError
 
 SPLITS = ("train", "val", "test")
-_SYNONYMS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 Classes = dict[str, list[str]]  # class: names of its pictures
 Plan = dict[str, Classes]  # split: classes
-
-
-class Tree:
-    """The pictures of a folder or an archive: names below the lone folders at its top, and contents."""
-
-    def __init__(self, source: Path) -> None:
-        if not source.exists():
-            raise DataError(f"{source} does not exist; give the folder or archive that holds the pictures.")
-        self.archive, self.source = Archive(source), source
-        self.files = [name for name in self.archive.names() if not _hidden(name)]
-        self.pictures = sorted(name for name in self.files if is_picture(name))
-
-    def blobs(self, wanted: Iterable[str]) -> Iterator[tuple[str, Blob]]:
-        """Contents of pictures: paths, which the decoding threads read, or bytes in an archive's own order."""
-        if self.source.is_dir():
-            yield from ((name, self.source / name) for name in wanted)
-        else:
-            names = frozenset(wanted)
-            yield from ((name, blob) for name, blob in self.archive.items() if name in names)
-
-    def find(self, basename: str) -> str | None:
-        """The file of that name nearest to the top."""
-        found = [name for name in self.files if PurePosixPath(name).name == basename]
-        return min(found, key=lambda name: (name.count("/"), name), default=None)
-
-    def below_top(self) -> dict[str, str]:
-        """Names of pictures without the folders that hold all of them: {short name: name}."""
-        parts = [PurePosixPath(name).parts for name in self.pictures]
-        depth = 0
-        # an archive wraps everything in a folder of its own; a class folder or a split is kept
-        while parts and min(map(len, parts)) > depth + 2 and len({p[depth] for p in parts}) == 1:
-            if parts[0][depth].lower() in _SYNONYMS:
-                break
-            depth += 1
-        return {"/".join(p[depth:]): name for p, name in zip(parts, self.pictures, strict=True)}
-
-
-def _hidden(name: str) -> bool:
-    return any(part.startswith(".") for part in PurePosixPath(name).parts)
 
 
 def class_folders(tree: Tree) -> tuple[Plan | None, Classes, list[str]]:
@@ -70,7 +29,7 @@ def class_folders(tree: Tree) -> tuple[Plan | None, Classes, list[str]]:
     flat: Classes = {}
     loose: list[str] = []
     for parts, name in files:
-        split = _SYNONYMS.get(parts[0].lower()) if nested and len(parts) > 2 else None
+        split = SYNONYMS.get(parts[0].lower()) if nested and len(parts) > 2 else None
         if split:
             plan.setdefault(split, {}).setdefault(parts[1], []).append(name)
         elif nested or len(parts) < 2:  # beside the split or class folders
@@ -82,22 +41,30 @@ def class_folders(tree: Tree) -> tuple[Plan | None, Classes, list[str]]:
 
 def label_files(tree: Tree, texts: Mapping[str, str]) -> Plan:
     """The plan of per-split CSV texts with the columns filename and label."""
-    by_name: dict[str, str] = {}
+    by_path = tree.below_top()
+    by_name: dict[str, list[str]] = {}
     for name in tree.pictures:
-        by_name.setdefault(PurePosixPath(name).name, name)
+        by_name.setdefault(PurePosixPath(name).name, []).append(name)
     plan: Plan = {}
     missing: list[str] = []
+    taken: set[str] = set()
     for split, text in texts.items():
         for filename, label in read_columns(text, f"{split}.csv", ("filename", "label")):
-            found = by_name.get(PurePosixPath(filename).name)
-            if found is None:
+            exact = by_path.get(filename) or by_path.get(f"{label}/{filename}")
+            alike = [exact] if exact else by_name.get(PurePosixPath(filename).name, [])
+            if not alike:
                 missing.append(filename)
-            else:
-                plan.setdefault(split, {}).setdefault(label, []).append(found)
+                continue
+            found = alike[0]
+            if len(alike) > 1 or found in taken:
+                what = f"the name of {len(alike)} pictures" if len(alike) > 1 else "listed before"
+                raise DataError(f"{filename} of {split}.csv is {what}; list each picture once, with its folder.")
+            taken.add(found)
+            plan.setdefault(split, {}).setdefault(label, []).append(found)
     if missing:
         raise DataError(
             f"{len(missing)} pictures of the CSV files are missing, the first being {missing[0]}; "
-            f"put them below {tree.source}"
+            f"put them below {tree.source}."
         )
     return plan
 
@@ -192,9 +159,9 @@ def read_split(path: Path) -> dict[str, list[str]]:
     shaped = isinstance(found, dict) and all(isinstance(names, list) for names in found.values())
     if not shaped or not all(isinstance(name, str) for names in found.values() for name in names):
         raise DataError(f'{path} does not list classes by split; write {{"train": ["class", ...], ...}}')
-    if not set(found) <= set(_SYNONYMS):
+    if not set(found) <= set(SYNONYMS):
         raise DataError(f"{path} has the splits {', '.join(found)}; they must be train, val and test.")
-    plan = {_SYNONYMS[split]: list(dict.fromkeys(names)) for split, names in found.items()}
+    plan = {SYNONYMS[split]: list(dict.fromkeys(names)) for split, names in found.items()}
     if len(plan) < len(found):
         raise DataError(f"{path} lists a split under two names ({', '.join(found)}); keep train, val and test.")
     return plan

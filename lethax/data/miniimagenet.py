@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from lethax.data.folder import SPLITS, Plan, Tree, assign, check_disjoint, class_folders, label_files, write_plan
-from lethax.data.pictures import IMAGENET_MEAN, IMAGENET_STD, Progress, resize_array
+from lethax.data.folder import SPLITS, Plan, assign, check_disjoint, class_folders, label_files, write_plan
+from lethax.data.pictures import IMAGENET_MEAN, IMAGENET_STD, Progress, Tree, resize_array
 from lethax.data.safe import load_pickle
 from lethax.data.store import StoreWriter
 from lethax.errors import DataError
@@ -43,7 +43,7 @@ def prepare_miniimagenet(
         return ["miniimagenet"]
     if tables:
         _complete(tables, "{}.csv", source)
-        texts = {part: tree.archive.read(found).decode("utf-8", "replace") for part, found in tables.items()}
+        texts = {part: tree.read(found).decode("utf-8", "replace") for part, found in tables.items()}
         plan, layout = label_files(tree, texts), "csv"
     else:
         plan, layout = _from_folders(tree, split), "folders"
@@ -98,11 +98,8 @@ def published_split(name: str) -> dict[str, Any]:
 
 
 def read_pickle(tree: Tree, name: str) -> Any:
-    """A pickle of arrays, lists and strings; from a folder without holding its bytes as well."""
-    if not tree.source.is_dir():
-        return load_pickle(tree.archive.read(name), name, encoding="latin1")
-    with open(tree.source / name, "rb") as file:
-        return load_pickle(file, name, encoding="latin1")
+    """A pickle of arrays, lists and strings."""
+    return load_pickle(tree.read(name), name, encoding="latin1")
 
 
 def _from_caches(

@@ -1,4 +1,4 @@
-"""Bounded decoding and resizing of pictures, on all cores, straight into a store's array.
+"""Pictures of a folder or archive: their names, and bounded decoding on all cores straight into a store's array.
 
 Threads are enough: Pillow releases the interpreter lock while it decodes and resizes.
 """
@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal, TypeVar
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
+from lethax.data.safe import Archive
 from lethax.errors import DataError
 
 Blob = bytes | Path
@@ -30,6 +31,9 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".pgm", 
 MAX_PIXELS = 100_000_000
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
+# names under which the folders of splits are known
+SYNONYMS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+
 _BATCH = 32  # pictures per task: one picture alone costs less than handing it to a thread
 
 
@@ -39,8 +43,77 @@ class PictureError(Exception):
 
 def is_picture(name: str) -> bool:
     """Whether a file name is that of a visible picture."""
-    path = Path(name)
-    return path.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in path.parts)
+    return PurePosixPath(name).suffix.lower() in SUFFIXES and not _hidden(name)
+
+
+class Tree:
+    """The pictures of a folder or an archive: names below the lone folders at its top, and contents."""
+
+    def __init__(self, source: Path) -> None:
+        if not source.exists():
+            raise DataError(f"{source} does not exist; give the folder or archive that holds the pictures.")
+        self.archive, self.source = Archive(source), source
+        names = _inside(source) if source.is_dir() else _listed(self.archive)
+        self.files = [name for name in names if not _hidden(name)]
+        self.pictures = sorted(name for name in self.files if is_picture(name))
+
+    def blobs(self, wanted: Iterable[str]) -> Iterator[tuple[str, Blob]]:
+        """Contents of pictures: paths, which the decoding threads read, or bytes in an archive's own order."""
+        if self.source.is_dir():
+            yield from ((name, self.source / name) for name in wanted)
+        else:
+            yield from self.archive.items(frozenset(wanted).__contains__)
+
+    def read(self, name: str) -> bytes:
+        """The content of one file."""
+        if self.source.is_dir():
+            return (self.source / name).read_bytes()
+        return next(content for _, content in self.archive.items(lambda member: member == name))
+
+    def find(self, basename: str) -> str | None:
+        """The file of that name nearest to the top."""
+        found = [name for name in self.files if PurePosixPath(name).name == basename]
+        return min(found, key=lambda name: (name.count("/"), name), default=None)
+
+    def below_top(self) -> dict[str, str]:
+        """Names of pictures without the folders that hold all of them: {short name: name}."""
+        parts = [PurePosixPath(name).parts for name in self.pictures]
+        depth = 0
+        # an archive wraps everything in a folder of its own; a class folder or a split is kept
+        while parts and min(map(len, parts)) > depth + 2 and len({p[depth] for p in parts}) == 1:
+            if parts[0][depth].lower() in SYNONYMS:
+                break
+            depth += 1
+        return {"/".join(p[depth:]): name for p, name in zip(parts, self.pictures, strict=True)}
+
+
+def _inside(folder: Path) -> list[str]:
+    """Names of all files below a folder; DataError for a link that leads out of it."""
+    root, names = folder.resolve(), []
+    for at, folders, files in os.walk(folder):
+        for entry in (Path(at) / name for name in folders + files):
+            if entry.is_symlink() and not entry.resolve().is_relative_to(root):
+                raise DataError(f"{entry} is a link out of {folder}; replace it by the file or folder itself.")
+        # neither broken links nor pipes, which would block
+        found = [Path(at) / name for name in files if (Path(at) / name).is_file()]
+        names += [path.relative_to(folder).as_posix() for path in found]
+    return names
+
+
+def _listed(archive: Archive) -> list[str]:
+    names: list[str] = []
+
+    def note(name: str) -> bool:
+        names.append(name)
+        return False  # only listed: nothing is decompressed
+
+    for _ in archive.items(note):
+        pass
+    return list(dict.fromkeys(names))
+
+
+def _hidden(name: str) -> bool:
+    return any(part.startswith(".") for part in PurePosixPath(name).parts)
 
 
 def statistics(channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -117,8 +190,10 @@ def _resized(picture: Image.Image, image: int, resize: Resize) -> Image.Image:
 
 
 def _reason(error: Exception) -> str:
-    # no path or address of an object: the reason goes into the manifest
-    return "not a JPEG, PNG, WebP, BMP or PPM picture" if "identify" in str(error) else str(error) or repr(error)
+    """What goes into the manifest: no path and no address of an object."""
+    if isinstance(error, UnidentifiedImageError):
+        return "not a JPEG, PNG, WebP, BMP or PPM picture"
+    return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
 
 
 def resize_array(pixels: np.ndarray, image: int) -> np.ndarray:

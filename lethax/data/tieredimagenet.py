@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from lethax.data.folder import SPLITS, Plan, Tree, assign, check_disjoint, class_folders, write_plan
+from lethax.data.folder import SPLITS, Plan, assign, check_disjoint, class_folders, write_plan
 from lethax.data.miniimagenet import published_split, read_pickle
-from lethax.data.pictures import IMAGENET_MEAN, IMAGENET_STD, Progress, fill
+from lethax.data.pictures import IMAGENET_MEAN, IMAGENET_STD, Progress, Tree, fill
 from lethax.data.store import StoreWriter
 from lethax.errors import DataError
 
