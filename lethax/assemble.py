@@ -51,7 +51,9 @@ def family(recipe: Recipe, split: str) -> Family:
         return Family(evaluation if split == "test" else training, ())
     store = open_store(recipe.data)
     if split not in store.splits:
-        raise DataError(f"{recipe.data} has no {split} split, only {', '.join(store.splits)}: prepare it again with one.")
+        raise DataError(
+            f"{recipe.data} has no {split} split, only {', '.join(store.splits)}: prepare it again with one."
+        )
     check_shape(store.splits[split], shape_of(recipe), f"{recipe.data}/{split}")
     rotate = bool(recipe.rotate) and split == "train"
     return Family(*on_device(store.splits[split], store.mean, store.std, rotate))
@@ -145,4 +147,3 @@ def validation_key(seed: int) -> Any:
 def test_key(seed: int) -> Any:
     """Test episode t is fold_in(test_key, t)."""
     return jax.random.fold_in(jax.random.key(seed), 2)
-

@@ -52,7 +52,7 @@ def load(path: Path, like: T) -> tuple[T, dict[str, Any]]:
         jax.random.wrap_key_data(jnp.asarray(arrays[name])) if _is_key(leaf) else jnp.asarray(arrays[name])
         for name, leaf in zip(trees.names(like), leaves, strict=True)
     ]
-    return structure.unflatten(values), info
+    return jax.tree.unflatten(structure, values), info
 
 
 def newest(folder: Path, like: T) -> tuple[T, dict[str, Any], Path] | None:

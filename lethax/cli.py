@@ -30,14 +30,16 @@ def _options() -> list[tuple[str, Any, Any]]:
     for f in dataclasses.fields(Recipe):
         if f.name != "data":
             kind = f.type if "None" in str(f.type) else f.type | None  # type: ignore[operator]
-            found.append((f.name, Annotated[kind, tyro.conf.arg(help=f.metadata["help"])], dataclasses.field(default=None)))
+            found.append(
+                (f.name, Annotated[kind, tyro.conf.arg(help=f.metadata["help"])], dataclasses.field(default=None))
+            )
     return found
 
 
-Train = dataclasses.make_dataclass(
+Train: Any = dataclasses.make_dataclass(
     "Train",
     [
-        ("data", tyro.conf.Positional[str | None], dataclasses.field(default=None)),
+        ("data", Annotated[str | None, tyro.conf.Positional], dataclasses.field(default=None)),
         ("recipe", Path | None, dataclasses.field(default=None)),
         ("resume", Path | None, dataclasses.field(default=None)),
         ("out", Path | None, dataclasses.field(default=None)),
@@ -163,7 +165,9 @@ def _train(args: Any) -> None:
     given = {name: getattr(args, name) for name, *_ in _options() if getattr(args, name) is not None}
     if args.resume:
         if given or args.data or args.recipe or args.out:
-            raise RecipeError("--resume goes on with a run as it is: give no other option, or start a new run with --out.")
+            raise RecipeError(
+                "--resume goes on with a run as it is: give no other option, or start a new run with --out."
+            )
         run = runs.open_run(args.resume)
         assemble.use_all_cores()
     else:
@@ -173,10 +177,14 @@ def _train(args: Any) -> None:
         recipe = dataclasses.replace(base, **given, **({"data": args.data} if args.data else {}))
         recipes.resolve(recipe)
         assemble.use_all_cores()
-        assemble.family(recipes.resolve(recipe), "train")  # data that is missing or too small is said before a folder is made
+        assemble.family(
+            recipes.resolve(recipe), "train"
+        )  # data that is missing or too small is said before a folder is made
         name = f"{recipe.data}-{recipe.method}-{recipe.shot}shot-seed{recipe.seed}"
         run = runs.create(recipe, args.out or Path("runs") / name)
-    console.print(f"run {run.folder}: {run.recipe.method} on {run.recipe.data}, {run.recipe.steps} outer steps", highlight=False)
+    console.print(
+        f"run {run.folder}: {run.recipe.method} on {run.recipe.data}, {run.recipe.steps} outer steps", highlight=False
+    )
     _show_training(run)
 
 
@@ -187,7 +195,9 @@ def _show_training(run: Any) -> None:
     with _bar("outer steps", run.recipe.steps) as show:
         for status in runs.train(run):
             if status.line:
-                note = "  ".join(f"{k} {status.line[k]:.4g}" for k in ("loss", "score", "val_score") if k in status.line)
+                note = "  ".join(
+                    f"{k} {status.line[k]:.4g}" for k in ("loss", "score", "val_score") if k in status.line
+                )
             show(status.step, note)
     console.print(f"done: {run.folder}. Next: lethax evaluate {run.folder}", highlight=False)
 
@@ -207,7 +217,15 @@ def _evaluate(args: Evaluate) -> None:
         print(json.dumps([result.record for result in results]))
         return
     table = Table(title=f"{results[0].record['score']} on {args.split} episodes, seed {args.seed}")
-    for column in ("run", "n", "mean ± 95 %", "minus the first", "step 0", "step 1", f"step {len(results[0].curve) - 1}"):
+    for column in (
+        "run",
+        "n",
+        "mean ± 95 %",
+        "minus the first",
+        "step 0",
+        "step 1",
+        f"step {len(results[0].curve) - 1}",
+    ):
         table.add_column(column)
     for folder, result in zip(args.runs, results, strict=True):
         same = result is not results[0] and result.record["episodes_hash"] == results[0].record["episodes_hash"]
@@ -218,17 +236,25 @@ def _evaluate(args: Evaluate) -> None:
         )  # fmt: skip
     console.print(table)
     for result in results:
-        console.print(f"episodes {result.record['episodes_hash']}, written to {result.path}", highlight=False, soft_wrap=True)
+        console.print(
+            f"episodes {result.record['episodes_hash']}, written to {result.path}", highlight=False, soft_wrap=True
+        )
         for gate in result.record.get("gates", []):
-            console.print(f"  gate {gate['name']}: {gate['mean']:.3f} ± {gate['std']:.3f} over episodes", highlight=False)
+            console.print(
+                f"  gate {gate['name']}: {gate['mean']:.3f} ± {gate['std']:.3f} over episodes", highlight=False
+            )
 
 
 def _prepare(args: DataPrepare) -> None:
     from lethax import data
 
-    options = {name: value for name, value in (("split", args.split),) if value is not None}
+    options: dict[str, Any] = {} if args.split is None else {"split": args.split}
     if args.name == "folder":
-        options |= {"name": args.store or (args.source.name.lower() if args.source else ""), "image": args.image, "seed": args.seed}
+        options |= {
+            "name": args.store or (args.source.name.lower() if args.source else ""),
+            "image": args.image,
+            "seed": args.seed,
+        }
     with _bar(f"preparing {args.name}", 1.0) as show:
         names = data.prepare(args.name, args.source, args.root, lambda what, share: show(share, what), **options)
     for name in names:
@@ -257,7 +283,9 @@ def _data(args: DataCommand) -> None:
         for name in names:
             _describe(name, action.root)
         if not names:
-            console.print(f"no data set in {action.root or default_root()}: see lethax data prepare --help", highlight=False)
+            console.print(
+                f"no data set in {action.root or default_root()}: see lethax data prepare --help", highlight=False
+            )
 
 
 def _demo(args: Demo) -> None:
@@ -268,9 +296,10 @@ def _demo(args: Demo) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command. Exit codes: 0 done, 1 failed with one sentence, 2 wrong usage, 130 interrupted with the state saved."""
-    args = tyro.cli(Command, prog="lethax", description="Meta-learning: train, evaluate, compare.", args=argv)  # type: ignore[call-overload]
-    if getattr(args, "root", None):
-        os.environ["LETHAX_DATA"] = str(args.root)
+    args: Any = tyro.cli(Command, prog="lethax", description="Meta-learning: train, evaluate, compare.", args=argv)
+    root = getattr(args, "root", None)
+    if root:
+        os.environ["LETHAX_DATA"] = str(root)
     commands: dict[type, Callable[[Any], None]] = {DataCommand: _data, Train: _train, Evaluate: _evaluate, Demo: _demo}
     try:
         commands[type(args)](args)

@@ -34,9 +34,17 @@ class Net(Protocol):
 class Learner(Protocol):
     """A method: how meta-parameters are made, adapted to a task, used and trained."""
 
-    net: Net
-    objective: Objective
-    steps: int
+    @property
+    def net(self) -> Any:
+        """The network."""
+
+    @property
+    def objective(self) -> Objective:
+        """What a task is judged by."""
+
+    @property
+    def steps(self) -> int:
+        """Inner steps."""
 
     def init(self, key: PRNGKeyArray) -> Any:
         """Fresh meta-parameters: all that the outer loop learns."""

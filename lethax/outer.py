@@ -1,6 +1,6 @@
 """The outer loop: meta-gradients of a meta-batch, Adam, many steps a compiled call. No files, no printing.
 
-    θ ← θ − η Adam(reduce_i ∇_θ L_i(θ)),  reduce = sum (released L2F code) or mean over the meta-batch
+θ ← θ − η Adam(reduce_i ∇_θ L_i(θ)),  reduce = sum (released L2F code) or mean over the meta-batch
 """
 
 from collections.abc import Callable, Iterator
@@ -94,9 +94,7 @@ def meta_gradient(learner: Learner, plan: Plan, meta: Any, episodes: Episode, ke
     def one(task: tuple[Episode, Array], shared: tuple[Any, Progress]) -> Any:
         episode, key = task
         at, where = shared
-        return jax.value_and_grad(
-            lambda m: learner.loss(m, episode, key=key, progress=where), has_aux=True
-        )(at)
+        return jax.value_and_grad(lambda m: learner.loss(m, episode, key=key, progress=where), has_aux=True)(at)
 
     def local(shared: Any, tasks: Any) -> Any:
         return over_tasks(lambda task: one(task, shared), tasks, plan.tasks)
@@ -106,7 +104,9 @@ def meta_gradient(learner: Learner, plan: Plan, meta: Any, episodes: Episode, ke
     return reduce(losses), jax.tree.map(lambda g: reduce(g, axis=0), grads), {**infos, "loss": losses}
 
 
-def outer_step(learner: Learner, plan: Plan, state: TrainState, episodes: Episode, keys: Array) -> tuple[TrainState, Info]:
+def outer_step(
+    learner: Learner, plan: Plan, state: TrainState, episodes: Episode, keys: Array
+) -> tuple[TrainState, Info]:
     """One update of the meta-parameters; info has means over the tasks, and which meta-gradients are finite."""
     progress = Progress(state.step, jnp.asarray(plan.total))
     _, grads, infos = meta_gradient(learner, plan, state.meta, episodes, keys, progress)

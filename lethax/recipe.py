@@ -41,7 +41,9 @@ class Recipe:
     query: int | None = _f(None, "query examples a class")
     batch: int | None = _f(None, "episodes an outer step")
     steps: int | None = _f(None, "outer steps")
-    full_steps: int | None = _f(None, "outer steps of the published budget; the schedule scales with steps / full_steps")
+    full_steps: int | None = _f(
+        None, "outer steps of the published budget; the schedule scales with steps / full_steps"
+    )
     seed: int = _f(0, "of weights and episodes")
     inner_steps: int | None = _f(None, "inner steps, in training and evaluation")
     inner_rate: float = _f(0.01, "inner step size")
@@ -141,7 +143,9 @@ def check(recipe: Recipe) -> None:
     if recipe.gate_layers not in (2, 3):
         raise RecipeError(f"gate_layers is {recipe.gate_layers}; it has to be 2 or 3.")
     if (recipe.net == "mlp") != (recipe.data in REGRESSION):
-        raise RecipeError(f"net '{recipe.net}' does not fit data '{recipe.data}': sinusoids take mlp, images conv4 or resnet12.")
+        raise RecipeError(
+            f"net '{recipe.net}' does not fit data '{recipe.data}': sinusoids take mlp, images conv4 or resnet12."
+        )
 
 
 def attenuator_options(recipe: Recipe) -> dict[str, Any]:

@@ -69,7 +69,9 @@ def create(recipe: Recipe, folder: Path) -> Run:
     """A new run folder; RunError where there is one already."""
     recipe = recipes.resolve(recipe)
     if (folder / "recipe.toml").exists():
-        raise RunError(f"{folder} holds a run already: resume it with `lethax train --resume {folder}`, or choose another --out.")
+        raise RunError(
+            f"{folder} holds a run already: resume it with `lethax train --resume {folder}`, or choose another --out."
+        )
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(folder / "environment.json", json.dumps(_environment(), indent=1) + "\n")
     write_atomic(folder / "recipe.toml", toml.dump(recipe))
@@ -79,7 +81,9 @@ def create(recipe: Recipe, folder: Path) -> Run:
 def open_run(folder: Path) -> Run:
     """An existing run; RunError where there is none."""
     if not (folder / "recipe.toml").is_file():
-        raise RunError(f"{folder} is not a run: it has no recipe.toml. Start one with `lethax train DATA --out {folder}`.")
+        raise RunError(
+            f"{folder} is not a run: it has no recipe.toml. Start one with `lethax train DATA --out {folder}`."
+        )
     recipe = recipes.load(folder / "recipe.toml")
     recipes.check(recipes.resolve(recipe))
     return Run(folder, recipes.resolve(recipe))
@@ -112,11 +116,12 @@ def _train(run: Run) -> Iterator[Status]:
     learner, plan = assemble.learner(recipe), assemble.plan(recipe)
     training = assemble.family(recipe, "train")
     fresh = begin(learner, plan, jax.random.key(recipe.seed))
-    state, info = _restore(run, fresh)
+    first, info = _restore(run, fresh)
+    state = first
     window, best = _Window(**info["window"]), info["best"]
     saved, done = time.monotonic(), int(state.step)
     try:
-        for state, seen in fit(learner, state, training.tasks, training.source, plan):
+        for state, seen in fit(learner, first, training.tasks, training.source, plan):
             broken = not_finite(seen, state.meta, done)
             if broken:
                 _diverged(run, *broken)
@@ -146,7 +151,8 @@ def _checkpoints(run: Run) -> Path:
 
 def _restore(run: Run, fresh: TrainState) -> tuple[TrainState, dict[str, Any]]:
     found = checkpoint.newest(_checkpoints(run), fresh) if _checkpoints(run).is_dir() else None
-    state, info = (found[0], found[1]) if found else (fresh, {"window": {"count": 0, "sums": {}}, "best": []})
+    nothing: dict[str, Any] = {"window": {"count": 0, "sums": {}}, "best": []}
+    state, info = (found[0], found[1]) if found else (fresh, nothing)
     step = int(state.step)
     if (run.folder / "metrics.jsonl").exists():
         truncate_lines(run.folder / "metrics.jsonl", lambda line: line["step"] <= step)
@@ -275,4 +281,3 @@ def gate_names(learner: Any) -> list[str]:
     """What each gate of an L2F learner scales."""
     weights = jax.eval_shape(learner.net.init, jax.random.key(0))
     return learner.start.groups(trees.partition(weights, learner.mask(weights))[0])
-

@@ -11,13 +11,15 @@ from jaxtyping import Array
 def names(tree: Any) -> list[str]:
     """The path of every leaf, `conv0/weight`, in leaf order (JAX sorts the keys of dicts)."""
     paths = jax.tree_util.tree_flatten_with_path(tree)[0]
-    return ["/".join(str(getattr(k, "key", getattr(k, "name", getattr(k, "idx", k)))) for k in path) for path, _ in paths]
+    return [
+        "/".join(str(getattr(k, "key", getattr(k, "name", getattr(k, "idx", k)))) for k in path) for path, _ in paths
+    ]
 
 
 def map_named(function: Callable[[str, Any], Any], tree: Any) -> Any:
     """`function(name, leaf)` at every leaf."""
     leaves, structure = jax.tree.flatten(tree)
-    return structure.unflatten([function(name, leaf) for name, leaf in zip(names(tree), leaves, strict=True)])
+    return jax.tree.unflatten(structure, [function(name, leaf) for name, leaf in zip(names(tree), leaves, strict=True)])
 
 
 def partition(tree: Any, mask: Any) -> tuple[Any, Any]:

@@ -46,7 +46,9 @@ class Golden:
         array = np.asarray(array, np.float64)
         if name == "linear.weights":
             if extent:
-                array = array.reshape(array.shape[0], -1, extent, extent).transpose(0, 2, 3, 1).reshape(array.shape[0], -1)
+                array = (
+                    array.reshape(array.shape[0], -1, extent, extent).transpose(0, 2, 3, 1).reshape(array.shape[0], -1)
+                )
             return array.T
         return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array
 
@@ -71,7 +73,11 @@ class Golden:
         """Meta-parameters of our learner; gates are reordered from the stored order to `names`."""
         order = self.settings.get("param_order")
         tree = self.tree("param/", extent, [name for name, _ in order] if order else None)
-        return {"start": self.attenuator(tree.pop("attenuator"), names) if attenuate else {}, "rule": {}, "weights": tree}
+        return {
+            "start": self.attenuator(tree.pop("attenuator"), names) if attenuate else {},
+            "rule": {},
+            "weights": tree,
+        }
 
     def attenuator(self, params: dict, names: list[str]) -> dict:
         ours = self.permutation(names)

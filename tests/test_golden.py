@@ -68,9 +68,13 @@ def check_forward(file, variant, dtype, tolerance, result):
         order = data.permutation(adapted)
         np.testing.assert_allclose(np.stack([i["gates"] for i in infos]), a[f"{variant}/gamma"][:, order], **close)
         embedding = np.stack([i["embedding"] for i in infos])
-        np.testing.assert_allclose(embedding, a[f"{variant}/embedding"][:, order], rtol=tolerance, atol=1e-11 if dtype == np.float64 else 1e-6)
+        np.testing.assert_allclose(
+            embedding, a[f"{variant}/embedding"][:, order], rtol=tolerance, atol=1e-11 if dtype == np.float64 else 1e-6
+        )
         head = [i for i, name in enumerate(adapted) if name.startswith("head")]
-        assert np.all(np.abs(embedding[:, head]) < (1e-12 if dtype == np.float64 else 1e-6))  # softmax gradients sum to 0
+        assert np.all(
+            np.abs(embedding[:, head]) < (1e-12 if dtype == np.float64 else 1e-6)
+        )  # softmax gradients sum to 0
         at_theta = np.stack([i["support_loss_at_theta"] for i in infos])
         np.testing.assert_allclose(at_theta, a[f"{variant}/support_loss_at_theta"], **close)
 
@@ -95,7 +99,9 @@ def check_gradient(file, variant, result):
         leaf = leaf.transpose(3, 2, 0, 1) if leaf.ndim == 4 else leaf
         line, step = leaf.ravel(), leaf.size // 8
         expected = [leaf.size, np.linalg.norm(line), line.sum(), *line[:8], *(line[:: max(step, 1)][:8])]
-        np.testing.assert_allclose(expected[: len(data.arrays[key])], data.arrays[key], rtol=1e-9, atol=1e-10, err_msg=name)
+        np.testing.assert_allclose(
+            expected[: len(data.arrays[key])], data.arrays[key], rtol=1e-9, atol=1e-10, err_msg=name
+        )
     assert len(stored) + len(sums) > 0
     if not sums:
         assert set(trees.names(stored)) == set(ours)

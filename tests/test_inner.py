@@ -29,7 +29,11 @@ def scalar_descent(support_loss, query_loss, theta, rate, steps, order, loop):
 @pytest.mark.parametrize("loop", ["unroll", "scan"])
 @pytest.mark.parametrize(
     "steps,last,loss,second,first",
-    [(1, 0.86, 2.7744, 3.264, 4.08), (2, 0.988, 3.321216, 2.85696, 4.464), (5, 1.237856, 4.530215215104, 1.70838196224, 5.213568)],
+    [
+        (1, 0.86, 2.7744, 3.264, 4.08),
+        (2, 0.988, 3.321216, 2.85696, 4.464),
+        (5, 1.237856, 4.530215215104, 1.70838196224, 5.213568),
+    ],
 )
 def test_quadratic(steps, last, loss, second, first, loop, x64):
     for order, grad in ((2, second), (1, first)):
@@ -133,7 +137,9 @@ def test_l2f(steps, detached, loop, x64):
         "layer0": {"weight": jnp.array([[0.5, -1], [2, 0.25]]), "bias": jnp.array([0.1, 0.2])},
         "layer1": {"weight": jnp.array([[1.5, 0.5], [-0.5, 1]]), "bias": jnp.array([0.3, -0.2])},
     }
-    learner = L2F(TANH, attenuator=Attenuator(detached=detached), objective=SquaredError(), rule=SGD(0.1), steps=steps, loop=loop)
+    learner = L2F(
+        TANH, attenuator=Attenuator(detached=detached), objective=SquaredError(), rule=SGD(0.1), steps=steps, loop=loop
+    )
     meta = {"weights": weights, "rule": {}, "start": start}
     fast, loss, grads = differentiate(learner, meta, episode)
     info = learner.adapt(meta, episode.support)[1]

@@ -57,12 +57,16 @@ def _read(source: Path, progress: Progress) -> dict[str, dict[bytes, Any]]:
         part = name.rpartition("/")[2]
         loaded = load_pickle(content, f"{source}: {name}")
         if not isinstance(loaded, dict):
-            raise DataError(f"{source}: {name} holds a {type(loaded).__name__}, expected CIFAR-100's dict: fetch it again.")
+            raise DataError(
+                f"{source}: {name} holds a {type(loaded).__name__}, expected CIFAR-100's dict: fetch it again."
+            )
         parts[part] = loaded
         progress(name, 0.2 * len(parts))
     missing = [part for part in PARTS if part not in parts]
     if missing:
-        raise DataError(f"{source} lacks {', '.join(missing)}: expected cifar-100-python.tar.gz or a folder with {', '.join(PARTS)}.")
+        raise DataError(
+            f"{source} lacks {', '.join(missing)}: expected cifar-100-python.tar.gz or a folder with {', '.join(PARTS)}."
+        )
     return parts
 
 
@@ -89,7 +93,9 @@ def _names(parts: dict[str, Any], source: Path) -> tuple[list[str], list[str]]:
         raise DataError(f"{source}: meta lacks fine_label_names or coarse_label_names: fetch it again.") from None
     expected = {name for classes in published_split("cifar_fs").values() for name in classes}
     if set(names) != expected or len(names) != 100:
-        raise DataError(f"{source}: meta names other classes than CIFAR-100's 100, e.g. {sorted(set(names) ^ expected)[:1]}.")
+        raise DataError(
+            f"{source}: meta names other classes than CIFAR-100's 100, e.g. {sorted(set(names) ^ expected)[:1]}."
+        )
     return names, above
 
 

@@ -61,7 +61,9 @@ def check_shape(split: ClassSplit, shape: EpisodeShape, name: str) -> None:
     """DataError unless the split has enough classes and every class enough images."""
     counts = np.diff(split.starts)
     if shape.way > len(counts):
-        raise DataError(f"{name} has {len(counts)} classes, but a {shape.way}-way episode needs {shape.way}: lower --way.")
+        raise DataError(
+            f"{name} has {len(counts)} classes, but a {shape.way}-way episode needs {shape.way}: lower --way."
+        )
     need = shape.shot + shape.query
     smallest = int(np.argmin(counts))
     if counts[smallest] < need:
@@ -71,7 +73,9 @@ def check_shape(split: ClassSplit, shape: EpisodeShape, name: str) -> None:
         )
 
 
-def on_device(split: ClassSplit, mean: tuple[float, ...], std: tuple[float, ...], rotate: bool) -> tuple[ImageTasks, Pixels]:
+def on_device(
+    split: ClassSplit, mean: tuple[float, ...], std: tuple[float, ...], rotate: bool
+) -> tuple[ImageTasks, Pixels]:
     """The task family of a split and its arrays, moved to the device once."""
     tasks = ImageTasks(tuple(mean), tuple(std), int(np.diff(split.starts).max()), rotate)
     return tasks, Pixels(jnp.asarray(split.images), jnp.asarray(split.starts, jnp.int32))

@@ -5,8 +5,10 @@
 A store is written to a temporary folder and renamed, so there is the old one or the new one, never a mixture.
 """
 
-import hashlib
+import contextlib
+import errno
 import json
+import math
 import os
 import re
 import shutil
@@ -20,10 +22,12 @@ from typing import Any
 import numpy as np
 
 from lethax import __version__
+from lethax.data.safe import sha256
 from lethax.errors import DataError, did_you_mean
 
 FORMAT = 1
 SPLITS = ("train", "val", "test")
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ def list_stores(root: Path | None = None) -> list[str]:
 
 
 def open_store(name: str, root: Path | None = None) -> Store:
-    """A prepared data set; DataError if it is missing, of another format, or its files' sizes are not the manifest's."""
+    """A prepared data set; DataError if it is missing, of another format, or its files do not fit the manifest."""
     root = root or default_root()
     folder = root / _checked(name)
     if not (folder / "manifest.json").is_file():
@@ -72,21 +76,42 @@ def open_store(name: str, root: Path | None = None) -> Store:
     try:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         if manifest["format"] != FORMAT:
-            raise DataError(f"{folder} has store format {manifest['format']}; this version reads {FORMAT}: prepare it again.")
-        splits = {split: _open_split(folder, split, manifest["splits"][split]) for split in SPLITS if split in manifest["splits"]}
-        mean, std = tuple(map(float, manifest["mean"])), tuple(map(float, manifest["std"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                f"{folder} has store format {manifest['format']}; this version reads {FORMAT}: prepare {name} again."
+            )
+        entries = manifest["splits"]
+        splits = {split: _open_split(folder, split, entries[split]) for split in SPLITS if split in entries}
+        mean, std = _statistics(manifest, splits)
+    except DataError:
+        raise
+    except Exception as error:  # a manifest or array header from elsewhere can be wrong in nearly any way
         raise DataError(f"{folder} is damaged ({type(error).__name__}: {error}): prepare {name} again.") from None
     return Store(name, folder, splits, mean, std, manifest)
 
 
 def _open_split(folder: Path, split: str, entry: dict[str, Any]) -> ClassSplit:
-    images = np.load(folder / f"{split}.npy", mmap_mode="r", allow_pickle=False)
-    classes = [(str(name), str(above), int(count)) for name, above, count in entry["classes"]]
+    path = folder / f"{split}.npy"  # never a name that the manifest gives
+    images = np.load(path, mmap_mode="r", allow_pickle=False)
+    classes = [(str(name), str(above), count) for name, above, count in entry["classes"]]
+    if not all(type(count) is int and count >= 0 for _, _, count in classes):
+        raise ValueError(f"the manifest's counts of {split} are no numbers of images")
     starts = np.cumsum([0, *(count for _, _, count in classes)], dtype=np.int64)
-    if images.dtype != np.uint8 or list(images.shape) != entry["shape"] or starts[-1] != len(images):
-        raise ValueError(f"{split}.npy is {images.dtype}{list(images.shape)}, the manifest says uint8{entry['shape']}")
+    if images.dtype != np.uint8 or images.ndim != 4 or list(images.shape) != entry["shape"]:
+        raise ValueError(f"{path.name} is {images.dtype}{list(images.shape)}, the manifest says uint8{entry['shape']}")
+    if starts[-1] != len(images) or not images.flags.c_contiguous:
+        raise ValueError(f"{path.name} has {len(images)} images, the manifest's classes have {starts[-1]}")
+    if path.stat().st_size != images.offset + images.nbytes:
+        raise ValueError(f"{path.name} has {path.stat().st_size} bytes, expected {images.offset + images.nbytes}")
     return ClassSplit(images, starts, tuple(c[0] for c in classes), tuple(c[1] for c in classes))
+
+
+def _statistics(manifest: dict[str, Any], splits: dict[str, ClassSplit]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    mean, std = tuple(map(float, manifest["mean"])), tuple(map(float, manifest["std"]))
+    if {split.images.shape[3] for split in splits.values()} != {len(mean)} or len(std) != len(mean):
+        raise ValueError(f"{len(mean)} means and {len(std)} deviations do not fit the channels of its splits")
+    if not all(map(math.isfinite, mean + std)) or min(std) <= 0:
+        raise ValueError("mean or std is no usable number")
+    return mean, std
 
 
 def verify_store(name: str, root: Path | None = None) -> None:
@@ -94,9 +119,11 @@ def verify_store(name: str, root: Path | None = None) -> None:
     store = open_store(name, root)
     for split in store.splits:
         path = store.folder / f"{split}.npy"
-        found, expected = _sha256(path), store.manifest["splits"][split]["sha256"]
+        found, expected = sha256(path), str(store.manifest["splits"][split].get("sha256"))
         if found != expected:
-            raise DataError(f"{path} is damaged: its SHA-256 is {found[:12]}…, expected {expected[:12]}…; prepare {name} again.")
+            raise DataError(
+                f"{path} is damaged: its SHA-256 is {found[:12]}…, expected {expected[:12]}…; prepare {name} again."
+            )
 
 
 def _checked(name: str) -> str:
@@ -105,13 +132,11 @@ def _checked(name: str) -> str:
     return name
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 class StoreWriter:
-    """Context manager that builds a store; `split` gives the array to fill. An exception leaves an earlier store as it was."""
+    """Context manager that builds a store; `split` gives the array to fill.
+
+    An exception leaves an earlier store as it was. A full disk is a DataError.
+    """
 
     def __init__(
         self, root: Path | None, name: str, *, mean: Sequence[float], std: Sequence[float], source: dict[str, Any]
@@ -134,12 +159,23 @@ class StoreWriter:
     def split(self, split: str, shape: tuple[int, int, int], classes: Sequence[tuple[str, str, int]]) -> np.ndarray:
         """A writable uint8 array [n, H, W, C] for the images in class order; classes are (name, superclass, count)."""
         total = sum(count for _, _, count in classes)
-        if split not in SPLITS or not total:
+        if split not in SPLITS or split in self._arrays:
+            raise DataError(
+                f"split '{split}' of {self._target.name} is {'given twice' if split in SPLITS else 'none'}."
+            )
+        if total <= 0 or min(count for _, _, count in classes) < 0:
             raise DataError(f"split '{split}' of {self._target.name} has no images.")
         path = self._folder / f"{split}.npy"
-        array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(total, *shape))
+        try:
+            array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(total, *shape))
+            _reserve(path)
+        except OSError as error:
+            raise self._unwritable(error) from None
         self._arrays[split] = array
-        self._manifest["splits"][split] = {"shape": [total, *shape], "classes": [list(c) for c in classes]}
+        self._manifest["splits"][split] = {
+            "file": path.name, "shape": [total, *map(int, shape)],
+            "classes": [[name, above, int(count)] for name, above, count in classes],
+        }  # fmt: skip
         return array
 
     def __exit__(
@@ -149,28 +185,63 @@ class StoreWriter:
             if error is None:
                 self._finish()
         except OSError as problem:
-            raise DataError(f"{self._target} cannot be written: {problem.strerror}; free some space or choose --root.") from None
+            raise self._unwritable(problem) from None
         finally:
+            self._arrays.clear()
             shutil.rmtree(self._folder, ignore_errors=True)
-        if isinstance(error, OSError) and error.errno is not None and not isinstance(error, FileNotFoundError):
-            raise DataError(f"{self._target} cannot be written: {error.strerror}; free some space or choose --root.") from None
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            raise self._unwritable(error) from None
 
     def _finish(self) -> None:
+        if not self._arrays:
+            raise DataError(f"no split of {self._target.name} has images: nothing was written.")
         for split, array in self._arrays.items():
             array.flush()
-            self._manifest["splits"][split]["sha256"] = _sha256(self._folder / f"{split}.npy")
-        with (self._folder / "manifest.json").open("w", encoding="utf-8") as file:
-            json.dump(self._manifest, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
+            path = self._folder / f"{split}.npy"
+            self._manifest["splits"][split]["sha256"] = sha256(path)
+            _sync(path)
+        manifest = self._folder / "manifest.json"
+        manifest.write_text(json.dumps(self._manifest, indent=1), encoding="utf-8")
+        _sync(manifest)
         self._folder.chmod(0o755)
+        self._replace()
+        _sync(self._target.parent)
+
+    def _replace(self) -> None:
         aside = self._folder.with_name(self._folder.name + ".old")
-        if self._target.exists():
-            os.replace(self._target, aside)
         try:
+            if self._target.exists():
+                os.replace(self._target, aside)
             os.replace(self._folder, self._target)
-        except OSError:
-            if aside.exists():
+        except BaseException:  # an interrupt between the two renames also puts the earlier store back
+            if aside.exists() and not self._target.exists():
                 os.replace(aside, self._target)
             raise
         shutil.rmtree(aside, ignore_errors=True)
+
+    def _unwritable(self, error: OSError) -> DataError:
+        return DataError(
+            f"{self._target} cannot be written: {error.strerror or error}; free some space or choose another --root."
+        )
+
+
+def _reserve(path: Path) -> None:
+    """Allocate the file now: a disk that fills up under a memory map would kill the process without a word."""
+    if not hasattr(os, "posix_fallocate"):
+        return
+    with path.open("r+b") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        except OSError as error:
+            if error.errno in _NO_ROOM:
+                raise
+
+
+def _sync(path: Path) -> None:
+    """Force a file or folder to the disk; file systems that cannot sync a folder are let be."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError) if path.is_dir() else contextlib.nullcontext():
+            os.fsync(handle)
+    finally:
+        os.close(handle)

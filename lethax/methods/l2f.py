@@ -132,10 +132,12 @@ class Attenuator:
         """The gate of every tensor, of a shape that broadcasts to it."""
         leaves, structure = jax.tree.flatten(weights)
         if self.scope in ("network", "parameter"):
-            return structure.unflatten([flat[0]] * len(leaves))
+            return jax.tree.unflatten(structure, [flat[0]] * len(leaves))
         if self.scope == "filter":
             ends = [sum(leaf.shape[-1] for leaf in leaves[: i + 1]) for i in range(len(leaves))]
-            return structure.unflatten([flat[e - leaf.shape[-1] : e] for e, leaf in zip(ends, leaves, strict=True)])
+            return jax.tree.unflatten(
+                structure, [flat[e - leaf.shape[-1] : e] for e, leaf in zip(ends, leaves, strict=True)]
+            )
         groups = self.groups(weights)
         named = [name if self.scope == "tensor" else name.rpartition("/")[0] for name in trees.names(weights)]
-        return structure.unflatten([flat[groups.index(name)] for name in named])
+        return jax.tree.unflatten(structure, [flat[groups.index(name)] for name in named])

@@ -15,9 +15,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from lethax import inner, trees
 from lethax.learner import Net
-from lethax.rules import SGD, Rule
 from lethax.objectives import CrossEntropy, Objective
 from lethax.records import Episode, Info, Progress, Split, Weights
+from lethax.rules import SGD, Rule
 
 NormMode = Literal["batch", "support", "support+1"]
 
@@ -25,8 +25,13 @@ NormMode = Literal["batch", "support", "support+1"]
 class Start(Protocol):
     """Where the inner loop starts, given the support gradient at θ."""
 
-    detached: bool  # whether that gradient counts as a constant
-    every_step: bool  # whether it is applied again before every inner step
+    @property
+    def detached(self) -> bool:
+        """Whether that gradient counts as a constant."""
+
+    @property
+    def every_step(self) -> bool:
+        """Whether it is applied again before every inner step."""
 
     def init(self, key: PRNGKeyArray, like: Weights) -> Any:
         """Meta-parameters of the start."""

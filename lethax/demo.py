@@ -1,0 +1,87 @@
+"""`lethax demo`: MAML and MAML+L2F on sinusoids and on printed characters of scripts never seen in training."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from rich.console import Console
+from rich.table import Table
+
+from lethax import assemble, data, recipe, runs
+from lethax.errors import RunError
+from lethax.evaluate import paired
+from lethax.recipe import Recipe
+from lethax.report import figures
+
+METHODS = ("maml", "l2f")
+# Small budgets, marked as such in the table: the demo has to end in minutes on two cores.
+SETTINGS: dict[str, tuple[Recipe, int]] = {
+    "sinusoid": (Recipe(data="sinusoid", shot=5, inner_steps=1, steps=10_000, epoch=2_500), 2_000),
+    "glyphs": (
+        Recipe(
+            data="glyphs", shot=1, query=5, batch=4, inner_steps=2, inner_rate=0.1, filters=16, steps=300,
+            first_order_steps=0, memory="lean", epoch=150, val_episodes=40, keep=1,
+        ),
+        200,
+    ),
+}  # fmt: skip
+
+
+def run(out: Path, console: Console, train: Callable[[Any], None]) -> None:
+    """Train what is not trained yet, evaluate, print one table, write pictures to `out`."""
+    assemble.use_all_cores()
+    console.print("building the embedded glyphs (once)", highlight=False)
+    data.prepare("glyphs", None, None, lambda what, share: None)
+    table = Table(title="5-shot sinusoids and 5-way 1-shot characters; tiny budgets, see the columns", show_lines=True)
+    for column in ("tasks", "method", "outer steps", "test episodes", "before", "after", "L2F − MAML, paired"):
+        table.add_column(column)
+    for name, (base, episodes) in SETTINGS.items():
+        results = {
+            method: _result(out / f"{name}-{method}", base, method, episodes, console, train) for method in METHODS
+        }
+        gap = paired(results["l2f"].score.per_task, results["maml"].score.per_task)
+        for method, result in results.items():
+            inner = result.record["inner_steps"]
+            table.add_row(
+                f"{name} ({result.record['score']})", method, str(base.steps), str(result.score.n),
+                f"{result.curve[0].mean:.3f}", f"{result.curve[inner].mean:.3f} ± {result.score.ci95:.3f}",
+                f"{gap.mean:+.3f} ± {gap.ci95:.3f}" if method == "l2f" else "",
+            )  # fmt: skip
+        figures.adaptation_curves({m: r.record for m, r in results.items()}, out / f"{name}-adaptation.png")
+    figures.sinusoid_fits({m: _fits(out / f"sinusoid-{m}") for m in METHODS}, out / "sinusoid-fits.png")
+    console.print(table)
+    console.print(
+        f"± is 1.96 s/√n over episodes. Pictures: {', '.join(str(p) for p in sorted(out.glob('*.png')))}",
+        highlight=False,
+    )
+
+
+def _result(
+    folder: Path, base: Recipe, method: str, episodes: int, console: Console, train: Callable[[Any], None]
+) -> Any:
+    wanted = replace(base, method=method)
+    there = (folder / "recipe.toml").exists()
+    found = runs.open_run(folder) if there else runs.create(wanted, folder)
+    if found.recipe != recipe.resolve(wanted):
+        raise RunError(f"{folder} is of another recipe: choose another --out.")
+    console.print(f"{folder}: {method} on {base.data}", highlight=False)
+    train(found)
+    return runs.evaluate_run(found, episodes=episodes, ensemble=1, steps=5, seed=0)
+
+
+def _fits(folder: Path) -> dict[str, Any]:
+    """One test curve: support points, and the net's outputs after 0, 1 and 5 inner steps."""
+    found = runs.open_run(folder)
+    learner = assemble.learner(found.recipe)
+    tasks, source = assemble.family(found.recipe, "test")
+    meta = runs.best_metas(found, 1)[0][0]
+    episode = tasks.draw(
+        source, assemble.shape_of(found.recipe)._replace(query=200), jax.random.fold_in(assemble.test_key(0), 3)
+    )
+    order = jnp.argsort(episode.query.x[:, 0])
+    episode = episode._replace(query=jax.tree.map(lambda leaf: leaf[order], episode.query))
+    path, _ = learner.path(meta, episode, 5)
+    return {"support": episode.support, "query": episode.query, "path": path[:, :, 0]}
