@@ -13,10 +13,11 @@ demo: .venv/.ready
 	.venv/bin/lethax demo
 
 .venv/bin/python:
+	@rm -rf .venv  # without its python, what lies there is of another one
 	@for python in python3.13 python3.12 python3.11 python3; do \
 	  if command -v $$python >/dev/null && $$python -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
 	    echo "setting up .venv with $$python"; $$python -m venv .venv && exit 0; rm -rf .venv; fi; done; \
-	echo "no Python 3.11 or newer with venv was found: install one, for example with apt-get install python3 python3-venv"; exit 1
+	echo "no Python 3.11 or newer with venv was found: install one, for example with apt-get install python3 python3-venv" >&2; exit 1
 
 .venv/.ready: .venv/bin/python requirements.txt pyproject.toml
 	.venv/bin/python -m pip install --quiet -r requirements.txt

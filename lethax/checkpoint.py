@@ -17,6 +17,12 @@ from lethax.files import write_atomic
 
 T = TypeVar("T")
 FORMAT = 1
+HEADER_LIMIT = 1 << 24  # bytes; the header of ten thousand arrays takes about one million
+_DTYPES: dict[str, Any] = {
+    "BOOL": np.bool_, "I8": np.int8, "I16": np.int16, "I32": np.int32, "I64": np.int64, "U8": np.uint8,
+    "U16": np.uint16, "U32": np.uint32, "U64": np.uint64, "F16": np.float16, "BF16": jnp.bfloat16,
+    "F32": np.float32, "F64": np.float64,
+}  # fmt: skip
 
 
 def step_path(folder: Path, step: int) -> Path:
@@ -26,74 +32,114 @@ def step_path(folder: Path, step: int) -> Path:
 
 def save(path: Path, tree: Any, info: dict[str, Any]) -> None:
     """Write a tree of arrays and a JSON-able `info`, atomically."""
-    arrays = _named(tree)
-    header = {"format": str(FORMAT), "info": json.dumps(info), "sha256": _digest(arrays, json.dumps(info))}
+    arrays = {name: _stored(name, leaf) for name, leaf in _named(tree).items()}
+    text = json.dumps(info)
+    header = {"format": str(FORMAT), "info": text, "sha256": _digest(arrays, text)}
     write_atomic(path, safetensors.numpy.save(arrays, header))
 
 
 def load(path: Path, like: T) -> tuple[T, dict[str, Any]]:
     """The tree, in the structure of `like`, and its info; CheckpointError names what is damaged, missing, extra or misshapen."""
     arrays, info = _read(path)
-    wanted = _named(jax.tree.map(_shape, like))
-    for name in wanted:
-        if name not in arrays:
-            raise CheckpointError(f"{path} lacks {name}: it is of another net or method.")
-    for name in arrays:
-        if name not in wanted:
-            raise CheckpointError(f"{path} has {name}, which this net or method lacks: it is of another one.")
-    for name, value in wanted.items():
-        found = arrays[name]
-        if found.shape != value.shape or found.dtype != value.dtype:
-            raise CheckpointError(
-                f"{path}: {name} is {found.dtype}{list(found.shape)}, expected {value.dtype}{list(value.shape)}."
-            )
-    leaves, structure = jax.tree.flatten(like)
-    values = [
-        jax.random.wrap_key_data(jnp.asarray(arrays[name])) if _is_key(leaf) else jnp.asarray(arrays[name])
-        for name, leaf in zip(trees.names(like), leaves, strict=True)
-    ]
-    return jax.tree.unflatten(structure, values), info
+    return _restore(path, arrays, like), info
+
+
+def read_info(path: Path) -> dict[str, Any]:
+    """The info alone; the whole file is checked all the same."""
+    return _read(path)[1]
 
 
 def newest(folder: Path, like: T) -> tuple[T, dict[str, Any], Path] | None:
-    """The newest good state of a folder; damaged ones are skipped and named in info["damaged"]. None where there is no file."""
+    """The newest good state of a folder; damaged ones are skipped and named in info["damaged"]. None where there is no file.
+
+    A good file of another net is an error rather than skipped: an older one would not fit either.
+    """
     damaged: list[str] = []
-    paths = sorted(folder.glob("step-*.safetensors"), reverse=True)
-    for path in paths:
+    first: CheckpointError | None = None
+    for path in _states(folder):
         try:
-            _read(path)
-        except CheckpointError:
+            arrays, info = _read(path)
+        except CheckpointError as error:
+            first = first or error
             damaged.append(path.name)
             continue
-        tree, info = load(path, like)
-        return tree, info | ({"damaged": damaged} if damaged else {}), path
-    if paths:
-        raise CheckpointError(f"every checkpoint in {folder} is damaged: {', '.join(damaged)}.")
+        return _restore(path, arrays, like), info | ({"damaged": damaged} if damaged else {}), path
+    if first:
+        raise CheckpointError(f"no checkpoint in {folder} can be read ({', '.join(damaged)}); the newest: {first}")
     return None
 
 
 def prune(folder: Path, keep: int) -> None:
-    """Delete all but the newest states, and what interrupted writes left."""
-    for path in sorted(folder.glob("step-*.safetensors"))[:-keep]:
+    """Delete all but the `keep` newest states, and what interrupted writes left."""
+    for path in _states(folder)[keep:]:
         path.unlink()
     for path in folder.glob(".*.tmp"):
         path.unlink(missing_ok=True)
+
+
+def _states(folder: Path) -> list[Path]:
+    """The newest first, by number: a step of nine digits would sort wrongly by name."""
+    steps = {path: path.stem.removeprefix("step-") for path in folder.glob("step-*.safetensors")}
+    return sorted((path for path in steps if steps[path].isdecimal()), key=lambda path: int(steps[path]), reverse=True)
 
 
 def _is_key(leaf: Any) -> bool:
     return hasattr(leaf, "dtype") and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
-def _shape(leaf: Any) -> Any:
-    return leaf if _is_key(leaf) else np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape)
+def _named(tree: Any) -> dict[str, Any]:
+    """Leaves by path, in leaf order."""
+    found: dict[str, Any] = {}
+    for name, leaf in zip(trees.names(tree), jax.tree.leaves(tree), strict=True):
+        if name in found:
+            raise CheckpointError(f"two arrays have the path {name}; rename the key that contains a slash.")
+        found[name] = leaf
+    return found
 
 
-def _named(tree: Any) -> dict[str, np.ndarray]:
-    leaves = [np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf) for leaf in jax.tree.leaves(tree)]
-    return dict(zip(trees.names(tree), leaves, strict=True))
+def _stored(name: str, leaf: Any) -> np.ndarray:
+    array = np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+    if not any(array.dtype == dtype for dtype in _DTYPES.values()):
+        raise CheckpointError(
+            f"{name} is {array.dtype}, which a checkpoint cannot hold; convert it to float32, for example."
+        )
+    return np.asarray(array, order="C")  # safetensors copies memory as it lies, whatever the strides
+
+
+def _restore(path: Path, arrays: dict[str, np.ndarray], like: T) -> T:
+    wanted = _named(like)
+    for name in wanted:
+        if name not in arrays:
+            raise CheckpointError(f"{path} lacks {name}: it is of another net or method; open it with its own recipe.")
+    for name in arrays:
+        if name not in wanted:
+            raise CheckpointError(
+                f"{path} has {name}, which this net or method lacks: it is of another one; open it with its own recipe."
+            )
+    values = [_fit(f"{path}: {name}", arrays[name], leaf) for name, leaf in wanted.items()]
+    return jax.tree.unflatten(jax.tree.structure(like), values)
+
+
+def _fit(where: str, array: np.ndarray, leaf: Any) -> Any:
+    """The array as what `leaf` is: a typed key, a NumPy array or a JAX array."""
+    kind = jax.random.key_data(leaf) if _is_key(leaf) else leaf
+    if array.shape != kind.shape or array.dtype != kind.dtype:
+        raise CheckpointError(
+            f"{where} is {array.dtype}{list(array.shape)}, expected {kind.dtype}{list(kind.shape)}: "
+            "it is of another net or method; open it with its own recipe."
+        )
+    if _is_key(leaf):
+        return jax.random.wrap_key_data(jnp.array(array), impl=jax.random.key_impl(leaf))
+    if isinstance(leaf, np.ndarray | np.generic):
+        return array.copy() if isinstance(leaf, np.ndarray) else array[()]
+    value = jnp.array(array)
+    if value.dtype != array.dtype:
+        raise CheckpointError(f"{where} is {array.dtype}, which JAX would round; set JAX_ENABLE_X64=1.")
+    return value
 
 
 def _digest(arrays: dict[str, np.ndarray], info: str) -> str:
+    """Of info, paths, dtypes, shapes and bytes. A scalar counts as [1] here; `load` compares shapes anyway."""
     digest = hashlib.sha256(info.encode())
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])
@@ -102,15 +148,51 @@ def _digest(arrays: dict[str, np.ndarray], info: str) -> str:
     return digest.hexdigest()
 
 
+def _damaged(path: Path, why: object) -> CheckpointError:
+    return CheckpointError(f"{path} is damaged or no checkpoint: {why}; go on from another one.")
+
+
 def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Arrays and info of a file whose every byte has been checked."""
+    blob, header = _split(path)
     try:
-        blob = path.read_bytes()
-        arrays = safetensors.numpy.load(blob)
-        header = json.loads(blob[8 : 8 + int.from_bytes(blob[:8], "little")]).get("__metadata__", {})
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise CheckpointError(f"{path} is damaged or no checkpoint: {error}.") from None
-    if header.get("format") != str(FORMAT):
-        raise CheckpointError(f"{path} has checkpoint format {header.get('format')}; this version reads {FORMAT}.")
-    if _digest(arrays, header.get("info", "")) != header.get("sha256"):
-        raise CheckpointError(f"{path} is damaged: its checksum differs from what was written.")
-    return arrays, json.loads(header["info"])
+        arrays = {name: _array(view) for name, view in safetensors.deserialize(blob)}
+        meta = json.loads(header).get("__metadata__") or {}
+    except (ValueError, KeyError, RecursionError, SafetensorError) as error:
+        raise _damaged(path, error) from None
+    if meta.get("format") != str(FORMAT):
+        raise CheckpointError(
+            f"{path} has checkpoint format {meta.get('format')}, expected {FORMAT}; open it with the version that wrote it."
+        )
+    if _digest(arrays, meta.get("info", "")) != meta.get("sha256"):
+        raise _damaged(path, "its checksum differs from what was written")
+    try:
+        info = json.loads(meta["info"])
+    except (ValueError, KeyError, RecursionError) as error:
+        raise _damaged(path, error) from None
+    if not isinstance(info, dict):
+        raise _damaged(path, f"its info is a {type(info).__name__}, expected an object")
+    return arrays, info
+
+
+def _split(path: Path) -> tuple[bytes, bytes]:
+    """The whole file, and its JSON header."""
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if length > HEADER_LIMIT:  # before the rest is read: a foreign file may be of any size
+                raise _damaged(path, f"its header claims {length} bytes, expected at most {HEADER_LIMIT}")
+            file.seek(0)
+            blob = file.read()
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} does not exist; name a checkpoint that does.") from None
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}; check its permissions.") from None
+    header = blob[8 : 8 + length].rstrip(b" ")  # padded with spaces, the only bytes that neither parser looks at
+    if not header.endswith(b"}"):
+        raise _damaged(path, "its header does not end as it was written")
+    return blob, header
+
+
+def _array(view: dict[str, Any]) -> np.ndarray:
+    return np.frombuffer(view["data"], dtype=_DTYPES[view["dtype"]]).reshape(view["shape"])

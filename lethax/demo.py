@@ -23,7 +23,7 @@ SETTINGS: dict[str, tuple[Recipe, int]] = {
     "glyphs": (
         Recipe(
             data="glyphs", shot=1, query=5, batch=4, inner_steps=2, inner_rate=0.1, filters=16, steps=300,
-            first_order_steps=0, memory="lean", epoch=150, val_episodes=40, keep=1,
+            first_order_steps=0, epoch=150, val_episodes=40, keep=1,
         ),
         200,
     ),

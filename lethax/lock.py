@@ -16,18 +16,33 @@ class RunLock:
         self._handle = -1
 
     def __enter__(self) -> "RunLock":
-        self._handle = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            handle = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise RunError(
+                f"run {self.folder} cannot be locked: {error.strerror}; check that the folder exists and may be written."
+            ) from None
+        try:
+            self._take(handle)
+        except BaseException:
+            os.close(handle)
+            raise
+        self._handle = handle
+        return self
+
+    def _take(self, handle: int) -> None:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = os.read(self._handle, 32).decode(errors="replace").strip() or "unknown"
-            os.close(self._handle)
+            holder = os.read(handle, 32).decode(errors="replace").strip() or "unknown"
             raise RunError(
                 f"run {self.folder} is in use by process {holder}; wait for it, or choose another --out."
             ) from None
-        os.ftruncate(self._handle, 0)
-        os.write(self._handle, str(os.getpid()).encode())
-        return self
+        except OSError as error:
+            raise RunError(f"run {self.folder} cannot be locked: {error.strerror}; use a local disk.") from None
+        # Of whoever held it last; the file stays, because deleting it would let two processes lock two files.
+        os.ftruncate(handle, 0)
+        os.write(handle, str(os.getpid()).encode())
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

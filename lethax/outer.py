@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Int, PRNGKeyArray
 
@@ -80,12 +80,20 @@ def over_tasks(function: Callable[[Any], Any], items: Any, how: str) -> Any:
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *results)
 
 
+def _mesh(devices: int) -> Mesh:
+    return Mesh(np.array(jax.devices()[:devices]), ("task",))
+
+
+def everywhere(tree: Any, devices: int, place: Callable[[Any, Any], Any] = jax.device_put) -> Any:
+    """The tree with a copy on each device. A state that were placed otherwise would compile the step a second time."""
+    return tree if devices == 1 else place(tree, NamedSharding(_mesh(devices), P()))
+
+
 def spread(function: Callable[..., Any], devices: int) -> Callable[..., Any]:
     """`function(replicated, per_task)` with the tasks' leading axis sharded over devices; results keep that axis."""
     if devices == 1:
         return function
-    mesh = Mesh(np.array(jax.devices()[:devices]), ("task",))
-    return jax.shard_map(function, mesh=mesh, in_specs=(P(), P("task")), out_specs=P("task"), check_vma=False)
+    return jax.shard_map(function, mesh=_mesh(devices), in_specs=(P(), P("task")), out_specs=P("task"), check_vma=False)
 
 
 def meta_gradient(learner: Learner, plan: Plan, meta: Any, episodes: Episode, keys: Array, progress: Progress) -> Any:
@@ -117,7 +125,8 @@ def outer_step(
     updates, optim = plan.optimizer().update(grads, state.optim, state.meta)
     meta = optax.apply_updates(state.meta, updates)
     seen = {name: jnp.mean(leaf, axis=0) for name, leaf in infos.items()}
-    return TrainState(meta, optim, state.step + 1, state.key), {**seen, "finite": finite}
+    after = TrainState(meta, optim, state.step + 1, state.key)
+    return everywhere(after, plan.devices, jax.lax.with_sharding_constraint), {**seen, "finite": finite}
 
 
 def draw_batch(tasks: Any, source: Any, plan: Plan, state: TrainState) -> tuple[Episode, Array]:
@@ -146,6 +155,7 @@ def fit(learner: Learner, state: TrainState, tasks: Any, source: Any, plan: Plan
     `plan.total` and the learner's switch of order have to be multiples of `plan.chunk` from `state.step` on.
     """
     done = int(state.step)
+    state = everywhere(state, plan.devices)
     while done < plan.total:
         now = learner.at(done)
         if plan.chunk == 1:

@@ -11,17 +11,17 @@ from typing import Any, TypeVar
 from lethax.errors import RecipeError, did_you_mean
 
 T = TypeVar("T")
+_NOUNS = {int: "an integer", float: "a number", bool: "true or false", str: "a string"}
 
 
 def dump(instance: Any) -> str:
     """One `key = value` a field, in field order, its help text as a comment above; a None is left out."""
-    lines = []
+    lines: list[str] = []
     for f in fields(instance):
         value = getattr(instance, f.name)
         if value is None:
             continue
-        if "help" in f.metadata:
-            lines.append(f"# {f.metadata['help']}")
+        lines.extend(f"# {line}" for line in f.metadata.get("help", "").splitlines())
         lines.append(f"{f.name} = {_write(value)}")
     return "\n".join(lines) + "\n"
 
@@ -30,10 +30,13 @@ def _write(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=True).replace("\x7f", "\\u007f")
+        # JSON's escapes are TOML's but for two: DEL has to be escaped, and surrogate pairs must not be.
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, tuple):
         return "[" + ", ".join(_write(item) for item in value) + "]"
-    return repr(value)  # of floats: the shortest text that reads back to the same bits; inf and nan are TOML too
+    if isinstance(value, float):
+        return float.__repr__(value)  # the shortest text that reads back to the same bits; inf and nan are TOML too
+    return repr(value)
 
 
 def parse(cls: type[T], source: str | Mapping[str, Any], name: str) -> T:
@@ -41,8 +44,8 @@ def parse(cls: type[T], source: str | Mapping[str, Any], name: str) -> T:
     if isinstance(source, str):
         try:
             source = tomllib.loads(source)
-        except tomllib.TOMLDecodeError as error:
-            raise RecipeError(f"{name} is not TOML: {error}.") from None
+        except (tomllib.TOMLDecodeError, RecursionError) as error:
+            raise RecipeError(f"{name} is not TOML: {error}; correct it there.") from None
     known = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]
     for key in source:
         if key not in known:
@@ -50,20 +53,43 @@ def parse(cls: type[T], source: str | Mapping[str, Any], name: str) -> T:
     hints = typing.get_type_hints(cls)
     values = {key: _read(value, hints[key], f"{name}: {key}") for key, value in source.items()}
     for key, f in known.items():
-        if key not in values and f.default is MISSING and f.default_factory is MISSING:
-            raise RecipeError(f"{name} lacks the field '{key}'.")
+        if key in values or f.default is not MISSING or f.default_factory is not MISSING:
+            continue
+        if type(None) not in _options(hints[key]):
+            raise RecipeError(f"{name} lacks the field '{key}', {_noun(hints[key])}; add it.")
+        values[key] = None
     return cls(**values)
 
 
 def _read(value: Any, kind: Any, where: str) -> Any:
-    options = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
-    for option in options:
-        if typing.get_origin(option) is tuple and isinstance(value, list):
-            item = typing.get_args(option)[0]
-            return tuple(_read(entry, item, where) for entry in value)
+    for option in _options(kind):
+        if typing.get_origin(option) is tuple and isinstance(value, list | tuple):
+            return _read_tuple(value, option, where)
         if option is float and type(value) in (int, float):
             return float(value)
         if type(value) is option:
             return value
-    expected = " or ".join(getattr(o, "__name__", str(o)) for o in options if o is not type(None))
-    raise RecipeError(f"{where} is {value!r}; expected {expected}.")
+    raise RecipeError(f"{where} is {value!r}; expected {_noun(kind)}.")
+
+
+def _read_tuple(value: list[Any] | tuple[Any, ...], kind: Any, where: str) -> tuple[Any, ...]:
+    kinds = typing.get_args(kind)
+    if kinds[-1] is Ellipsis:
+        kinds = kinds[:1] * len(value)
+    if len(kinds) != len(value):
+        raise RecipeError(f"{where} has {len(value)} entries; expected {len(kinds)}.")
+    return tuple(_read(entry, k, f"{where}[{i}]") for i, (entry, k) in enumerate(zip(value, kinds, strict=True)))
+
+
+def _options(kind: Any) -> tuple[Any, ...]:
+    return typing.get_args(kind) if typing.get_origin(kind) in (types.UnionType, typing.Union) else (kind,)
+
+
+def _noun(kind: Any) -> str:
+    parts = []
+    for option in _options(kind):
+        if typing.get_origin(option) is tuple:
+            parts.append(f"a list, each entry {_noun(typing.get_args(option)[0])}")
+        elif option is not type(None):
+            parts.append(_NOUNS.get(option, str(option)))
+    return " or ".join(parts)

@@ -1,20 +1,27 @@
 """Fixtures of all tests. Nothing here or below needs a network, a GPU, or data that the tests do not make."""
 
+import importlib
 import os
+from collections.abc import Iterator
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")  # a test has to meet the compiler, not an old result
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
 
 @pytest.fixture
-def key():
+def key() -> jax.Array:
     return jax.random.key(0)
 
 
 @pytest.fixture
-def x64():
+def x64() -> Iterator[None]:
     """Double precision for one test."""
-    with jax.enable_x64(True):
+    if hasattr(jax, "enable_x64"):
+        context = jax.enable_x64(True)
+    else:  # JAX before 0.8
+        context = importlib.import_module("jax.experimental").enable_x64(True)
+    with context:
         yield

@@ -3,10 +3,11 @@
 Both merge the train and test parts: 600 images a class. Splits: Bertinetto et al. 2019; Oreshkin et al. 2018.
 """
 
+import hashlib
 import json
 from collections.abc import Callable
 from importlib import resources
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,11 @@ from lethax.data.store import StoreWriter
 from lethax.errors import DataError
 
 Progress = Callable[[str, float], None]
+Parts = dict[str, dict[bytes, Any]]  # the pickles' dicts, by file name
 MEAN, STD = (0.5071, 0.4847, 0.4408), (0.2675, 0.2565, 0.2761)
 PARTS = ("train", "test", "meta")
+TOP = "cifar-100-python"
+STORES = ("cifar_fs", "fc100")
 
 
 def published_split(name: str) -> dict[str, Any]:
@@ -30,76 +34,119 @@ def published_split(name: str) -> dict[str, Any]:
 def prepare_cifar100(
     source: Path, root: Path | None, progress: Progress, *, per_class: tuple[int, int] = (500, 100)
 ) -> list[str]:
-    """Write the stores cifar_fs and fc100 from cifar-100-python.tar.gz, or a folder that holds its files.
+    """Write the stores cifar_fs and fc100 from cifar-100-python.tar.gz, or a folder that holds it or its files.
 
     `per_class`: images of a class in the train and test parts. DataError names the file and what is missing.
     """
-    parts = _read(source, progress)
-    images, labels = _images(parts, source, per_class)
+    parts, sums = _read(_place(source), progress)
     names, above = _names(parts, source)
-    order = np.argsort(labels, kind="stable")
-    first = dict(zip(names, np.searchsorted(labels[order], np.arange(100)), strict=True))
-    count = sum(per_class)
-    coarse = _superclass_of(parts, names, above)
-    for step, store in enumerate(("cifar_fs", "fc100")):
-        with StoreWriter(root, store, mean=MEAN, std=STD, source={"description": "CIFAR-100 python pickles"}) as writer:
+    images = [_pixels(parts, part, 100 * n, source) for part, n in zip(PARTS, per_class, strict=False)]
+    rows = [_rows(parts, part, n, source) for part, n in zip(PARTS, per_class, strict=False)]
+    superclass = _superclasses(parts, rows[0], source)
+    index = {name: i for i, name in enumerate(names)}
+    record = {"description": "CIFAR-100's python pickles, train and test parts merged", "files": sums}
+    for step, store in enumerate(STORES):
+        with StoreWriter(root, store, mean=MEAN, std=STD, source={**record, "split": f"{store}.json"}) as writer:
             for split, classes in published_split(store).items():
-                array = writer.split(split, (32, 32, 3), [(c, coarse[c], count) for c in classes])
-                for i, name in enumerate(classes):
-                    array[i * count : (i + 1) * count] = images[order[first[name] : first[name] + count]]
-        progress(store, 0.6 + 0.2 * (step + 1))
-    return ["cifar_fs", "fc100"]
+                listed = [(c, above[superclass[index[c]]], sum(per_class)) for c in classes]
+                array, end = writer.split(split, (32, 32, 3), listed), 0
+                for c in classes:
+                    for part, places in zip(images, rows, strict=True):
+                        begin, end = end, end + len(places[index[c]])
+                        array[begin:end] = part[places[index[c]]]
+        progress(f"writing {store}", 0.6 + 0.4 * (step + 1) / len(STORES))
+    return list(STORES)
 
 
-def _read(source: Path, progress: Progress) -> dict[str, dict[bytes, Any]]:
-    parts: dict[str, dict[bytes, Any]] = {}
-    for name, content in Archive(source).items(lambda n: n.rpartition("/")[2] in PARTS):
-        part = name.rpartition("/")[2]
+def _place(source: Path) -> Path:
+    """The folder or archive itself, where a folder was given that holds it."""
+    inside = [source / TOP, source / f"{TOP}.tar.gz"] if source.is_dir() else []
+    return next((path for path in inside if path.exists()), source)
+
+
+def _read(source: Path, progress: Progress) -> tuple[Parts, dict[str, str]]:
+    """The three pickles' dicts, and the SHA-256 of each file."""
+
+    def wanted(name: str) -> bool:
+        path = PurePosixPath(name)
+        return path.name in PARTS and path.parent.name in ("", TOP)
+
+    parts: Parts = {}
+    sums: dict[str, str] = {}
+    for name, content in Archive(source).items(wanted):
+        part = PurePosixPath(name).name
         loaded = load_pickle(content, f"{source}: {name}")
         if not isinstance(loaded, dict):
             raise DataError(
                 f"{source}: {name} holds a {type(loaded).__name__}, expected CIFAR-100's dict: fetch it again."
             )
-        parts[part] = loaded
-        progress(name, 0.2 * len(parts))
+        parts[part], sums[part] = loaded, hashlib.sha256(content).hexdigest()
+        progress(f"reading {part}", 0.2 * len(parts))
     missing = [part for part in PARTS if part not in parts]
     if missing:
         raise DataError(
-            f"{source} lacks {', '.join(missing)}: expected cifar-100-python.tar.gz or a folder with {', '.join(PARTS)}."
+            f"{source} lacks {', '.join(missing)}: expected {TOP}.tar.gz or a folder with {', '.join(PARTS)}."
         )
-    return parts
+    return parts, sums
 
 
-def _images(parts: dict[str, Any], source: Path, per_class: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    images, labels = [], []
-    for part, count in zip(("train", "test"), per_class, strict=True):
-        data, fine = parts[part].get(b"data"), parts[part].get(b"fine_labels")
-        if not isinstance(data, np.ndarray) or data.shape != (100 * count, 3072) or data.dtype != np.uint8:
-            found = f"{data.dtype}{list(data.shape)}" if isinstance(data, np.ndarray) else type(data).__name__
-            raise DataError(f"{source}: {part} has data {found}, expected uint8{[100 * count, 3072]}: fetch it again.")
-        counts = np.bincount(np.asarray(fine if isinstance(fine, list) else [], np.int64).clip(0, 100), minlength=100)
-        if len(counts) != 100 or (counts != count).any():
-            raise DataError(f"{source}: {part} has not {count} fine_labels of each of 100 classes: fetch it again.")
-        images.append(data.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
-        labels.append(np.asarray(fine))
-    return np.concatenate(images), np.concatenate(labels)
+def _pixels(parts: Parts, part: str, total: int, source: Path) -> np.ndarray:
+    """A part's images [n, 32, 32, 3]."""
+    data = parts[part].get(b"data")
+    if not isinstance(data, np.ndarray) or data.shape != (total, 3072) or data.dtype != np.uint8:
+        found = f"{data.dtype}{list(data.shape)}" if isinstance(data, np.ndarray) else _kind(data)
+        raise DataError(f"{source}: {part} has data {found}, expected uint8{[total, 3072]}: fetch it again.")
+    return data.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
 
 
-def _names(parts: dict[str, Any], source: Path) -> tuple[list[str], list[str]]:
+def _rows(parts: Parts, part: str, count: int, source: Path) -> np.ndarray:
+    """Rows of each class in a part, in the file's order [100, count]."""
+    labels = _labels(parts, part, b"fine_labels", 100, 100 * count, source)
+    found = np.bincount(labels, minlength=100)
+    wrong = np.flatnonzero(found != count)
+    if wrong.size:
+        raise DataError(
+            f"{source}: {part} has {found[wrong[0]]} images of class {wrong[0]}, expected {count} of each: fetch it again."
+        )
+    return np.argsort(labels, kind="stable").reshape(100, count)
+
+
+def _labels(parts: Parts, part: str, key: bytes, bound: int, total: int, source: Path) -> np.ndarray:
+    """A list of `total` labels below `bound`, checked."""
+    labels, name = parts[part].get(key), key.decode()
+    if not isinstance(labels, list) or len(labels) != total:
+        found = f"{len(labels)} {name}" if isinstance(labels, list) else f"{_kind(labels)} as {name}"
+        raise DataError(f"{source}: {part} has {found}, expected a list of {total}: fetch it again.")
+    if not all(type(label) is int and 0 <= label < bound for label in labels):
+        raise DataError(f"{source}: {part} has {name} that are not numbers below {bound}: fetch it again.")
+    return np.asarray(labels, np.int64)
+
+
+def _superclasses(parts: Parts, rows: np.ndarray, source: Path) -> np.ndarray:
+    """The superclass of each class [100]; the same for all its images."""
+    coarse = _labels(parts, "train", b"coarse_labels", 20, rows.size, source)[rows]
+    mixed = np.flatnonzero((coarse != coarse[:, :1]).any(1))
+    if mixed.size:
+        raise DataError(f"{source}: train puts class {mixed[0]} in several superclasses, expected one: fetch it again.")
+    return coarse[:, 0]
+
+
+def _names(parts: Parts, source: Path) -> tuple[list[str], list[str]]:
+    """Names of the classes and of the superclasses, by label."""
     try:
         names = [n.decode() for n in parts["meta"][b"fine_label_names"]]
         above = [n.decode() for n in parts["meta"][b"coarse_label_names"]]
     except (KeyError, AttributeError, TypeError, UnicodeDecodeError):
         raise DataError(f"{source}: meta lacks fine_label_names or coarse_label_names: fetch it again.") from None
     expected = {name for classes in published_split("cifar_fs").values() for name in classes}
-    if set(names) != expected or len(names) != 100:
+    if set(names) != expected or len(names) != 100 or len(above) != 20:
+        strange = sorted(set(names) ^ expected)[:1]
         raise DataError(
-            f"{source}: meta names other classes than CIFAR-100's 100, e.g. {sorted(set(names) ^ expected)[:1]}."
+            f"{source}: meta names {len(names)} classes and {len(above)} superclasses (differing: {strange}), "
+            "expected CIFAR-100's 100 and 20: fetch it again."
         )
     return names, above
 
 
-def _superclass_of(parts: dict[str, Any], names: list[str], above: list[str]) -> dict[str, str]:
-    coarse = parts["train"].get(b"coarse_labels") or []
-    pairs = dict(zip(parts["train"][b"fine_labels"], coarse, strict=False))
-    return {name: above[pairs[i]] if i in pairs and pairs[i] < len(above) else "" for i, name in enumerate(names)}
+def _kind(found: Any) -> str:
+    return "nothing" if found is None else f"a {type(found).__name__}"

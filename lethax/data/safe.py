@@ -219,7 +219,10 @@ class Archive:
                 self._bound(name, entry.size)
                 file = archive.extractfile(entry) if entry.isfile() and wanted(name) else None
                 if file:
-                    yield name, self._content(file, name)
+                    content = self._content(file, name)
+                    if len(content) != entry.size:  # tarfile does not mind
+                        raise tarfile.ReadError(f"{name} has {len(content)} of {entry.size} bytes")
+                    yield name, content
 
     def _unpacked(self) -> IO[bytes]:
         begins = self._begins(6)

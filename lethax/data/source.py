@@ -57,6 +57,20 @@ class ImageTasks:
         return Episode(flat(x[:, : shape.shot]), flat(x[:, shape.shot :]))
 
 
+def class_split(images: np.ndarray, labels: np.ndarray) -> ClassSplit:
+    """Your own arrays as a split: images uint8 [n, H, W] or [n, H, W, C], labels [n] of any kind that sorts."""
+    images = images[..., None] if images.ndim == 3 else images
+    if images.ndim != 4 or images.dtype != np.uint8 or len(images) != len(labels) or not len(images):
+        raise DataError(
+            f"images are {images.dtype}{list(images.shape)} with {len(labels)} labels; expected uint8 [n, height, width, channels] "
+            "and n labels."
+        )
+    names, numbers = np.unique(labels, return_inverse=True)
+    order = np.argsort(numbers, kind="stable")
+    starts = np.searchsorted(numbers[order], np.arange(len(names) + 1))
+    return ClassSplit(images[order], starts, tuple(map(str, names)), ("",) * len(names))
+
+
 def check_shape(split: ClassSplit, shape: EpisodeShape, name: str) -> None:
     """DataError unless the split has enough classes and every class enough images."""
     counts = np.diff(split.starts)

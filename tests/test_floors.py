@@ -1,0 +1,77 @@
+"""Imports only go down: every module has a floor, and imports from its own or one below, also within functions."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FLOORS = [
+    ["records", "learner", "errors", "trees", "objectives", "rules", "files", "toml", "lock"],
+    ["inner", "nets", "data", "checkpoint"],
+    ["methods"],
+    ["outer", "evaluate"],
+    ["recipe", "assemble", "runs"],
+    ["report"],
+    ["cli", "demo", "__main__"],
+]
+FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {module_name(path): path for path in sorted((ROOT / "lethax").rglob("*.py"))}
+CHECKED = [name for name in MODULES if name != "lethax"]
+
+
+def imports(name: str) -> Iterator[str]:
+    """Full names of all that a module imports; `from lethax import trees` counts as lethax.trees."""
+    package = name if MODULES[name].name == "__init__.py" else name.rpartition(".")[0]
+    for node in ast.walk(ast.parse(MODULES[name].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            for alias in node.names:
+                yield f"{base}.{alias.name}" if f"{base}.{alias.name}" in MODULES else base
+
+
+def floor(name: str) -> int:
+    part = name.split(".")[1]
+    assert part in FLOOR, f"{name} has no floor: add '{part}' to FLOORS in {Path(__file__).name}"
+    return FLOOR[part]
+
+
+@pytest.mark.parametrize("name", CHECKED)
+def test_imports_go_down(name: str) -> None:
+    for found in imports(name):
+        if not found.startswith("lethax."):
+            continue  # of others, or of the root's __version__
+        assert floor(found) <= floor(name), f"{name} (floor {floor(name)}) imports {found} (floor {floor(found)})"
+        if floor(name) == 2:
+            assert not f"{found}.".startswith("lethax.data."), f"{name} imports {found}: methods do not know data"
+            sibling = f"{found}.".startswith("lethax.methods.") and name != "lethax.methods"
+            assert not sibling, f"{name} imports {found}: methods do not know each other"
+
+
+@pytest.mark.parametrize("name", CHECKED)
+def test_matplotlib_is_only_imported_where_figures_and_glyphs_are_drawn(name: str) -> None:
+    if name != "lethax.data.glyphs" and not f"{name}.".startswith("lethax.report."):
+        assert not any(found.split(".")[0] == "matplotlib" for found in imports(name))
+
+
+@pytest.mark.skipif("lethax.cli" not in MODULES, reason="there is no command line yet")
+def test_command_line_starts_without_jax() -> None:
+    code = "import sys, lethax.cli; print(sorted({'jax', 'jaxlib', 'optax', 'matplotlib'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_every_floor_is_of_a_module() -> None:
+    assert set(FLOOR) <= {name.split(".")[1] for name in CHECKED}, "FLOORS names a module that is gone"

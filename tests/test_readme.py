@@ -1,0 +1,43 @@
+"""The README's Python runs as it stands; its commands are ones that the program knows."""
+
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tyro
+
+from lethax import cli
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = sorted({line.split("#")[0].strip() for line in re.findall(r"^ +(lethax .+)$", README, re.M)})
+
+
+def test_python(capsys):
+    code = re.search(r"```python\n(.+?)```", README, re.S)[1]
+    assert len(code.splitlines()) <= 15
+    random = np.random.RandomState(0)
+    scope = {"images": random.randint(0, 256, (60, 28, 28, 1)).astype(np.uint8), "labels": np.repeat(np.arange(6), 10)}
+    exec(code, scope)
+    assert scope["logits"].shape == (25, 5)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command_is_known(command):
+    tyro.cli(cli.Command, args=shlex.split(command)[1:])
+
+
+def test_make_targets():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"^ +make (\w+)", README, re.M):
+        assert f"\n{target}:" in makefile
+
+
+def test_public_names():
+    import lethax
+
+    assert all(getattr(lethax, name) is not None for name in lethax.__all__)
+    with pytest.raises(AttributeError):
+        lethax.nothing  # noqa: B018

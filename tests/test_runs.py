@@ -1,0 +1,143 @@
+"""Runs: the same bits after any kill, one process a folder, the command line as a user meets it."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from lethax.recipe import Recipe, resolve
+
+KILLS = 20
+TRAIN = ["train", "sinusoid", "--steps", "3000", "--epoch", "100", "--val-episodes", "50", "--seed", "3"]
+
+
+@pytest.fixture(scope="module")
+def lethax(tmp_path_factory):
+    """Runs the program; compiled programs are cached between the calls of this file."""
+    cache = tmp_path_factory.mktemp("cache")
+    env = {**os.environ, "LETHAX_CACHE": str(cache), "LETHAX_DATA": str(cache / "data"), "COLUMNS": "200"}
+
+    def start(*args, **options):
+        command = [sys.executable, "-m", "lethax", *map(str, args)]
+        return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+    def run(*args):
+        process = start(*args)
+        out, err = process.communicate(timeout=300)
+        return process.returncode, out, err
+
+    run.start = start
+    return run
+
+
+def final_files(folder):
+    state = (folder / "checkpoints" / "step-00003000.safetensors").read_bytes()
+    best = sorted(p.name for p in (folder / "checkpoints").glob("best-*"))
+    return state, best, (folder / "metrics.jsonl").read_text()
+
+
+def test_killed_at_random_moments(lethax, tmp_path):
+    """Killed 20 times without warning, a run ends in the same bits, metrics and best checkpoints as an unbroken one."""
+    code, _, err = lethax(*TRAIN, "--out", tmp_path / "whole")
+    assert code == 0, err
+    broken, kills = tmp_path / "broken", 0
+    clock = random.Random(0)
+    process = lethax.start(*TRAIN, "--out", broken)
+    while kills < KILLS:
+        while not (broken / "recipe.toml").exists() and process.poll() is None:
+            time.sleep(0.05)
+        folder = broken / "checkpoints"
+        before = set(folder.glob("step-*")) if folder.is_dir() else set()
+        give_up = time.monotonic() + 60
+        # Half of the kills wait for a new checkpoint, so that the run moves on; the others strike at any moment.
+        while kills % 2 and time.monotonic() < give_up and process.poll() is None:
+            if folder.is_dir() and set(folder.glob("step-*")) - before:
+                break
+            time.sleep(0.005)
+        time.sleep(clock.random() * (0.05 if kills % 2 else 2.0))
+        if process.poll() is not None:
+            break
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        kills += 1
+        process = lethax.start("train", "--resume", broken)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert kills >= 5  # a fast machine may finish before the twentieth
+    assert final_files(broken) == final_files(tmp_path / "whole")
+
+
+def test_interrupt_saves_and_lock_refuses(lethax, tmp_path):
+    folder = tmp_path / "run"
+    process = lethax.start("train", "sinusoid", "--steps", "500000", "--out", folder)
+    deadline = time.monotonic() + 120
+    while not list(folder.glob("checkpoints/step-*")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    code, _, err = lethax("train", "--resume", folder)
+    assert code == 1 and f"in use by process {process.pid}" in err
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and "the state is saved" in err
+    assert list(folder.glob("checkpoints/step-*"))
+
+
+def test_evaluate_several(lethax, tmp_path):
+    for method in ("maml", "l2f"):
+        code, _, err = lethax(
+            "train", "sinusoid", "--method", method, "--steps", "200", "--epoch", "100", "--out", tmp_path / method
+        )
+        assert code == 0, err
+    code, out, err = lethax("evaluate", tmp_path / "maml", tmp_path / "l2f", "--episodes", "200", "--ensemble", "2")
+    assert code == 0 and "minus the first" in out and "gate layer0/weight" in out, err
+    path = next((tmp_path / "l2f" / "evaluations").glob("*.json"))
+    record = json.loads(path.read_text())
+    assert len(record["per_episode"]) == record["n"] == 200 and len(record["by_inner_steps"]) == 11
+    assert record["mean"] == pytest.approx(np.mean(record["per_episode"]))
+    other = json.loads(next((tmp_path / "maml" / "evaluations").glob("*.json")).read_text())
+    assert record["episodes_hash"] == other["episodes_hash"]
+    code, out, _ = lethax("evaluate", tmp_path / "l2f", "--episodes", "200", "--json")
+    assert code == 0 and json.loads(out)[0]["method"] == "l2f"
+
+
+@pytest.mark.parametrize(
+    "args,code,message",
+    [
+        (["train", "sinusoids"], 1, "net 'conv4'|no data set 'sinusoids'"),
+        (["train", "sinusoid", "--method", "l2g"], 1, "Did you mean 'l2f'"),
+        (["train", "sinusoid", "--stepz", "3"], 2, ""),
+        (["train"], 1, "needs DATA"),
+        (["train", "--resume", "nowhere"], 1, "is not a run"),
+        (["evaluate", "nowhere"], 1, "is not a run"),
+        (["train", "sinusoid", "--order", "3"], 1, "order is 3"),
+        (["data", "prepare", "cifar100", "--from", "nowhere"], 1, "does not exist"),
+        (["data", "verify", "nothing"], 1, "no data set 'nothing'"),
+        (["data", "list"], 0, ""),
+        (["--help"], 0, ""),
+    ],
+)
+def test_messages(args, code, message, lethax):
+    import re
+
+    got, out, err = lethax(*args)
+    assert got == code and re.search(message, err), (got, out, err)
+    assert "Traceback" not in err
+
+
+def test_help_imports_no_jax():
+    code = "import sys, lethax.cli; sys.exit('jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_presets_follow_the_released_configurations():
+    mini = resolve(Recipe(data="miniimagenet", shot=5, method="l2f"))
+    assert (mini.batch, mini.steps, mini.first_order_steps, mini.filters, mini.clamp) == (2, 30_000, 5_500, 48, 10.0)
+    half = resolve(Recipe(data="cifar_fs", shot=1, steps=25_000))
+    assert (half.batch, half.first_order_steps, half.clamp) == (4, 2_750, 0.0)
+    paper = resolve(Recipe(data="tieredimagenet", preset="paper", net="resnet12"))
+    assert (paper.batch, paper.steps, paper.first_order_steps) == (1, 125_000, 0)

@@ -1,0 +1,113 @@
+"""Stores survive interruption and show damage; hostile files do nothing."""
+
+import io
+import os
+import pickle
+import tarfile
+import zipfile
+
+import pytest
+
+from lethax.data.safe import Archive, load_pickle
+from lethax.data.store import StoreWriter, list_stores, open_store, verify_store
+from lethax.errors import DataError
+
+
+def write(root, value, fail=False):
+    with StoreWriter(root, "toy", mean=(0.5,), std=(0.5,), source={}) as writer:
+        array = writer.split("train", (2, 2, 1), [("a", "x", 2), ("b", "x", 1)])
+        array[:] = value
+        if fail:
+            raise RuntimeError("interrupted")
+
+
+def test_round_trip(tmp_path):
+    write(tmp_path, 7)
+    store = open_store("toy", tmp_path)
+    train = store.splits["train"]
+    assert train.images.shape == (3, 2, 2, 1) and (train.images == 7).all()
+    assert train.starts.tolist() == [0, 2, 3] and train.classes == ("a", "b") and train.superclasses == ("x", "x")
+    verify_store("toy", tmp_path)
+    assert list_stores(tmp_path) == ["toy"]
+
+
+def test_interrupted_writer_leaves_the_earlier_store(tmp_path):
+    write(tmp_path, 1)
+    with pytest.raises(RuntimeError):
+        write(tmp_path, 2, fail=True)
+    assert (open_store("toy", tmp_path).splits["train"].images == 1).all()
+    assert [p.name for p in tmp_path.iterdir()] == ["toy"]
+    write(tmp_path, 3)
+    assert (open_store("toy", tmp_path).splits["train"].images == 3).all()
+    assert [p.name for p in tmp_path.iterdir()] == ["toy"]
+
+
+def test_damage_is_named(tmp_path):
+    write(tmp_path, 1)
+    path = tmp_path / "toy" / "train.npy"
+    blob = bytearray(path.read_bytes())
+    blob[-1] ^= 1
+    path.write_bytes(blob)
+    with pytest.raises(DataError, match="train.npy is damaged"):
+        verify_store("toy", tmp_path)
+    path.write_bytes(blob[:-5])
+    with pytest.raises(DataError, match="prepare toy again"):
+        open_store("toy", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["../toy", "/tmp/toy", "Toy", ""])
+def test_store_names_do_not_escape(name, tmp_path):
+    with pytest.raises(DataError, match="no name for a data set"):
+        open_store(name, tmp_path)
+
+
+def test_missing_store_suggests(tmp_path):
+    write(tmp_path, 1)
+    with pytest.raises(DataError, match="Did you mean 'toy'"):
+        open_store("toys", tmp_path)
+
+
+class Hostile:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.path}",)
+
+
+def test_hostile_pickle_does_nothing(tmp_path):
+    mark = tmp_path / "mark"
+    with pytest.raises(DataError, match="system"):
+        load_pickle(pickle.dumps(Hostile(mark)), "evil")
+    assert not mark.exists()
+
+
+def test_hostile_archives(tmp_path):
+    def tar_with(entry, blob=b""):
+        path = tmp_path / "a.tar"
+        with tarfile.open(path, "w") as tar:
+            entry.size = len(blob)
+            tar.addfile(entry, io.BytesIO(blob))
+        return path
+
+    link = tarfile.TarInfo("link")
+    link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+    for entry in (tarfile.TarInfo("../out"), tarfile.TarInfo("/abs"), link):
+        with pytest.raises(DataError, match="was not read"):
+            list(Archive(tar_with(entry)).items())
+    with zipfile.ZipFile(tmp_path / "b.zip", "w") as archive:
+        archive.writestr("../out", b"x")
+    with pytest.raises(DataError, match="points outside"):
+        list(Archive(tmp_path / "b.zip").items())
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "link").symlink_to("/etc/hostname")
+    with pytest.raises(DataError, match="links outside"):
+        list(Archive(tmp_path / "folder").items())
+
+
+def test_bomb_is_bounded(tmp_path, monkeypatch):
+    monkeypatch.setattr("lethax.data.safe.MEMBER_BYTES", 1000)
+    with zipfile.ZipFile(tmp_path / "b.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("zeros", bytes(100_000))
+    with pytest.raises(DataError, match="more than 1000"):
+        list(Archive(tmp_path / "b.zip").items())
