@@ -35,7 +35,7 @@ def use_all_cores() -> None:
     except RuntimeError:
         pass  # JAX already runs: it keeps the devices it has
     jax.config.update("jax_compilation_cache_dir", os.path.join(cache, "programs"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def shape_of(recipe: Recipe) -> EpisodeShape:

@@ -62,6 +62,7 @@ class Plan:
         return optax.adam(rate if self.min_rate != self.rate else self.rate)
 
 
+@partial(jax.jit, static_argnums=(0, 1))
 def begin(learner: Learner, plan: Plan, key: PRNGKeyArray) -> TrainState:
     """The state before the first outer step."""
     for_meta, for_tasks = jax.random.split(key)

@@ -22,7 +22,7 @@ def scalar_descent(support_loss, query_loss, theta, rate, steps, order, loop):
         last = inner.descend(update, theta, steps, loop=loop).last
         return query_loss(last), last
 
-    (loss, last), grad = jax.value_and_grad(outer, has_aux=True)(jnp.asarray(theta))
+    (loss, last), grad = jax.jit(jax.value_and_grad(outer, has_aux=True))(jnp.asarray(theta))
     return float(last), float(loss), float(grad)
 
 
@@ -82,8 +82,8 @@ def h4():
 
 
 def differentiate(learner, meta, episode):
-    (loss, _), grads = jax.value_and_grad(learner.loss, has_aux=True)(meta, episode)
-    return learner.adapt(meta, episode.support)[0].weights, loss, grads
+    (loss, _), grads = jax.jit(jax.value_and_grad(learner.loss, has_aux=True))(meta, episode)
+    return jax.jit(learner.adapt)(meta, episode.support)[0].weights, loss, grads
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_l2f(steps, detached, loop, x64):
     )
     meta = {"weights": weights, "rule": {}, "start": start}
     fast, loss, grads = differentiate(learner, meta, episode)
-    info = learner.adapt(meta, episode.support)[1]
+    info = jax.jit(learner.adapt)(meta, episode.support)[1]
     case = L2F_CASES[steps]
     close = lambda got, expected: np.testing.assert_allclose(got, expected, atol=1e-9)  # noqa: E731
     close(info["embedding"], (0.308704359275, 0.358747281098))

@@ -176,7 +176,9 @@ class Archive:
             if not linked and not (path.is_file() and wanted(name)):
                 continue  # also broken links, and pipes, which would block
             if path.is_symlink() and not path.resolve().is_relative_to(root):
-                raise DataError(f"{path} is a link out of {self.path}: replace it by the file or folder itself.")
+                raise DataError(
+                    f"{path} links outside {self.path} and was not read: replace it by the file or folder itself."
+                )
             if not linked:
                 self._bound(name, path.stat().st_size)
                 yield name, path.read_bytes()
@@ -219,10 +221,7 @@ class Archive:
                 self._bound(name, entry.size)
                 file = archive.extractfile(entry) if entry.isfile() and wanted(name) else None
                 if file:
-                    content = self._content(file, name)
-                    if len(content) != entry.size:  # tarfile does not mind
-                        raise tarfile.ReadError(f"{name} has {len(content)} of {entry.size} bytes")
-                    yield name, content
+                    yield name, self._content(file, name)
 
     def _unpacked(self) -> IO[bytes]:
         begins = self._begins(6)
