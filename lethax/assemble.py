@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 
 from lethax import methods, nets
-from lethax.data.sinusoid import SINUSOIDS
+from lethax.data import curves
 from lethax.data.source import check_shape, on_device
 from lethax.data.store import open_store
 from lethax.errors import DataError
@@ -47,8 +47,8 @@ def shape_of(recipe: Recipe) -> EpisodeShape:
 def family(recipe: Recipe, split: str) -> Family:
     """Tasks of a split ("train", "val", "test"); DataError where its classes do not allow the episode's shape."""
     if recipe.data in REGRESSION:
-        training, evaluation = SINUSOIDS[recipe.data]
-        return Family(evaluation if split == "test" else training, ())
+        tasks, training, evaluation = curves.family(recipe.data)
+        return Family(tasks, evaluation if split == "test" else training)
     store = open_store(recipe.data)
     if split not in store.splits:
         raise DataError(
@@ -70,28 +70,35 @@ def learner(recipe: Recipe) -> methods.MAML:
     regression = recipe.data in REGRESSION
     lean = recipe.memory == "lean" or not _on_cpu()
     form: ConvForm = "patches" if lean else "native"
+    norm_steps = (recipe.inner_steps or 0) if recipe.per_step_norm else 0
     net: Any
     if regression:
-        net = nets.MLP(hidden=(recipe.filters or 40,) * 2)
+        net = nets.MLP(hidden=(recipe.filters or 40,) * (recipe.depth or 2))
     else:
         height, channels = image_of(recipe)
         if recipe.net == "conv4":
             if height < 16:
                 raise DataError(f"images of {recipe.data} are {height} px; conv4 halves them four times and needs 16.")
-            net = nets.Conv4(recipe.way or 5, height, channels, recipe.filters or 48, conv_form=form)
+            net = nets.Conv4(
+                recipe.way or 5, height, channels, recipe.filters or 48, norm_steps=norm_steps, conv_form=form
+            )
         else:
             variant: Any = recipe.preset
-            net = nets.ResNet12(recipe.way or 5, channels, variant=variant, conv_form=form)
+            net = nets.ResNet12(recipe.way or 5, channels, variant=variant, norm_steps=norm_steps, conv_form=form)
     return methods.build(
         recipe.method,
         net,
-        rate=recipe.inner_rate,
+        rate=recipe.inner_rate or 0.0,
+        rule=recipe.rule,
+        modulation=recipe.modulation,
         attenuator=attenuator_options(recipe),
         objective=SquaredError() if regression else CrossEntropy(),
         steps=recipe.inner_steps,
         order=recipe.order,
         second_order_from=recipe.first_order_steps,
         norm=recipe.norm,
+        multi_step_until=recipe.multi_step_steps,
+        multi_step_epoch=max((recipe.multi_step_steps or 0) // (recipe.multi_step_epochs or 1), 1),
         loop="scan" if lean and not regression else "unroll",
     )
 
@@ -116,14 +123,16 @@ def plan(recipe: Recipe) -> Plan:
     assert recipe.steps and recipe.batch and recipe.min_outer_rate is not None and recipe.clamp is not None
     tasks, devices = _through(recipe, recipe.batch)
     chunk = 1 if recipe.net != "mlp" and _on_cpu() else CHUNK
-    marks = (recipe.steps, recipe.epoch, *([recipe.first_order_steps] if recipe.first_order_steps else []))
-    while any(mark % chunk for mark in marks):
+    while any(
+        mark and mark % chunk
+        for mark in (recipe.steps, recipe.epoch, recipe.first_order_steps, recipe.multi_step_steps)
+    ):
         chunk -= 1
     how: Any = tasks
     reduction: Any = recipe.reduction
     return Plan(
         shape_of(recipe), recipe.steps, recipe.batch, recipe.outer_rate, recipe.min_outer_rate, recipe.epoch,
-        recipe.clamp, reduction, how, chunk, devices,
+        recipe.clamp, recipe.clip_norm, recipe.non_finite == "skip", reduction, how, chunk, devices,
     )  # fmt: skip
 
 

@@ -24,6 +24,9 @@ class Net(Protocol):
         moments every batch norm uses; 0 stands for all of them (transductive).
         """
 
+    def modulated(self) -> dict[str, int]:
+        """Layers whose outputs a task encoder may scale and shift, with their channels; empty where there are none."""
+
     def adapted(self, weights: Weights) -> Any:
         """A tree of booleans like `weights`: which leaves the inner loop moves (batch norms stay)."""
 

@@ -35,8 +35,9 @@ class Plan:
     """How the outer loop runs. total: outer steps. batch: tasks B an outer step.
 
     rate, min_rate: Adam's rate, annealed by a cosine over `total` once every `epoch` steps. clamp: the weights' meta-gradients
-    are cut to ±clamp; the attenuator's never are; 0 is off. tasks: how a device goes through its tasks. chunk: outer steps
-    in one compiled call. devices: the meta-batch is spread over so many.
+    are cut to ±clamp; the attenuator's never are; 0 is off. clip_norm: a meta-gradient of a larger norm is scaled down to it;
+    0 is off. skip: a step whose meta-gradient is NaN or Inf changes nothing but the count. tasks: how a device goes through
+    its tasks. chunk: outer steps in one compiled call. devices: the meta-batch is spread over so many.
     """
 
     shape: EpisodeShape
@@ -46,6 +47,8 @@ class Plan:
     min_rate: float = 1e-3
     epoch: int = 500
     clamp: float = 0.0
+    clip_norm: float = 0.0
+    skip: bool = False
     reduction: Literal["sum", "mean"] = "sum"
     tasks: Literal["vmap", "unroll", "scan"] = "vmap"
     chunk: int = 1
@@ -123,8 +126,16 @@ def outer_step(
     if plan.clamp:
         bounded = jax.tree.map(lambda g: jnp.clip(g, -plan.clamp, plan.clamp), grads["weights"])
         grads = {**grads, "weights": bounded}
+    if plan.clip_norm:
+        shrink = jnp.minimum(1.0, plan.clip_norm / jnp.maximum(optax.global_norm(grads), 1e-30))
+        grads = jax.tree.map(lambda g: g * shrink, grads)
     updates, optim = plan.optimizer().update(grads, state.optim, state.meta)
     meta = optax.apply_updates(state.meta, updates)
+    if plan.skip:
+        usable = jnp.all(finite)
+        meta, optim = jax.tree.map(
+            lambda new, old: jnp.where(usable, new, old), (meta, optim), (state.meta, state.optim)
+        )
     seen = {name: jnp.mean(leaf, axis=0) for name, leaf in infos.items()}
     after = TrainState(meta, optim, state.step + 1, state.key)
     return everywhere(after, plan.devices, jax.lax.with_sharding_constraint), {**seen, "finite": finite}

@@ -10,12 +10,15 @@ from typing import Any
 from lethax import toml
 from lethax.errors import RecipeError, did_you_mean
 
-REGRESSION = ("sinusoid", "sinusoid_shift", "sinusoid_maml", "sinusoid_reptile")
+REGRESSION = ("sinusoid", "sinusoid_shift", "sinusoid_maml", "sinusoid_reptile", "modes2", "modes3", "modes5")
 NETS = ("conv4", "resnet12", "mlp")
 _CHOICES: dict[str, tuple[str, ...]] = {
     "net": NETS,
     "preset": ("code", "paper"),
     "reduction": ("sum", "mean"),
+    "rule": ("sgd", "sign", "metasgd", "lslr", "alfa"),
+    "modulation": ("film", "sigmoid", "softmax"),
+    "non_finite": ("stop", "skip"),
     "norm": ("batch", "support", "support+1"),
     "memory": ("fast", "lean"),
     "gate_scope": ("network", "layer", "tensor", "filter", "parameter"),
@@ -33,7 +36,7 @@ class Recipe:
     """None stands for "as the preset says"; `resolve` leaves none."""
 
     data: str = _f("sinusoid", "a prepared data set, or a sinusoid family")
-    method: str = _f("l2f", "maml, l2f, fomaml, metasgd, anil, boil, or one of them +l2f")
+    method: str = _f("l2f", "maml, l2f, fomaml, sign_maml, metasgd, anil, boil, maml_pp, alfa, mumomaml, or one +l2f")
     net: str | None = _f(None, "conv4, resnet12 or mlp")
     preset: str = _f("code", "where paper and released code differ: code or paper")
     way: int | None = _f(None, "classes an episode")
@@ -46,14 +49,22 @@ class Recipe:
     )
     seed: int = _f(0, "of weights and episodes")
     inner_steps: int | None = _f(None, "inner steps, in training and evaluation")
-    inner_rate: float = _f(0.01, "inner step size")
+    inner_rate: float | None = _f(None, "inner step size, the first one where it is learned")
+    rule: str | None = _f(None, "inner update: sgd, sign, metasgd, lslr or alfa; the method's own unless given")
     order: int = _f(2, "derivative through the inner loop: 1 or 2")
     first_order_steps: int | None = _f(None, "outer steps of first order before the second")
-    filters: int | None = _f(None, "width of conv4")
+    multi_step_steps: int | None = _f(None, "outer steps with the multi-step loss of MAML++, 0 for none")
+    multi_step_epochs: int | None = _f(None, "epochs in which its weights move to the last step")
+    per_step_norm: bool | None = _f(None, "norms have a scale and shift for every inner step")
+    modulation: str = _f("film", "of mumomaml: film, sigmoid or softmax")
+    filters: int | None = _f(None, "width of conv4, or of mlp's hidden layers")
+    depth: int | None = _f(None, "hidden layers of mlp")
     norm: str = _f("batch", "whose moments batch norm uses for queries: batch, support or support+1")
     outer_rate: float = _f(1e-3, "Adam's rate")
     min_outer_rate: float | None = _f(None, "Adam's rate at the end of a cosine; outer_rate keeps it constant")
     clamp: float | None = _f(None, "bound on the weights' meta-gradients, 0 for none")
+    clip_norm: float = _f(0.0, "bound on the norm of the whole meta-gradient, 0 for none")
+    non_finite: str = _f("stop", "an outer step whose meta-gradient is NaN or Inf: stop, or skip and count it")
     reduction: str = _f("sum", "of the meta-batch: sum or mean")
     rotate: bool | None = _f(None, "turn the classes of training episodes by multiples of 90 degrees")
     epoch: int = _f(500, "outer steps between validations")
@@ -84,44 +95,62 @@ def load(path: Path) -> Recipe:
 
 def _presets(recipe: Recipe) -> dict[str, Any]:
     """Values for the fields that are None; methods.md's tables 2.1, 2.2 and 2.8 in one place."""
-    shape = {"way": 1, "query": 10} if recipe.data in REGRESSION else {"way": 5, "query": 15}
-    if recipe.data in REGRESSION:
-        return shape | {
-            "net": "mlp", "batch": 4, "full_steps": 50_000, "inner_steps": 1, "first_order_steps": 0, "filters": 40,
-            "clamp": 0.0, "min_outer_rate": recipe.outer_rate, "rotate": False, "val_episodes": 600,
-        }  # fmt: skip
+    base = recipe.method.partition("+")[0]
+    found = _regression(recipe, base) if recipe.data in REGRESSION else _images(recipe, base)
+    return found | {"per_step_norm": base == "maml_pp" and recipe.data not in REGRESSION}
+
+
+def _regression(recipe: Recipe, base: str) -> dict[str, Any]:
+    """Sinusoids: Baik et al. 2020, Table E; mixtures: the released code of Vuorio et al. 2019."""
+    modes = recipe.data.startswith("modes")
+    full = 70_000 if modes else 50_000
+    return {
+        "way": 1, "query": 5 if modes else 10, "net": "mlp", "full_steps": full, "first_order_steps": 0,
+        "batch": 25 * int(recipe.data[-1]) if modes else 4, "inner_steps": 5 if modes else 1,
+        "inner_rate": 0.001 if modes else 0.01, "filters": 100 if modes else 40, "depth": 3 if modes else 2,
+        "clamp": 0.0, "rotate": False, "val_episodes": 600,
+        "min_outer_rate": 1e-5 if base == "maml_pp" else recipe.outer_rate,
+        "multi_step_steps": full // 5 if base == "maml_pp" else 0, "multi_step_epochs": 10,
+    }  # fmt: skip
+
+
+def _images(recipe: Recipe, base: str) -> dict[str, Any]:
     net = recipe.net or "conv4"
     omniglot = recipe.data.startswith("omniglot")
     imagenet = "imagenet" in recipe.data
     l2f_budget = 30_000 if recipe.preset == "code" and "l2f" in recipe.method and imagenet else 50_000
+    full = 125_000 if recipe.data.startswith("tiered") else l2f_budget
     small = 1 if net == "resnet12" else (4 if recipe.shot == 1 else 2)
-    return shape | {
-        "net": net,
-        "query": 1 if omniglot else 15,
-        "batch": 8 if omniglot else small,
-        "full_steps": 125_000 if recipe.data.startswith("tiered") else l2f_budget,
-        "inner_steps": 5,
-        "first_order_steps": 5_500 if recipe.preset == "code" and not omniglot else 0,
-        "filters": 64 if recipe.preset == "paper" or omniglot else 48,
-        "clamp": 10.0 if imagenet else 0.0,
-        "min_outer_rate": 1e-5 if omniglot else recipe.outer_rate,
-        "rotate": omniglot,
-        "val_episodes": 600,
-    }
+    epochs = 10 if omniglot else 15  # of a hundred
+    # MAML++ and ALFA were released with second order from the start.
+    second_at_once = omniglot or recipe.preset == "paper" or base in ("maml_pp", "alfa")
+    return {
+        "way": 5, "query": 1 if omniglot else 15, "net": net, "full_steps": full, "inner_steps": 5,
+        "inner_rate": 0.1 if omniglot else 0.01, "batch": 8 if omniglot else small,
+        "first_order_steps": 0 if second_at_once else 5_500,
+        "filters": 64 if recipe.preset == "paper" or omniglot else 48, "depth": 4,
+        "clamp": 10.0 if imagenet else 0.0, "min_outer_rate": 1e-5 if omniglot else recipe.outer_rate,
+        "rotate": omniglot, "val_episodes": 600,
+        "multi_step_steps": full * epochs // 100 if base == "maml_pp" else 0, "multi_step_epochs": epochs,
+    }  # fmt: skip
 
 
 def resolve(recipe: Recipe) -> Recipe:
     """The recipe with every None filled in and every value checked; RecipeError otherwise.
 
-    A budget below the published one scales the first-order phase in proportion.
+    A budget below the published one scales the first-order and the multi-step phase in proportion.
     """
     values = _presets(recipe)
-    filled = replace(recipe, **{name: value for name, value in values.items() if getattr(recipe, name) is None})
+    missing = {name for name in values if getattr(recipe, name) is None}
+    filled = replace(recipe, **{name: values[name] for name in missing})
     steps = filled.steps if filled.steps is not None else filled.full_steps
-    assert steps is not None and filled.full_steps is not None
-    if recipe.first_order_steps is None:
-        share = min(steps / filled.full_steps, 1.0)
+    assert steps is not None and filled.full_steps is not None and filled.multi_step_epochs is not None
+    share = min(steps / filled.full_steps, 1.0)
+    if "first_order_steps" in missing:
         filled = replace(filled, first_order_steps=round(values["first_order_steps"] * share))
+    if "multi_step_steps" in missing and values["multi_step_steps"]:
+        epoch = max(round(values["multi_step_steps"] * share / filled.multi_step_epochs), 1)
+        filled = replace(filled, multi_step_steps=epoch * filled.multi_step_epochs)
     filled = replace(filled, steps=steps)
     check(filled)
     return filled
@@ -133,13 +162,30 @@ def check(recipe: Recipe) -> None:
         value = getattr(recipe, name)
         if value is not None and value not in known:
             raise RecipeError(f"{name} is '{value}'.{did_you_mean(value, known)} Expected one of: {', '.join(known)}.")
-    for name in ("way", "shot", "query", "batch", "steps", "epoch", "keep", "filters", "val_episodes"):
+    for name in (
+        "way",
+        "shot",
+        "query",
+        "batch",
+        "steps",
+        "epoch",
+        "keep",
+        "filters",
+        "depth",
+        "val_episodes",
+        "multi_step_epochs",
+    ):
         if getattr(recipe, name) < 1:
             raise RecipeError(f"{name} is {getattr(recipe, name)}; it has to be at least 1.")
     if recipe.inner_steps is None or recipe.inner_steps < 0:
         raise RecipeError(f"inner_steps is {recipe.inner_steps}; it has to be at least 0.")
     if recipe.order not in (1, 2):
         raise RecipeError(f"order is {recipe.order}; it has to be 1 or 2.")
+    if recipe.multi_step_steps and recipe.multi_step_steps % recipe.multi_step_epochs:  # type: ignore[operator]
+        raise RecipeError(
+            f"multi_step_steps is {recipe.multi_step_steps}; it has to be a multiple of the {recipe.multi_step_epochs} "
+            "multi_step_epochs."
+        )
     if recipe.gate_layers not in (2, 3):
         raise RecipeError(f"gate_layers is {recipe.gate_layers}; it has to be 2 or 3.")
     if (recipe.net == "mlp") != (recipe.data in REGRESSION):

@@ -3,7 +3,11 @@
 | rule | w_{j+1} | meta-parameters |
 |---|---|---|
 | SGD | w − α g | – |
+| SignSGD | w − α sign(g) | – |
 | MetaSGD | w − A ⊙ g | A, like w (Li et al. 2017) |
+| LSLR | w_l − a_{l,j} g_l | a, one a tensor and step (Antoniou et al. 2019) |
+
+ALFA's rule, which reads weights and gradients, is in `methods/alfa.py`.
 """
 
 from dataclasses import dataclass
@@ -11,7 +15,7 @@ from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, PRNGKeyArray
 
 from lethax.records import Weights
 
@@ -42,6 +46,21 @@ class SGD:
 
 
 @dataclass(frozen=True)
+class SignSGD:
+    """w_{j+1} = w_j − α sign(g_j); its exact meta-gradient is its first-order one. Fan et al. 2021."""
+
+    rate: float = 0.01
+
+    def init(self, key: PRNGKeyArray, like: Weights, steps: int) -> dict[str, Any]:
+        """Nothing to learn."""
+        return {}
+
+    def apply(self, params: Any, weights: Weights, gradient: Weights, step: Any) -> Weights:
+        """w − α sign(g)."""
+        return jax.tree.map(lambda w, g: w - self.rate * jax.lax.stop_gradient(jnp.sign(g)), weights, gradient)
+
+
+@dataclass(frozen=True)
 class MetaSGD:
     """w_{j+1} = w_j − A ⊙ g_j with a learned rate for every entry, all `rate` at first. Li et al. 2017."""
 
@@ -54,3 +73,27 @@ class MetaSGD:
     def apply(self, params: Any, weights: Weights, gradient: Weights, step: Any) -> Weights:
         """w − A ⊙ g."""
         return jax.tree.map(lambda w, rate, g: w - rate * g, weights, params, gradient)
+
+
+@dataclass(frozen=True)
+class LSLR:
+    """w_{l,j+1} = w_{l,j} − a_{l,j} g_{l,j} with a learned rate for every tensor l and step j, all `rate` at first.
+
+    Steps beyond the trained ones use the last step's rates. Antoniou et al. 2019, section 4. Differs: the released code keeps a
+    rate for step J that is never used.
+    """
+
+    rate: float = 0.01
+
+    def init(self, key: PRNGKeyArray, like: Weights, steps: int) -> Any:
+        """a: a tree like the weights with leaves [J]."""
+        return jax.tree.map(lambda w: jnp.full((max(steps, 1),), self.rate, w.dtype), like)
+
+    def apply(self, params: Any, weights: Weights, gradient: Weights, step: Any) -> Weights:
+        """w_l − a_{l,j} g_l."""
+        return jax.tree.map(lambda w, rates, g: w - at_step(rates, step) * g, weights, params, gradient)
+
+
+def at_step(values: Array, step: Any) -> Array:
+    """Row `step`, the last row beyond the end."""
+    return values[jnp.minimum(step, values.shape[0] - 1)]

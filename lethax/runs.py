@@ -10,7 +10,7 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,22 +47,29 @@ class Status(NamedTuple):
 
 @dataclass
 class _Window:
-    """Sums since the last line of metrics; part of a checkpoint, so that a resumed run writes the same lines."""
+    """Sums since the last line of metrics; part of a checkpoint, so that a resumed run writes the same lines.
+
+    Steps whose meta-gradient was not finite, which a run with `non_finite` "skip" passes over, are counted and not summed.
+    """
 
     count: int = 0
+    skipped: int = 0
     sums: dict[str, Any] = field(default_factory=dict)
 
     def add(self, info: dict[str, Any]) -> None:
+        kept = np.all(info["finite"], axis=-1)
         for name in ("loss", "score", "gates"):
             if name in info:
-                values = np.asarray(info[name], np.float64)
+                values = np.asarray(info[name], np.float64)[kept]
                 self.sums[name] = (np.asarray(self.sums.get(name, 0.0)) + values.sum(axis=0)).tolist()
-        self.count += len(info["loss"])
+        self.count += int(kept.sum())
+        self.skipped += int((~kept).sum())
 
     def line(self, step: int) -> dict[str, Any]:
-        means = {name: (np.asarray(total) / self.count).tolist() for name, total in self.sums.items()}
-        self.count, self.sums = 0, {}
-        return {"step": step, **means}
+        means = {name: (np.asarray(total) / max(self.count, 1)).tolist() for name, total in self.sums.items()}
+        line = {"step": step, **means, **({"skipped": self.skipped} if self.skipped else {})}
+        self.count, self.skipped, self.sums = 0, 0, {}
+        return line
 
 
 def create(recipe: Recipe, folder: Path) -> Run:
@@ -122,7 +129,7 @@ def _train(run: Run) -> Iterator[Status]:
     saved, done = time.monotonic(), int(state.step)
     try:
         for state, seen in fit(learner, first, training.tasks, training.source, plan):
-            broken = not_finite(seen, state.meta, done)
+            broken = None if plan.skip else not_finite(seen, state.meta, done)
             if broken:
                 _diverged(run, *broken)
             done = int(state.step)
@@ -151,7 +158,7 @@ def _checkpoints(run: Run) -> Path:
 
 def _restore(run: Run, fresh: TrainState) -> tuple[TrainState, dict[str, Any]]:
     found = checkpoint.newest(_checkpoints(run), fresh) if _checkpoints(run).is_dir() else None
-    nothing: dict[str, Any] = {"window": {"count": 0, "sums": {}}, "best": []}
+    nothing: dict[str, Any] = {"window": {}, "best": []}
     state, info = (found[0], found[1]) if found else (fresh, nothing)
     step = int(state.step)
     if (run.folder / "metrics.jsonl").exists():
@@ -180,7 +187,7 @@ def _best_path(run: Run, step: int) -> Path:
 def _save(run: Run, state: TrainState, window: _Window, best: list[list[float]]) -> None:
     folder = _checkpoints(run)
     folder.mkdir(exist_ok=True)
-    info = {"best": best, "window": {"count": window.count, "sums": window.sums}}
+    info = {"best": best, "window": asdict(window)}
     checkpoint.save(checkpoint.step_path(folder, int(state.step)), state, info)
     checkpoint.prune(folder, keep=2)
     _drop(run, best)

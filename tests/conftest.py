@@ -5,6 +5,8 @@ import os
 from collections.abc import Iterator
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# The compiler's last stage is most of the time of these tests; what they check does not depend on it.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")  # a test has to meet the compiler, not an old result
 
 import jax  # noqa: E402

@@ -4,20 +4,38 @@ from collections.abc import Mapping
 from typing import Any
 
 from lethax.errors import RecipeError, did_you_mean
+from lethax.methods.alfa import ALFA as ALFA
 from lethax.methods.l2f import Attenuator as Attenuator
 from lethax.methods.maml import MAML as MAML
+from lethax.methods.mumomaml import CurveEncoder as CurveEncoder
+from lethax.methods.mumomaml import ImageEncoder as ImageEncoder
+from lethax.nets import MLP, Conv4
+from lethax.objectives import SquaredError
+from lethax.rules import LSLR as LSLR
 from lethax.rules import SGD as SGD
 from lethax.rules import MetaSGD as MetaSGD
+from lethax.rules import SignSGD as SignSGD
 
-# What makes each method out of MAML's parts; any of them takes L2F's start as well ("metasgd+l2f").
+RULES: dict[str, Any] = {"sgd": SGD, "sign": SignSGD, "metasgd": MetaSGD, "lslr": LSLR, "alfa": ALFA}
+# What makes each method out of MAML's parts; any of them takes L2F's start as well ("metasgd+l2f"). What MAML++ changes beside its
+# rule (multi-step loss, per-step norms, schedules) are values of its recipe.
 _PARTS: dict[str, dict[str, Any]] = {
     "maml": {},
     "fomaml": {"order": 1},
-    "metasgd": {"rule": MetaSGD},
+    "sign_maml": {"rule": "sign"},
+    "metasgd": {"rule": "metasgd"},
     "anil": {"moved": "head"},
     "boil": {"moved": "body"},
+    "maml_pp": {"rule": "lslr"},
+    "alfa": {"rule": "alfa"},
+    "mumomaml": {},
 }
 METHODS: tuple[str, ...] = ("l2f", *_PARTS, *(f"{name}+l2f" for name in _PARTS))
+
+
+def base_of(name: str) -> str:
+    """The method without L2F's start: "maml" of "l2f", "metasgd" of "metasgd+l2f"."""
+    return ("maml+l2f" if name == "l2f" else name).partition("+")[0]
 
 
 def L2F(net: Any, *, attenuator: Attenuator | None = None, **options: Any) -> MAML:
@@ -26,10 +44,31 @@ def L2F(net: Any, *, attenuator: Attenuator | None = None, **options: Any) -> MA
 
 
 def build(name: str, net: Any, *, rate: float, attenuator: Mapping[str, Any], **options: Any) -> MAML:
-    """The learner called `name`; RecipeError for a name that does not exist."""
+    """The learner called `name`; RecipeError for a name that does not exist, or a net that it cannot work on.
+
+    `options` are MAML's fields; `rule` may also be a name of RULES, and then takes the place of the method's own.
+    """
     if name not in METHODS:
         raise RecipeError(f"no method is called '{name}'.{did_you_mean(name, METHODS)} Methods: {', '.join(METHODS)}.")
-    base, _, start = ("maml+l2f" if name == "l2f" else name).partition("+")
-    parts = dict(_PARTS[base])
-    rule = parts.pop("rule", SGD)(rate=rate)
-    return MAML(net, rule=rule, start=Attenuator(**attenuator) if start else None, **{**options, **parts})
+    given = {key: value for key, value in options.items() if not (key == "rule" and value is None)}
+    parts = {
+        "rule": "sgd",
+        **given,
+        **{k: v for k, v in _PARTS[base_of(name)].items() if k != "rule" or k not in given},
+    }
+    modulation = parts.pop("modulation", "film")
+    parts["rule"] = RULES[parts["rule"]](rate=rate)
+    if base_of(name) == "mumomaml":
+        parts["encoder"] = _encoder(net, modulation, parts.get("objective"))
+    start = Attenuator(**attenuator) if name == "l2f" or name.endswith("+l2f") else None
+    return MAML(net, start=start, **parts)
+
+
+def _encoder(net: Any, kind: Any, objective: Any) -> Any:
+    modulated = tuple(net.modulated().items())
+    if isinstance(net, MLP):
+        targets = net.outputs if isinstance(objective, SquaredError) else 0
+        return CurveEncoder(net.inputs + targets, modulated, kind=kind)
+    if isinstance(net, Conv4):
+        return ImageEncoder(net.channels, modulated, kind=kind, conv_form=net.conv_form)
+    raise RecipeError(f"{type(net).__name__} has no layers that a task encoder modulates: mumomaml takes conv4 or mlp.")

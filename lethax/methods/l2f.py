@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from lethax import trees
+from lethax.nets import layers
 from lethax.records import Info, Weights
 
 Scope = Literal["network", "layer", "tensor", "filter", "parameter"]
@@ -67,13 +68,11 @@ class Attenuator:
             return {"bias": jnp.full(outputs, self.bias_init)}
         hidden = max(inputs, 8) if self.scope == "parameter" else inputs
         widths = [inputs, *[hidden] * (self.layers - 1), outputs]
-        keys = jax.random.split(key, 2 * self.layers)
         params = {}
-        for i in range(self.layers):
-            bound = widths[i] ** -0.5
-            weight = jax.random.uniform(keys[2 * i], (widths[i + 1], widths[i]), minval=-bound, maxval=bound)
-            bias = jax.random.uniform(keys[2 * i + 1], (widths[i + 1],), minval=-bound, maxval=bound)
-            params[f"layer{i}"] = {"weight": weight, "bias": bias + self.bias_init * (i == self.layers - 1)}
+        for i, of_layer in enumerate(jax.random.split(key, self.layers)):
+            params[f"layer{i}"] = layers.uniform_linear(of_layer, widths[i], widths[i + 1])
+        last = params[f"layer{self.layers - 1}"]
+        last["bias"] = last["bias"] + self.bias_init
         return params
 
     def apply(self, params: Any, gradient: Weights, weights: Weights) -> tuple[Weights, Info]:

@@ -2,7 +2,8 @@
 
     w_0 = start(θ),   w_{j+1} = w_j − α ∇L_D(w_j),   outer objective L_D'(w_J)
 
-The start is θ itself, or L2F's attenuated θ; the step is a rule of `rules.py`; the mask says which tensors move.
+The start is θ itself, or L2F's attenuated θ; the step is a rule of `rules.py`; the mask says which tensors move; an encoder may
+modulate the net by the task (MuMoMAML); the outer objective may be a sum over the steps (MAML++).
 Finn, Abbeel, Levine 2017.
 """
 
@@ -40,6 +41,16 @@ class Start(Protocol):
         """Weights to start from; `gradient` and `weights` are trees of the tensors that move."""
 
 
+class Encoder(Protocol):
+    """A task encoder: it reads the support set once, and the inner loop does not move what it says."""
+
+    def init(self, key: PRNGKeyArray) -> Any:
+        """Meta-parameters of the encoder."""
+
+    def apply(self, params: Any, support: Split) -> dict[str, Any]:
+        """The modulation of every layer that `Net.modulated` names."""
+
+
 class Fast(NamedTuple):
     """One task's model: its weights, the inner steps taken, and the support inputs where the norms need them."""
 
@@ -55,29 +66,34 @@ class MAML:
     steps: inner steps J, in training and evaluation. order: 2, or 1 for first-order MAML. second_order_from: outer steps
     before this one are first-order. moved: tensors that the inner loop moves. norm: whose moments batch norm uses for
     queries: "batch" the query batch's own (transductive, as released), "support" the support set's, "support+1" those of
-    the support set and the query alone. loop: see `inner.descend`.
+    the support set and the query alone. loop: see `inner.descend`. multi_step_until: outer steps before this one have the
+    multi-step loss, in epochs of `multi_step_epoch`; 0 is off.
     """
 
     net: Net
     objective: Objective = CrossEntropy()
     rule: Rule = field(default_factory=SGD)
     start: Start | None = None
+    encoder: Encoder | None = None
     steps: int = 5
     order: int = 2
     second_order_from: int = 0
     moved: Literal["all", "head", "body"] = "all"
     norm: NormMode = "batch"
     loop: inner.Loop = "unroll"
+    multi_step_until: int = 0
+    multi_step_epoch: int = 500
 
     def init(self, key: PRNGKeyArray) -> dict[str, Any]:
-        """{"weights": θ, "rule": …, "start": …}; a part without meta-parameters is empty."""
-        of_net, of_rule, of_start = jax.random.split(key, 3)
+        """{"weights": θ, "rule": …, "start": …, "encoder": …}; a part without meta-parameters is empty."""
+        of_net, of_rule, of_start, of_encoder = jax.random.split(key, 4)
         weights = self.net.init(of_net)
         moving, _ = trees.partition(weights, self.mask(weights))
         return {
             "weights": weights,
             "rule": self.rule.init(of_rule, moving, self.steps),
             "start": self.start.init(of_start, moving) if self.start else {},
+            "encoder": self.encoder.init(of_encoder) if self.encoder else {},
         }
 
     def mask(self, weights: Weights) -> Any:
@@ -91,11 +107,13 @@ class MAML:
     def support_loss(self, moving: Weights, fixed: Weights, data: tuple[Split, Any]) -> Float[Array, ""]:
         """L_D at weights split into what moves and what does not."""
         support, step = data
-        outputs = self.net.apply(trees.combine(moving, fixed), support.x, step=step)
-        return self.objective.loss(outputs, support.y)
+        return self.objective.loss(self.net.apply(_whole(moving, fixed), support.x, step=step), support.y)
 
     def _descend(self, meta: Any, support: Split, steps: int, stops: bool) -> tuple[inner.Path, Weights, Info]:
-        moving, fixed = trees.partition(meta["weights"], self.mask(meta["weights"]))
+        moving, still = trees.partition(meta["weights"], self.mask(meta["weights"]))
+        fixed = {"weights": still}
+        if self.encoder:
+            fixed["modulation"] = self.encoder.apply(meta["encoder"], support)
         info: Info = {}
 
         def begin(weights: Weights, step: Any) -> tuple[Weights, Info]:
@@ -117,7 +135,7 @@ class MAML:
         return path, fixed, {**info, "support_losses": path.losses}
 
     def _fast(self, moving: Weights, fixed: Weights, step: Any, support: Split) -> Fast:
-        return Fast(trees.combine(moving, fixed), step, None if self.norm == "batch" else support.x)
+        return Fast(_whole(moving, fixed), step, None if self.norm == "batch" else support.x)
 
     def adapt(self, meta: Any, support: Split, *, key: PRNGKeyArray | None = None) -> tuple[Fast, Info]:
         """Weights after J inner steps on `support`; info has the support loss before every step, and L2F's gates."""
@@ -142,22 +160,51 @@ class MAML:
     def loss(
         self, meta: Any, episode: Episode, *, key: PRNGKeyArray | None = None, progress: Progress | None = None
     ) -> tuple[Float[Array, ""], Info]:
-        """L_D'(w_J)."""
+        """L_D'(w_J), or Σ_j v_j L_D'(w_{j+1}) in the multi-step phase."""
+        if self.multi_step_until and self.steps:
+            epoch = (progress.step if progress else jnp.zeros((), jnp.int32)) // self.multi_step_epoch
+            shares = multi_step_weights(self.steps, epoch, self.multi_step_until // self.multi_step_epoch)
+            along, info = self._outputs(meta, episode, self.steps)
+            losses = jnp.stack([self.objective.loss(outputs, episode.query.y) for outputs in along[1:]])
+            return jnp.sum(shares * losses), {**info, **self._score(along[-1], episode.query)}
         fast, info = self.adapt(meta, episode.support, key=key)
         outputs = self.predict(fast, episode.query.x)
-        score = self.objective.score(outputs, episode.query.y)
-        return self.objective.loss(outputs, episode.query.y), {**info, "score": jax.lax.stop_gradient(score)}
+        return self.objective.loss(outputs, episode.query.y), {**info, **self._score(outputs, episode.query)}
 
-    def path(self, meta: Any, episode: Episode, steps: int) -> tuple[Array, Info]:
-        """Query outputs [steps + 1, n, out] after 0 to `steps` inner steps, more than J included."""
+    def _score(self, outputs: Array, query: Split) -> Info:
+        return {"score": jax.lax.stop_gradient(self.objective.score(outputs, query.y))}
+
+    def _outputs(self, meta: Any, episode: Episode, steps: int) -> tuple[list[Array], Info]:
         path, fixed, info = self._descend(meta, episode.support, steps, stops=True)
 
         def at(step: int) -> Array:
             moving = jax.tree.map(lambda stop: stop[step], path.stops)
             return self.predict(self._fast(moving, fixed, max(step - 1, 0), episode.support), episode.query.x)
 
-        return jnp.stack([at(step) for step in range(steps + 1)]), info
+        return [at(step) for step in range(steps + 1)], info
+
+    def path(self, meta: Any, episode: Episode, steps: int) -> tuple[Array, Info]:
+        """Query outputs [steps + 1, n, out] after 0 to `steps` inner steps, more than J included."""
+        outputs, info = self._outputs(meta, episode, steps)
+        return jnp.stack(outputs), info
 
     def at(self, step: int) -> "MAML":
-        """First order before outer step `second_order_from`."""
-        return replace(self, order=1) if step < self.second_order_from else self
+        """First order before outer step `second_order_from`, the last step's loss alone from `multi_step_until` on."""
+        order = 1 if step < self.second_order_from else self.order
+        return replace(self, order=order, multi_step_until=self.multi_step_until if step < self.multi_step_until else 0)
+
+
+def _whole(moving: Weights, fixed: Weights) -> Weights:
+    """The weights that a net takes: all of its own, and the modulation where there is one."""
+    weights = trees.combine(moving, fixed["weights"])
+    return {**weights, "modulation": fixed["modulation"]} if "modulation" in fixed else weights
+
+
+def multi_step_weights(steps: int, epoch: Array | int, epochs: int) -> Float[Array, " J"]:
+    """v [J], of sum 1: every early step max(1/J − e/(J E), 0.03/J), the last one min(1/J + e (J − 1)/(J E), 1 − (J − 1) 0.03/J).
+
+    e, E: the epoch and the number of epochs with a multi-step loss. Antoniou et al. 2019, section 4, and its released code.
+    """
+    early = jnp.maximum(1 / steps - epoch / (steps * epochs), 0.03 / steps)
+    last = jnp.minimum(1 / steps + epoch * (steps - 1) / (steps * epochs), 1 - (steps - 1) * 0.03 / steps)
+    return jnp.append(jnp.full((steps - 1,), early), last)

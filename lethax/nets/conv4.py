@@ -53,8 +53,13 @@ class Conv4:
             norm = weights[f"norm{stage}"]
             x = layers.conv(x, weights[f"conv{stage}"]["weight"], self.conv_form)
             x = layers.batch_norm(x, norm["scale"], norm["shift"], step=step, reference=reference)
+            x = layers.modulate(x, weights.get("modulation", {}).get(f"norm{stage}"))
             x = layers.leaky_relu(layers.max_pool(x), 0.01)  # pooling first: the same function, a quarter of the work
         return layers.linear(x.reshape(x.shape[0], -1), weights["head"]["weight"], weights["head"]["bias"])
+
+    def modulated(self) -> dict[str, int]:
+        """The output of every norm."""
+        return {f"norm{stage}": self.filters for stage in range(self.stages)}
 
     def adapted(self, weights: Weights) -> Any:
         """All but the norms."""

@@ -14,22 +14,23 @@ ConvForm = Literal["native", "patches"]
 
 
 def conv(
-    x: Float[Array, "n h w i"], kernel: Float[Array, "kh kw i o"], form: ConvForm = "native"
-) -> Float[Array, "n h w o"]:
-    """Convolution of stride 1 and zero padding that keeps the size; no bias.
+    x: Float[Array, "n h w i"], kernel: Float[Array, "kh kw i o"], form: ConvForm = "native", stride: int = 1
+) -> Float[Array, "n h2 w2 o"]:
+    """Convolution with zero padding that keeps the size at stride 1; no bias.
 
     "native" is XLA's convolution: the fastest on a CPU outside any loop of the compiled program, and many times too slow
     inside one. "patches" is one matrix product over shifted copies: as fast inside a loop, and batched over per-task
     kernels without grouped convolutions.
     """
-    if form == "native":
-        return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
     height, width = kernel.shape[:2]
-    if height == width == 1:
+    if form == "native":
+        around = [(height // 2, height // 2), (width // 2, width // 2)]
+        return lax.conv_general_dilated(x, kernel, (stride, stride), around, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    if height == width == stride == 1:
         return x @ kernel[0, 0]
     padded = jnp.pad(x, ((0, 0), (height // 2, height // 2), (width // 2, width // 2), (0, 0)))
     rows, columns = x.shape[1:3]
-    shifted = [padded[:, i : i + rows, j : j + columns] for i in range(height) for j in range(width)]
+    shifted = [padded[:, i : i + rows : stride, j : j + columns : stride] for i in range(height) for j in range(width)]
     return jnp.concatenate(shifted, axis=-1) @ kernel.reshape(-1, kernel.shape[-1])
 
 
@@ -80,6 +81,11 @@ def leaky_relu(x: Float[Array, "*shape"], slope: float) -> Float[Array, "*shape"
     return x * lax.stop_gradient(jnp.where(x > 0, 1.0, slope).astype(x.dtype))
 
 
+def modulate(x: Float[Array, "n *space c"], modulation: dict[str, Array] | None) -> Float[Array, "n *space c"]:
+    """x · factor + shift per channel, as a task encoder says; None changes nothing."""
+    return x if modulation is None else x * modulation["factor"] + modulation["shift"]
+
+
 def linear(x: Float[Array, "n i"], weight: Float[Array, "i o"], bias: Float[Array, " o"]) -> Float[Array, "n o"]:
     """x W + b."""
     return x @ weight + bias
@@ -92,6 +98,16 @@ def xavier_uniform(key: PRNGKeyArray, shape: tuple[int, ...]) -> Array:
         field *= extent
     bound = (6.0 / ((shape[-2] + shape[-1]) * field)) ** 0.5
     return jax.random.uniform(key, shape, minval=-bound, maxval=bound)
+
+
+def uniform_linear(key: PRNGKeyArray, inputs: int, outputs: int) -> dict[str, Array]:
+    """`weight` [out, in] and `bias` [out], uniform in ±1/√in: what PyTorch's linear layers start from."""
+    of_weight, of_bias = jax.random.split(key)
+    bound = inputs**-0.5
+    return {
+        "weight": jax.random.uniform(of_weight, (outputs, inputs), minval=-bound, maxval=bound),
+        "bias": jax.random.uniform(of_bias, (outputs,), minval=-bound, maxval=bound),
+    }
 
 
 def norm_weights(channels: int, steps: int = 0) -> dict[str, Array]:

@@ -42,9 +42,14 @@ class MLP:
     ) -> Float[Array, "n o"]:
         """Outputs; there is no norm, so `step` and `reference` change nothing."""
         for i in range(len(self.hidden)):
-            x = jax.nn.relu(layers.linear(x, weights[f"layer{i}"]["weight"], weights[f"layer{i}"]["bias"]))
+            x = layers.linear(x, weights[f"layer{i}"]["weight"], weights[f"layer{i}"]["bias"])
+            x = jax.nn.relu(layers.modulate(x, weights.get("modulation", {}).get(f"layer{i}")))
         last = weights[f"layer{len(self.hidden)}"]
         return layers.linear(x, last["weight"], last["bias"])
+
+    def modulated(self) -> dict[str, int]:
+        """Every hidden layer, before its activation."""
+        return {f"layer{i}": width for i, width in enumerate(self.hidden)}
 
     def adapted(self, weights: Weights) -> Any:
         """Everything."""

@@ -70,6 +70,10 @@ class ResNet12:
             return layers.max_pool(x)
         return x if block == 3 else layers.max_pool(x, padding=1 if block == 2 else 0)
 
+    def modulated(self) -> dict[str, int]:
+        """None."""
+        return {}
+
     def adapted(self, weights: Weights) -> Any:
         """All but the norms."""
         return trees.map_named(lambda name, _: "norm" not in name, weights)
