@@ -158,6 +158,12 @@ def resolve(recipe: Recipe) -> Recipe:
 
 def check(recipe: Recipe) -> None:
     """RecipeError naming the first value that cannot be."""
+    from lethax.methods import METHODS  # not at the top: it imports JAX, which `lethax --help` does not wait for
+
+    if recipe.method not in METHODS:
+        raise RecipeError(
+            f"no method is called '{recipe.method}'.{did_you_mean(recipe.method, METHODS)} Methods: {', '.join(METHODS)}."
+        )
     for name, known in _CHOICES.items():
         value = getattr(recipe, name)
         if value is not None and value not in known:

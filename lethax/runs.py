@@ -219,7 +219,7 @@ def _diverged(run: Run, step: int, tensor: str) -> None:
     last = f"the last good checkpoint is {kept[-1]}" if kept else "there is no checkpoint yet"
     raise DivergedError(
         f"outer step {step}: the meta-gradient of {tensor} is not finite; {last}. "
-        "Try a smaller --inner-rate or --outer-rate, or --clamp 10."
+        "Try a smaller --inner-rate or --outer-rate, --clip-norm 10, or --non-finite skip."
     )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from lethax.errors import RecipeError, did_you_mean
+from lethax.errors import RecipeError
 from lethax.methods.alfa import ALFA as ALFA
 from lethax.methods.l2f import Attenuator as Attenuator
 from lethax.methods.maml import MAML as MAML
@@ -44,12 +44,10 @@ def L2F(net: Any, *, attenuator: Attenuator | None = None, **options: Any) -> MA
 
 
 def build(name: str, net: Any, *, rate: float, attenuator: Mapping[str, Any], **options: Any) -> MAML:
-    """The learner called `name`; RecipeError for a name that does not exist, or a net that it cannot work on.
+    """The learner called `name`, one of METHODS; RecipeError for a net that it cannot work on.
 
     `options` are MAML's fields; `rule` may also be a name of RULES, and then takes the place of the method's own.
     """
-    if name not in METHODS:
-        raise RecipeError(f"no method is called '{name}'.{did_you_mean(name, METHODS)} Methods: {', '.join(METHODS)}.")
     given = {key: value for key, value in options.items() if not (key == "rule" and value is None)}
     parts = {
         "rule": "sgd",
