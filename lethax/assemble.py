@@ -111,11 +111,9 @@ def _through(recipe: Recipe, tasks: int) -> tuple[str, int]:
     """(how a device goes through its tasks, number of devices)."""
     if recipe.net == "mlp":
         return "vmap", 1
-    available = len(jax.devices())
-    devices = max(d for d in range(1, available + 1) if tasks % d == 0)
     if not _on_cpu():
-        return "vmap", devices
-    return ("scan" if recipe.memory == "lean" else "unroll"), devices
+        return "vmap", devices_for(tasks)
+    return ("scan" if recipe.memory == "lean" else "unroll"), devices_for(tasks)
 
 
 def plan(recipe: Recipe) -> Plan:
@@ -134,6 +132,19 @@ def plan(recipe: Recipe) -> Plan:
         shape_of(recipe), recipe.steps, recipe.batch, recipe.outer_rate, recipe.min_outer_rate, recipe.epoch,
         recipe.clamp, recipe.clip_norm, recipe.non_finite == "skip", reduction, how, chunk, devices,
     )  # fmt: skip
+
+
+def shape_key(recipe: Recipe) -> Any:
+    """Resolved recipes of equal keys can train together, in one program: those that differ in seed and ranges alone.
+
+    None for images, whose nets fill the machine one run at a time.
+    """
+    return (learner(recipe), plan(recipe), family(recipe, "train").tasks) if recipe.net == "mlp" else None
+
+
+def devices_for(count: int) -> int:
+    """The most devices that share `count` equal pieces of work evenly."""
+    return max(d for d in range(1, len(jax.devices()) + 1) if count % d == 0)
 
 
 def trial(recipe: Recipe, episodes: int, *, curve: bool = False, steps: int | None = None) -> Trial:

@@ -30,6 +30,11 @@ def step_path(folder: Path, step: int) -> Path:
     return folder / f"step-{step:08d}.safetensors"
 
 
+def step_of(path: Path) -> int:
+    """The outer step of a file that `step_path` named."""
+    return int(path.stem.removeprefix("step-"))
+
+
 def save(path: Path, tree: Any, info: dict[str, Any]) -> None:
     """Write a tree of arrays and a JSON-able `info`, atomically."""
     arrays = {name: _stored(name, leaf) for name, leaf in _named(tree).items()}
@@ -49,14 +54,18 @@ def read_info(path: Path) -> dict[str, Any]:
     return _read(path)[1]
 
 
-def newest(folder: Path, like: T) -> tuple[T, dict[str, Any], Path] | None:
+def newest(folder: Path, like: T, up_to: int | None = None) -> tuple[T, dict[str, Any], Path] | None:
     """The newest good state of a folder; damaged ones are skipped and named in info["damaged"]. None where there is no file.
+
+    `up_to` leaves out the states of later steps.
 
     A good file of another net is an error rather than skipped: an older one would not fit either.
     """
     damaged: list[str] = []
     first: CheckpointError | None = None
     for path in _states(folder):
+        if up_to is not None and step_of(path) > up_to:
+            continue
         try:
             arrays, info = _read(path)
         except CheckpointError as error:
@@ -79,8 +88,8 @@ def prune(folder: Path, keep: int) -> None:
 
 def _states(folder: Path) -> list[Path]:
     """The newest first, by number: a step of nine digits would sort wrongly by name."""
-    steps = {path: path.stem.removeprefix("step-") for path in folder.glob("step-*.safetensors")}
-    return sorted((path for path in steps if steps[path].isdecimal()), key=lambda path: int(steps[path]), reverse=True)
+    found = (path for path in folder.glob("step-*.safetensors") if path.stem.removeprefix("step-").isdecimal())
+    return sorted(found, key=step_of, reverse=True)
 
 
 def _is_key(leaf: Any) -> bool:

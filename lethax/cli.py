@@ -189,11 +189,11 @@ def _train(args: Any) -> None:
 
 
 def _show_training(run: Any) -> None:
-    from lethax import runs
+    from lethax import training
 
     note = ""
     with _bar("outer steps", run.recipe.steps) as show:
-        for status in runs.train(run):
+        for status in training.train(run):
             if status.line:
                 note = "  ".join(
                     f"{k} {status.line[k]:.4g}" for k in ("loss", "score", "val_score") if k in status.line

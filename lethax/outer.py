@@ -148,14 +148,24 @@ def draw_batch(tasks: Any, source: Any, plan: Plan, state: TrainState) -> tuple[
     return episodes, keys[plan.batch :]
 
 
-@partial(jax.jit, static_argnums=(0, 1, 4))
-def _steps(learner: Learner, plan: Plan, state: TrainState, source: Any, tasks: Any) -> tuple[TrainState, Info]:
+def _scan(learner: Learner, plan: Plan, state: TrainState, source: Any, tasks: Any) -> tuple[TrainState, Info]:
     def body(state: TrainState, _: None) -> tuple[TrainState, Info]:
         return outer_step(learner, plan, state, *draw_batch(tasks, source, plan, state))
 
     return jax.lax.scan(body, state, None, length=plan.chunk)
 
 
+@partial(jax.jit, static_argnums=(0, 1, 4, 5))
+def _scan_together(
+    learner: Learner, plan: Plan, states: TrainState, sources: Any, tasks: Any, devices: int
+) -> tuple[TrainState, Info]:
+    def local(_: None, runs: tuple[TrainState, Any]) -> tuple[TrainState, Info]:
+        return jax.vmap(lambda state, source: _scan(learner, plan, state, source, tasks))(*runs)
+
+    return spread(local, devices)(None, (states, sources))
+
+
+_steps = jax.jit(_scan, static_argnums=(0, 1, 4))
 # With one step a call the draw is a program of its own: the images then stay on one device, and no loop surrounds the net.
 _draw = jax.jit(draw_batch, static_argnums=(0, 2))
 _step = jax.jit(outer_step, static_argnums=(0, 1))
@@ -177,6 +187,23 @@ def fit(learner: Learner, state: TrainState, tasks: Any, source: Any, plan: Plan
             state, info = _steps(now, plan, state, source, tasks)
         done += plan.chunk
         yield state, info
+
+
+def fit_together(
+    learner: Learner, states: TrainState, tasks: Any, sources: Any, plan: Plan, devices: int = 1
+) -> Iterator[tuple[TrainState, Info]]:
+    """`fit` for several runs of one shape, at the same step, in one program.
+
+    Every array of `states`, `sources` and info leads with the run, then, in info, with the call's steps. The runs are spread
+    over `devices`, a divisor of their number, instead of each one's tasks: the plan's own `devices` has to be 1.
+    """
+    done = int(states.step[0])
+    if devices > 1:  # where the results will be: arrays placed otherwise would compile the steps twice
+        states, sources = jax.device_put((states, sources), NamedSharding(_mesh(devices), P("task")))
+    while done < plan.total:
+        states, info = _scan_together(learner.at(done), plan, states, sources, tasks, devices)
+        done += plan.chunk
+        yield states, info
 
 
 def not_finite(info: Info, meta: Any, before: int) -> tuple[int, str] | None:

@@ -1,16 +1,10 @@
-"""A run is a folder: recipe.toml, environment.json, metrics.jsonl, checkpoints/, evaluations/. Training goes on to the same bits.
-
-At a checkpoint, in this order: the metrics line, the best meta-parameters, the state with the list of the best. A resumed run
-drops whatever is newer than the state it goes on from and does it again.
-"""
+"""A run is a folder: recipe.toml, environment.json, metrics.jsonl, checkpoints/, evaluations/. `training.py` fills it."""
 
 import json
 import platform
 import shlex
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,15 +13,11 @@ import numpy as np
 
 from lethax import __version__, assemble, checkpoint, toml, trees
 from lethax import recipe as recipes
-from lethax.errors import DivergedError, RunError
+from lethax.errors import RunError
 from lethax.evaluate import Score, bernoulli_std, by_repeats, episodes_hash, evaluate, score
-from lethax.files import append_line, truncate_lines, write_atomic
-from lethax.lock import RunLock
-from lethax.outer import TrainState, begin, fit, not_finite
+from lethax.files import write_atomic
+from lethax.outer import begin
 from lethax.recipe import REGRESSION, Recipe
-
-LOG_EVERY = 100  # outer steps a line of metrics
-SAVE_SECONDS = 60.0  # between checkpoints that are not at the end of an epoch
 
 
 class Run(NamedTuple):
@@ -35,41 +25,6 @@ class Run(NamedTuple):
 
     folder: Path
     recipe: Recipe
-
-
-class Status(NamedTuple):
-    """Where training stands: the step reached, and the line of metrics written there, if one was."""
-
-    step: int
-    total: int
-    line: dict[str, Any] | None
-
-
-@dataclass
-class _Window:
-    """Sums since the last line of metrics; part of a checkpoint, so that a resumed run writes the same lines.
-
-    Steps whose meta-gradient was not finite, which a run with `non_finite` "skip" passes over, are counted and not summed.
-    """
-
-    count: int = 0
-    skipped: int = 0
-    sums: dict[str, Any] = field(default_factory=dict)
-
-    def add(self, info: dict[str, Any]) -> None:
-        kept = np.all(info["finite"], axis=-1)
-        for name in ("loss", "score", "gates"):
-            if name in info:
-                values = np.asarray(info[name], np.float64)[kept]
-                self.sums[name] = (np.asarray(self.sums.get(name, 0.0)) + values.sum(axis=0)).tolist()
-        self.count += int(kept.sum())
-        self.skipped += int((~kept).sum())
-
-    def line(self, step: int) -> dict[str, Any]:
-        means = {name: (np.asarray(total) / max(self.count, 1)).tolist() for name, total in self.sums.items()}
-        line = {"step": step, **means, **({"skipped": self.skipped} if self.skipped else {})}
-        self.count, self.skipped, self.sums = 0, 0, {}
-        return line
 
 
 def create(recipe: Recipe, folder: Path) -> Run:
@@ -96,6 +51,16 @@ def open_run(folder: Path) -> Run:
     return Run(folder, recipes.resolve(recipe))
 
 
+def checkpoints(run: Run) -> Path:
+    """The folder of its checkpoints, which may not exist yet."""
+    return run.folder / "checkpoints"
+
+
+def best_path(run: Run, step: int) -> Path:
+    """The file of the meta-parameters of one of the best validations."""
+    return checkpoints(run) / f"best-{step:08d}.safetensors"
+
+
 def _environment() -> dict[str, Any]:
     return {
         "lethax": __version__,
@@ -107,120 +72,6 @@ def _environment() -> dict[str, Any]:
         "command": shlex.join(["lethax", *sys.argv[1:]]),
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
-
-
-def train(run: Run) -> Iterator[Status]:
-    """Train to the recipe's last step, from the newest checkpoint if there is one; yields after every compiled call.
-
-    RunError if another process trains here; DivergedError, naming step and tensor, when a meta-gradient is NaN or Inf.
-    """
-    with RunLock(run.folder):
-        yield from _train(run)
-
-
-def _train(run: Run) -> Iterator[Status]:
-    recipe = run.recipe
-    learner, plan = assemble.learner(recipe), assemble.plan(recipe)
-    training = assemble.family(recipe, "train")
-    fresh = begin(learner, plan, jax.random.key(recipe.seed))
-    first, info = _restore(run, fresh)
-    state = first
-    window, best = _Window(**info["window"]), info["best"]
-    saved, done = time.monotonic(), int(state.step)
-    try:
-        for state, seen in fit(learner, first, training.tasks, training.source, plan):
-            broken = None if plan.skip else not_finite(seen, state.meta, done)
-            if broken:
-                _diverged(run, *broken)
-            done = int(state.step)
-            window.add(seen)
-            line = None
-            if done % LOG_EVERY == 0 or done == plan.total:
-                line = window.line(done)
-            if done % plan.epoch == 0 or done == plan.total:
-                line = (line or window.line(done)) | _validate(run, learner, state.meta)
-                best = _keep_best(run, state, line["val_score"], best)
-            if line:
-                append_line(run.folder / "metrics.jsonl", json.dumps(line))
-            if "val_score" in (line or {}) or time.monotonic() - saved > SAVE_SECONDS:
-                _save(run, state, window, best)
-                saved = time.monotonic()
-            yield Status(done, plan.total, line)
-    except (KeyboardInterrupt, GeneratorExit):
-        if done == int(state.step):
-            _save(run, state, window, best)
-        raise
-
-
-def _checkpoints(run: Run) -> Path:
-    return run.folder / "checkpoints"
-
-
-def _restore(run: Run, fresh: TrainState) -> tuple[TrainState, dict[str, Any]]:
-    found = checkpoint.newest(_checkpoints(run), fresh) if _checkpoints(run).is_dir() else None
-    nothing: dict[str, Any] = {"window": {}, "best": []}
-    state, info = (found[0], found[1]) if found else (fresh, nothing)
-    step = int(state.step)
-    if (run.folder / "metrics.jsonl").exists():
-        truncate_lines(run.folder / "metrics.jsonl", lambda line: line["step"] <= step)
-    if _checkpoints(run).is_dir():
-        _drop(run, info["best"], newer_than=step)
-    return state, info
-
-
-def _drop(run: Run, best: list[list[float]], newer_than: int | None = None) -> None:
-    """Delete the best-… files that the list does not name, and states newer than the one gone on from."""
-    wanted = {_best_path(run, int(step)).name for _, step in best}
-    for path in _checkpoints(run).glob("best-*.safetensors"):
-        if path.name not in wanted:
-            path.unlink()
-    if newer_than is not None:
-        for path in _checkpoints(run).glob("step-*.safetensors"):
-            if int(path.stem.removeprefix("step-")) > newer_than:
-                path.unlink()
-
-
-def _best_path(run: Run, step: int) -> Path:
-    return _checkpoints(run) / f"best-{step:08d}.safetensors"
-
-
-def _save(run: Run, state: TrainState, window: _Window, best: list[list[float]]) -> None:
-    folder = _checkpoints(run)
-    folder.mkdir(exist_ok=True)
-    info = {"best": best, "window": asdict(window)}
-    checkpoint.save(checkpoint.step_path(folder, int(state.step)), state, info)
-    checkpoint.prune(folder, keep=2)
-    _drop(run, best)
-
-
-def _keep_best(run: Run, state: TrainState, value: float, best: list[list[float]]) -> list[list[float]]:
-    """The recipe's `keep` best [score, step]; among equals the earlier."""
-    sign = 1 if run.recipe.data in REGRESSION else -1  # a squared error is better the lower it is
-    step = int(state.step)
-    kept = sorted([*best, [value, step]], key=lambda entry: (sign * entry[0], entry[1]))[: run.recipe.keep]
-    if [value, step] in kept:
-        _checkpoints(run).mkdir(exist_ok=True)
-        checkpoint.save(_best_path(run, step), state.meta, {"step": step, "val_score": value})
-    return kept
-
-
-def _validate(run: Run, learner: Any, meta: Any) -> dict[str, Any]:
-    assert run.recipe.val_episodes
-    tasks, source = assemble.family(run.recipe, "val")
-    trial = assemble.trial(run.recipe, run.recipe.val_episodes)
-    key = assemble.validation_key(run.recipe.seed)
-    scores = np.concatenate([s for s, _ in evaluate(learner, [meta], tasks, source, trial, key)])
-    result = score(scores[:, -1])
-    return {"val_score": result.mean, "val_ci95": result.ci95, "val_episodes": result.n}
-
-
-def _diverged(run: Run, step: int, tensor: str) -> None:
-    kept = sorted(_checkpoints(run).glob("step-*.safetensors")) if _checkpoints(run).is_dir() else []
-    last = f"the last good checkpoint is {kept[-1]}" if kept else "there is no checkpoint yet"
-    raise DivergedError(
-        f"outer step {step}: the meta-gradient of {tensor} is not finite; {last}. "
-        "Try a smaller --inner-rate or --outer-rate, --clip-norm 10, or --non-finite skip."
-    )
 
 
 class Result(NamedTuple):
@@ -237,13 +88,13 @@ def best_metas(run: Run, count: int) -> tuple[list[Any], list[int]]:
     """Meta-parameters of the `count` best validation scores; of the newest state where there was no validation yet."""
     learner, plan = assemble.learner(run.recipe), assemble.plan(run.recipe)
     fresh = begin(learner, plan, jax.random.key(run.recipe.seed))
-    found = checkpoint.newest(_checkpoints(run), fresh) if _checkpoints(run).is_dir() else None
+    found = checkpoint.newest(checkpoints(run), fresh) if checkpoints(run).is_dir() else None
     if found is None:
         raise RunError(f"{run.folder} has no checkpoint yet: train it with `lethax train --resume {run.folder}`.")
     steps = [int(step) for _, step in found[1]["best"]][:count]
     if len(steps) < count:
         raise RunError(f"{run.folder} keeps {len(steps)} validated checkpoints, not {count}: lower --ensemble.")
-    return [checkpoint.load(_best_path(run, step), fresh.meta)[0] for step in steps], steps
+    return [checkpoint.load(best_path(run, step), fresh.meta)[0] for step in steps], steps
 
 
 def evaluate_run(run: Run, *, episodes: int, ensemble: int, steps: int, seed: int, split: str = "test") -> Result:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from lethax import assemble, runs
+from lethax import assemble, runs, training
 from lethax.evaluate import paired
 from lethax.recipe import Recipe
 
@@ -31,7 +31,7 @@ def cell(out: Path, data: str, shot: int, method: str, seeds: int, steps: int) -
         recipe = Recipe(data=data, shot=shot, method=method, seed=seed, steps=steps, epoch=2_500)
         run = runs.open_run(folder) if (folder / "recipe.toml").exists() else runs.create(recipe, folder)
         begun = time.monotonic()
-        for _ in runs.train(run):
+        for _ in training.train(run):
             pass
         seconds += time.monotonic() - begun
         result = runs.evaluate_run(run, episodes=EPISODES, ensemble=1, steps=5, seed=0)

@@ -14,7 +14,7 @@ FLOORS = [
     ["inner", "nets", "data", "checkpoint"],
     ["methods"],
     ["outer", "evaluate"],
-    ["recipe", "assemble", "runs"],
+    ["recipe", "assemble", "runs", "training"],
     ["report"],
     ["cli", "demo", "__main__"],
 ]

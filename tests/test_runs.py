@@ -16,7 +16,20 @@ from lethax import checkpoint
 from lethax.recipe import Recipe, resolve
 
 KILLS = 20
-TRAIN = ["train", "sinusoid", "--steps", "4000", "--epoch", "100", "--val-episodes", "50", "--filters", "8", "--seed", "3"]
+TRAIN = [
+    "train",
+    "sinusoid",
+    "--steps",
+    "4000",
+    "--epoch",
+    "100",
+    "--val-episodes",
+    "50",
+    "--filters",
+    "8",
+    "--seed",
+    "3",
+]
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +42,9 @@ def lethax(tmp_path_factory):
 
     def start(*args, **options):
         command = [sys.executable, "-m", "lethax", *map(str, args)]
-        return subprocess.Popen(command, env=env, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+        return subprocess.Popen(
+            command, env=env, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+        )
 
     def run(*args):
         process = start(*args)
