@@ -1,8 +1,8 @@
 """The command line and the terminal; nothing else prints. JAX is imported by the commands that need it, never for --help."""
 
 import dataclasses
-import json
 import os
+import shlex
 import sys
 import time
 import traceback
@@ -18,6 +18,7 @@ from rich.table import Table
 
 from lethax import recipe as recipes
 from lethax.errors import LethaxError, RecipeError
+from lethax.files import to_json
 from lethax.recipe import Recipe
 
 console = Console()
@@ -115,6 +116,30 @@ class Demo:
 
 
 @dataclasses.dataclass
+class Reproduce:
+    """Fill a table of the paper: run what is missing, go on with what is unfinished, skip what is done, write the table."""
+
+    target: tyro.conf.Positional[str]
+    """A table (table_a, table_b, table_d, miniimagenet, tieredimagenet) or a cell, the name of a recipe."""
+    budget: float = 1.0
+    """Share of the published outer steps; schedules scale with it, and the table says so."""
+    steps: int | None = None
+    """Outer steps, instead of a share."""
+    seeds: int = 1
+    """Runs of every cell, of seeds 0, 1, …"""
+    only: tuple[str, ...] = ()
+    """Methods to run; all unless given."""
+    dry_run: bool = False
+    """Show what would run, with hours estimated from a short timing."""
+    out: Path = Path("runs/reproduce")
+    """Where the runs are."""
+    tables: Path = Path("results")
+    """Where the table goes, as JSON, Markdown and CSV."""
+    root: Path | None = None
+    """Where prepared data is."""
+
+
+@dataclasses.dataclass
 class DataCommand:
     """Prepare, list and verify data sets."""
 
@@ -129,6 +154,7 @@ Command = (
     Annotated[DataCommand, tyro.conf.subcommand("data")]
     | Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+    | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
     | Annotated[Demo, tyro.conf.subcommand("demo")]
 )
 
@@ -191,15 +217,20 @@ def _train(args: Any) -> None:
 def _show_training(run: Any) -> None:
     from lethax import training
 
+    _follow("outer steps", run.recipe.steps, training.train(run))
+    console.print(f"done: {run.folder}. Next: lethax evaluate {run.folder}", highlight=False)
+
+
+def _follow(what: str, total: int, statuses: Iterator[Any]) -> None:
+    """Show training go on."""
     note = ""
-    with _bar("outer steps", run.recipe.steps) as show:
-        for status in training.train(run):
+    with _bar(what, total) as show:
+        for status in statuses:
             if status.line:
                 note = "  ".join(
                     f"{k} {status.line[k]:.4g}" for k in ("loss", "score", "val_score") if k in status.line
                 )
             show(status.step, note)
-    console.print(f"done: {run.folder}. Next: lethax evaluate {run.folder}", highlight=False)
 
 
 def _evaluate(args: Evaluate) -> None:
@@ -214,7 +245,7 @@ def _evaluate(args: Evaluate) -> None:
             run, episodes=args.episodes, ensemble=args.ensemble, steps=args.steps, seed=args.seed, split=args.split
         ))  # fmt: skip
     if args.json:
-        print(json.dumps([result.record for result in results]))
+        print(to_json([result.record for result in results], None))
         return
     table = Table(title=f"{results[0].record['score']} on {args.split} episodes, seed {args.seed}")
     for column in (
@@ -288,6 +319,50 @@ def _data(args: DataCommand) -> None:
             )
 
 
+def _reproduce(args: Reproduce) -> None:
+    from lethax import assemble, reproduce
+    from lethax.report import cells, tables
+
+    if not 0 < args.budget <= 1 or args.seeds < 1 or (args.steps is not None and args.steps < 1):
+        raise RecipeError("--budget has to be above 0 and at most 1, --seeds and --steps at least 1.")
+    found = cells.find(args.target, args.only)
+    assemble.use_all_cores()
+    every = reproduce.jobs(found, args.out, budget=args.budget, steps=args.steps, seeds=args.seeds)
+    groups = reproduce.groups(every)
+    if args.dry_run:
+        _show_plan(groups)
+        return
+    for number, group in enumerate(groups, 1):
+        title = f"{number}/{len(groups)} {group[0].cell.name}" + (f" and {len(group) - 1} alike" if group[1:] else "")
+        if not all(job.trained for job in group):
+            _follow(f"{title}: outer steps", group[0].recipe.steps or 0, reproduce.train(group))
+        for job in group:
+            reproduce.judge(job)
+        rows = reproduce.table(every, shlex.join(["lethax", *sys.argv[1:]]))
+        paths = tables.write(found[0].table, rows, args.tables)
+    console.print(tables.markdown(found[0].table, rows), highlight=False, soft_wrap=True, markup=False)
+    console.print(f"written: {', '.join(map(str, paths))}", highlight=False, soft_wrap=True)
+
+
+def _show_plan(groups: list[list[Any]]) -> None:
+    from lethax import reproduce
+
+    table = Table(title="what would run")
+    table.add_column("cells", overflow="fold", min_width=48)
+    for column in ("runs", "steps", "done", "hours left"):
+        table.add_column(column, justify="right")
+    total = 0.0
+    for group in groups:
+        missing = [job for job in group if not job.trained]
+        hours = reproduce.estimate(missing) / 3600 if missing else 0.0
+        total += hours
+        names = "\n".join(dict.fromkeys(job.cell.name for job in group))
+        done = f"{len(group) - len(missing)}/{len(group)}"
+        table.add_row(names, str(len(group)), str(group[0].recipe.steps), done, f"{hours:.2f}")
+    console.print(table)
+    console.print(f"{total:.2f} hours of training on this machine, validation and evaluation aside", highlight=False)
+
+
 def _demo(args: Demo) -> None:
     from lethax import demo
 
@@ -300,7 +375,9 @@ def main(argv: list[str] | None = None) -> int:
     root = getattr(args, "root", None)
     if root:
         os.environ["LETHAX_DATA"] = str(root)
-    commands: dict[type, Callable[[Any], None]] = {DataCommand: _data, Train: _train, Evaluate: _evaluate, Demo: _demo}
+    commands: dict[type, Callable[[Any], None]] = {
+        DataCommand: _data, Train: _train, Evaluate: _evaluate, Reproduce: _reproduce, Demo: _demo,
+    }  # fmt: skip
     try:
         commands[type(args)](args)
     except LethaxError as error:

@@ -29,7 +29,10 @@ class Score(NamedTuple):
 def score(per_task: np.ndarray) -> Score:
     """The interval over episodes; it is not the √(p(1 − p)) that the paper prints, see `bernoulli_std`."""
     per_task = np.asarray(per_task, np.float64)
-    n, std = len(per_task), float(per_task.std())
+    with np.errstate(
+        invalid="ignore", over="ignore"
+    ):  # an inner loop that diverged on a task has an error without bound
+        n, std = len(per_task), float(per_task.std())
     return Score(float(per_task.mean()), 1.96 * std / n**0.5, std, n, per_task)
 
 

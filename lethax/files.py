@@ -1,6 +1,7 @@
 """Small files, written so that a reader sees the old or the new content, never a mixture."""
 
 import json
+import math
 import os
 import secrets
 from collections.abc import Callable
@@ -47,6 +48,19 @@ def append_line(path: Path, text: str) -> None:
             file.write(text + "\n")
     except OSError as error:
         raise RunError(f"{path} cannot be written: {error.strerror}; free some space or check permissions.") from None
+
+
+def to_json(value: Any, indent: int | None = 1) -> str:
+    """JSON that every reader takes: null stands for a number that is not finite."""
+    return json.dumps(_plain(value), indent=indent, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_json(path: Path) -> Any:

@@ -1,6 +1,5 @@
-"""A run is a folder: recipe.toml, environment.json, metrics.jsonl, checkpoints/, evaluations/. `training.py` fills it."""
+"""A run is a folder: recipe.toml, environment.json, metrics.jsonl, timing.jsonl, checkpoints/, evaluations/"""
 
-import json
 import platform
 import shlex
 import sys
@@ -15,7 +14,7 @@ from lethax import __version__, assemble, checkpoint, toml, trees
 from lethax import recipe as recipes
 from lethax.errors import RunError
 from lethax.evaluate import Score, bernoulli_std, by_repeats, episodes_hash, evaluate, score
-from lethax.files import write_atomic
+from lethax.files import to_json, write_atomic
 from lethax.outer import begin
 from lethax.recipe import REGRESSION, Recipe
 
@@ -35,7 +34,7 @@ def create(recipe: Recipe, folder: Path) -> Run:
             f"{folder} holds a run already: resume it with `lethax train --resume {folder}`, or choose another --out."
         )
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(folder / "environment.json", json.dumps(_environment(), indent=1) + "\n")
+    write_atomic(folder / "environment.json", to_json(_environment()) + "\n")
     write_atomic(folder / "recipe.toml", toml.dump(recipe))
     return Run(folder, recipe)
 
@@ -117,6 +116,7 @@ def evaluate_run(run: Run, *, episodes: int, ensemble: int, steps: int, seed: in
         "data": recipe.data, "split": split, "method": recipe.method, "way": recipe.way, "shot": recipe.shot,
         "query": trial.shape.query, "inner_steps": inner, "norm": recipe.norm, "seed": seed, "checkpoints": at,
         "score": learner.objective.score_name, "n": final.n, "mean": final.mean, "ci95": final.ci95, "std": final.std,
+        "median": float(np.median(final.per_task)),
         "episodes_hash": episodes_hash(tasks, source, trial.shape, key, episodes),
         "by_inner_steps": [{"steps": j, "mean": s.mean, "ci95": s.ci95} for j, s in enumerate(curve)],
         "per_episode": final.per_task.tolist(), "command": _environment()["command"],
@@ -131,7 +131,7 @@ def evaluate_run(run: Run, *, episodes: int, ensemble: int, steps: int, seed: in
                            for n, g in zip(gate_names(learner), all_gates.T, strict=True)]  # fmt: skip
     path = run.folder / "evaluations" / f"{split}-seed{seed}-n{episodes}-best{ensemble}.json"
     path.parent.mkdir(exist_ok=True)
-    write_atomic(path, json.dumps(record, indent=1) + "\n")
+    write_atomic(path, to_json(record) + "\n")
     return Result(final, curve, all_gates, record, path)
 
 

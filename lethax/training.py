@@ -4,7 +4,6 @@ At a checkpoint, in this order: the metrics line, the best meta-parameters, the 
 drops whatever is newer than the state it goes on from and does it again, to the same bits.
 """
 
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -19,7 +18,7 @@ import numpy as np
 from lethax import assemble, checkpoint
 from lethax.errors import DivergedError
 from lethax.evaluate import evaluate, score
-from lethax.files import append_line, truncate_lines
+from lethax.files import append_line, to_json, truncate_lines
 from lethax.learner import Learner
 from lethax.lock import RunLock
 from lethax.outer import Plan, TrainState, begin, fit, fit_together, not_finite
@@ -66,13 +65,13 @@ class _Window:
 
 
 class _Recorder:
-    """What is written of one run while it trains."""
+    """What is written of one run while it trains, its share of the time included where it trains `together` with others."""
 
-    def __init__(self, run: Run, learner: Learner, plan: Plan) -> None:
-        self.run, self.learner, self.plan = run, learner, plan
+    def __init__(self, run: Run, learner: Learner, plan: Plan, together: int = 1) -> None:
+        self.run, self.learner, self.plan, self.together = run, learner, plan, together
         self.fresh = begin(learner, plan, jax.random.key(run.recipe.seed))
         self.window, self.best = _Window(), []  # type: tuple[_Window, list[list[float]]]
-        self.saved = time.monotonic()
+        self.saved = self.timed = time.monotonic()
 
     def restore(self, up_to: int | None = None) -> TrainState:
         """The newest state, of step `up_to` at most, or a fresh one."""
@@ -101,7 +100,7 @@ class _Recorder:
             line = (line or self.window.line(done)) | self._validate(meta)
             self._keep_best(meta, line["val_score"], done)
         if line:
-            append_line(self.run.folder / "metrics.jsonl", json.dumps(line))
+            append_line(self.run.folder / "metrics.jsonl", to_json(line, None))
         if "val_score" in (line or {}) or time.monotonic() - self.saved > SAVE_SECONDS:
             self.save(state())
         return line
@@ -115,6 +114,9 @@ class _Recorder:
         checkpoint.prune(folder, keep=2)
         self._drop_unlisted()
         self.saved = time.monotonic()
+        spent = {"step": int(state.step), "seconds": round((self.saved - self.timed) / self.together, 3)}
+        append_line(self.run.folder / "timing.jsonl", to_json(spent, None))
+        self.timed = self.saved
 
     def _drop_unlisted(self) -> None:
         wanted = {best_path(self.run, int(step)).name for _, step in self.best}
@@ -125,6 +127,7 @@ class _Recorder:
     def _keep_best(self, meta: Any, value: float, step: int) -> None:
         """The recipe's `keep` best [score, step]; among equals the earlier."""
         sign = 1 if self.run.recipe.data in REGRESSION else -1  # a squared error is better the lower it is
+        value = sign * np.inf if np.isnan(value) else value
         ranked = sorted([*self.best, [value, step]], key=lambda entry: (sign * entry[0], entry[1]))
         self.best = ranked[: self.run.recipe.keep]
         if [value, step] in self.best:
@@ -172,7 +175,7 @@ def train_together(runs: Sequence[Run]) -> Iterator[Status]:
         for run in runs:
             locks.enter_context(RunLock(run.folder))
         learner, plan = assemble.learner(runs[0].recipe), assemble.plan(runs[0].recipe)
-        recorders = [_Recorder(run, learner, plan) for run in runs]
+        recorders = [_Recorder(run, learner, plan, len(runs)) for run in runs]
         states = _at_one_step(recorders)
         families = [assemble.family(run.recipe, "train") for run in runs]
         stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)

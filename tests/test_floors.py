@@ -16,7 +16,7 @@ FLOORS = [
     ["outer", "evaluate"],
     ["recipe", "assemble", "runs", "training"],
     ["report"],
-    ["cli", "demo", "__main__"],
+    ["cli", "demo", "reproduce", "__main__"],
 ]
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 

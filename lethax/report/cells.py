@@ -1,0 +1,71 @@
+"""The cells of the paper's tables: a recipe each in `recipes/TABLE/`, and the published numbers in `published.toml`."""
+
+import tomllib
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lethax import recipe as recipes
+from lethax.errors import RecipeError, did_you_mean
+from lethax.recipe import Recipe
+
+_HERE = Path(__file__).parent
+# Beside the package where it is installed, at the top of the sources where it is not.
+FOLDER = next((f for f in (_HERE.parent / "recipes", _HERE.parent.parent / "recipes") if f.is_dir()), _HERE / "recipes")
+
+
+class Published(NamedTuple):
+    """A number as printed; `interval` is what stands after its ±, which for the classification tables is √(p(1 − p))."""
+
+    value: float
+    interval: float | None
+    source: str
+
+
+class Cell(NamedTuple):
+    """One number of a table. name: "table_b/l2f_cifar_fs_5way5shot_conv4". recipe: not yet resolved."""
+
+    name: str
+    recipe: Recipe
+    published: Published | None
+
+    @property
+    def table(self) -> str:
+        """The folder of its recipe."""
+        return self.name.partition("/")[0]
+
+    def setting(self) -> tuple[Any, ...]:
+        """All that cells to be compared have in common: everything but the method and what it changes."""
+        r = recipes.resolve(self.recipe)
+        return r.data, r.net, r.way, r.shot, r.query, r.inner_steps, r.batch, r.preset
+
+
+@cache
+def published() -> dict[str, Published]:
+    """The published numbers by cell."""
+    entries = tomllib.loads((_HERE / "published.toml").read_text(encoding="utf-8"))
+    return {name: Published(e["value"], e.get("interval"), e["source"]) for name, e in entries.items()}
+
+
+def every_cell() -> list[Cell]:
+    """All cells, by table and name."""
+    paths = sorted(FOLDER.glob("*/*.toml"))
+    names = [f"{path.parent.name}/{path.stem}" for path in paths]
+    return [Cell(name, recipes.load(path), published().get(name)) for name, path in zip(names, paths, strict=True)]
+
+
+def find(target: str, only: Sequence[str] = ()) -> list[Cell]:
+    """The cells of a table ("table_b", "table-b", "b") or one cell, of the methods `only` where given; RecipeError if none."""
+    wanted = target.lower().replace("-", "_").removesuffix(".toml").removeprefix("recipes/")
+    cells = every_cell()
+    found = [c for c in cells if wanted in (c.name.lower().replace("-", "_"), c.table, c.table.removeprefix("table_"))]
+    if not found:
+        known = [*dict.fromkeys(c.table for c in cells), *(c.name for c in cells)]
+        tables = ", ".join(dict.fromkeys(c.table for c in cells))
+        raise RecipeError(f"no table or cell is called '{target}'.{did_you_mean(wanted, known)} Tables: {tables}.")
+    kept = [c for c in found if not only or c.recipe.method in only]
+    if not kept:
+        methods = ", ".join(sorted({c.recipe.method for c in found}))
+        raise RecipeError(f"{target} has no cell of {', '.join(only)}; its methods: {methods}.")
+    return kept

@@ -1,0 +1,154 @@
+"""Tables as JSON, Markdown and CSV, made from run folders and from nothing else."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lethax.evaluate import by_repeats, score
+from lethax.files import read_json, to_json, write_atomic
+from lethax.recipe import REGRESSION, Recipe
+from lethax.report.cells import Cell
+
+
+def entry(cell: Cell, recipe: Recipe, folders: Sequence[Path], evaluation: str, command: str) -> dict[str, Any] | None:
+    """A cell's row from its runs, one a seed, of the resolved `recipe`; None where one is not evaluated yet.
+
+    The interval is over test episodes, each one's score a mean over seeds: 1.96 s/√n. Sinusoids: the mean over seeds of the
+    protocol's own, over 100 curves.
+    """
+    paths = [folder / "evaluations" / evaluation for folder in folders]
+    if not paths or not all(path.is_file() for path in paths):
+        return None
+    records = [read_json(path) for path in paths]
+    scores = np.array([_scores(record) for record in records])
+    means = [float(np.mean(of_seed)) for of_seed in scores]
+    factor = 1.0 if recipe.data in REGRESSION else 100.0
+    result = score(scores.mean(axis=0))
+    interval = result.ci95
+    if recipe.data in REGRESSION and scores.shape[1] % 100 == 0:
+        interval = float(np.mean([by_repeats(of_seed, scores.shape[1] // 100)[1] for of_seed in scores]))
+    return {
+        "cell": cell.name, "method": "maml+l2f" if recipe.method == "l2f" else recipe.method, "data": recipe.data,
+        "net": recipe.net, "way": recipe.way, "shot": recipe.shot, "inner_steps": recipe.inner_steps,
+        "published": cell.published.value if cell.published else None,
+        "published_interval": cell.published.interval if cell.published else None,
+        "source": cell.published.source if cell.published else None,
+        "score": records[0]["score"], "ours": factor * result.mean, "interval": factor * interval,
+        "median_episode": factor * float(np.median(scores)), "by_seed": [factor * mean for mean in means],
+        "median_seed": factor * float(np.median(means)), "std_over_seeds": factor * float(np.std(means)),
+        "episodes": result.n, "seeds": len(records), "checkpoints": len(records[0]["checkpoints"]),
+        "episodes_hash": records[0]["episodes_hash"], "outer_steps": recipe.steps, "full_outer_steps": recipe.full_steps,
+        "non_finite": recipe.non_finite, "clip_norm": recipe.clip_norm,
+        "skipped_steps": sum(_skipped(folder) for folder in folders),
+        "device": read_json(folders[0] / "environment.json")["device"],
+        "hours": round(sum(_seconds(folder) for folder in folders) / 3600, 4), "command": command,
+        "_scores": factor * scores,
+    }  # fmt: skip
+
+
+def _scores(record: dict[str, Any]) -> list[float]:
+    return [np.inf if value is None else value for value in record["per_episode"]]
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+
+
+def _seconds(folder: Path) -> float:
+    return sum(line["seconds"] for line in _lines(folder / "timing.jsonl"))
+
+
+def _skipped(folder: Path) -> int:
+    return sum(line.get("skipped", 0) for line in _lines(folder / "metrics.jsonl"))
+
+
+def compare(entries: Mapping[str, tuple[Cell, dict[str, Any]]]) -> list[dict[str, Any]]:
+    """The rows, each with its paired difference to MAML in the same setting on the same episodes."""
+    rows = []
+    bases = {cell.setting(): row for cell, row in entries.values() if cell.recipe.method == "maml"}
+    for cell, row in entries.values():
+        base = bases.get(cell.setting())
+        made = {key: value for key, value in row.items() if key != "_scores"}
+        same = base and base is not row and base["episodes_hash"] == row["episodes_hash"]
+        if base and same and base["_scores"].shape == row["_scores"].shape:
+            with np.errstate(invalid="ignore"):
+                gap = score((row["_scores"] - base["_scores"]).mean(axis=0))
+            made["minus_maml"] = {
+                "mean": gap.mean,
+                "ci95": gap.ci95,
+                "median": float(np.median(gap.per_task)),
+                "n": gap.n,
+            }
+        rows.append(made)
+    return rows
+
+
+_COLUMNS = (
+    "data",
+    "shot",
+    "inner steps",
+    "method",
+    "published",
+    "ours",
+    "median",
+    "minus MAML, paired",
+    "budget",
+    "hours",
+)
+
+
+def _text(row: dict[str, Any]) -> dict[str, str]:
+    digits = 2 if row["score"] == "accuracy" else 3
+    number = lambda x: "diverged" if x is None or not np.isfinite(x) or abs(x) > 1e4 else f"{x:.{digits}f}"  # noqa: E731
+    known, gap = row["published"], row.get("minus_maml")
+    interval = f" ± {row['published_interval']}" if row["published_interval"] is not None else ""
+    share = row["outer_steps"] / row["full_outer_steps"]
+    return {
+        "data": row["data"], "shot": str(row["shot"]), "inner steps": str(row["inner_steps"]), "method": row["method"],
+        "published": "" if known is None else f"{known}{interval}",
+        "ours": f"{number(row['ours'])} ± {number(row['interval'])}", "median": number(row["median_episode"]),
+        "minus MAML, paired": f"{gap['mean']:+.{digits}f} ± {number(gap['ci95'])}" if gap and np.isfinite(gap["mean"]) else "",
+        "budget": f"{row['outer_steps']} steps" + (f" ({share:.0%})" if share < 1 else "") + f", {row['seeds']} seed"
+        + ("s" if row["seeds"] > 1 else ""),
+        "hours": f"{row['hours']:.2f}",
+    }  # fmt: skip
+
+
+def markdown(title: str, rows: Sequence[dict[str, Any]]) -> str:
+    """The table for reading."""
+    measure = "mean squared error" if rows and rows[0]["score"] != "accuracy" else "accuracy, %"
+    episodes = rows[0]["episodes"] if rows else 0
+    lines = [
+        f"# {title}: {measure}\n",
+        f"Ours: mean ± 95 % over {episodes} test episodes and the seeds; published: as printed, where ± is √(p(1 − p)) or an",
+        "interval, as its source says.",
+        "Median: over episodes and seeds. Budget: outer steps, and their share of the published number. Hours: of training.\n",
+        f"`{rows[0]['command']}`\n" if rows else "",
+        "| " + " | ".join(_COLUMNS) + " |",
+        "|" + "---|" * len(_COLUMNS),
+    ]
+    return "\n".join([*lines, *("| " + " | ".join(_text(row)[c] for c in _COLUMNS) + " |" for row in rows)]) + "\n"
+
+
+def write(table: str, rows: Sequence[dict[str, Any]], folder: Path) -> list[Path]:
+    """TABLE.json, TABLE.md and TABLE.csv."""
+    name = table.replace("_", "-")
+    folder.mkdir(parents=True, exist_ok=True)
+    sheet = io.StringIO()
+    writer = csv.DictWriter(sheet, _COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(_text(row) for row in rows)
+    contents = {
+        "json": to_json({"table": table, "cells": list(rows)}) + "\n",
+        "md": markdown(table.replace("_", " ").capitalize(), rows),
+        "csv": sheet.getvalue(),
+    }
+    paths = [folder / f"{name}.{kind}" for kind in contents]
+    for path, content in zip(paths, contents.values(), strict=True):
+        write_atomic(path, content)
+    return paths

@@ -1,0 +1,131 @@
+"""`lethax reproduce`: run what a table lacks, go on with what is unfinished, leave what is done, write the table."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from lethax import assemble, runs, training
+from lethax import recipe as recipes
+from lethax.checkpoint import step_path
+from lethax.outer import begin, fit, fit_together
+from lethax.recipe import REGRESSION, Recipe
+from lethax.report import tables
+from lethax.report.cells import Cell
+
+
+class Job(NamedTuple):
+    """One run of a cell: a seed."""
+
+    cell: Cell
+    recipe: Recipe
+    folder: Path
+
+    @property
+    def trained(self) -> bool:
+        """Whether its last checkpoint is there."""
+        return (self.folder / "checkpoints" / step_path(Path(), self.recipe.steps or 0).name).is_file()
+
+
+class Protocol(NamedTuple):
+    """How a cell is judged: test episodes, best checkpoints whose outputs are averaged."""
+
+    episodes: int
+    ensemble: int
+
+    @property
+    def file(self) -> str:
+        """Where the run keeps the result."""
+        return f"test-seed0-n{self.episodes}-best{self.ensemble}.json"
+
+
+def protocol(recipe: Recipe) -> Protocol:
+    """600 episodes and the three best, as the released code; for curves 100 × 100 and the best one."""
+    return Protocol(10_000, 1) if recipe.data in REGRESSION else Protocol(600, min(3, recipe.keep))
+
+
+def jobs(cells: Sequence[Cell], out: Path, *, budget: float, steps: int | None, seeds: int) -> list[Job]:
+    """Every run that the cells need; a reduced budget has its own folders."""
+    found = []
+    for cell in cells:
+        full = recipes.resolve(cell.recipe).steps or 0
+        wanted = steps if steps is not None else max(round(full * budget), 1)
+        for seed in range(seeds):
+            recipe = recipes.resolve(replace(cell.recipe, steps=wanted, seed=seed))
+            found.append(Job(cell, recipe, out / cell.name / f"steps{wanted}-seed{seed}"))
+    return found
+
+
+def groups(found: Sequence[Job]) -> list[list[Job]]:
+    """Jobs that train together: small ones of one shape. The others stand alone."""
+    together: dict[Any, list[Job]] = {}
+    for job in found:
+        together.setdefault(assemble.shape_key(job.recipe) or job.folder, []).append(job)
+    return list(together.values())
+
+
+def opened(job: Job) -> runs.Run:
+    """Its run folder, made where there is none."""
+    return runs.open_run(job.folder) if (job.folder / "recipe.toml").exists() else runs.create(job.recipe, job.folder)
+
+
+def train(group: Sequence[Job]) -> Iterator[training.Status]:
+    """Train what is not trained of a group."""
+    missing = [opened(job) for job in group if not job.trained]
+    if len(missing) == 1:
+        yield from training.train(missing[0])
+    elif missing:
+        yield from training.train_together(missing)
+
+
+def judge(job: Job) -> None:
+    """Evaluate a trained run, unless that is done."""
+    how = protocol(job.recipe)
+    if not (job.folder / "evaluations" / how.file).is_file():
+        steps = job.recipe.inner_steps or 0
+        runs.evaluate_run(opened(job), episodes=how.episodes, ensemble=how.ensemble, steps=steps, seed=0)
+
+
+def table(found: Sequence[Job], command: str) -> list[dict[str, Any]]:
+    """The rows of all cells whose runs are evaluated."""
+    entries = {}
+    for name in dict.fromkeys(job.cell.name for job in found):
+        mine = [job for job in found if job.cell.name == name]
+        first = mine[0]
+        row = tables.entry(first.cell, first.recipe, [j.folder for j in mine], protocol(first.recipe).file, command)
+        if row:
+            entries[name] = (first.cell, row)
+    return tables.compare(entries)
+
+
+def estimate(group: Sequence[Job], clock: Callable[[], float] = time.monotonic) -> float:
+    """Seconds that a group's training will take, from a few timed calls of its last phase; validation aside.
+
+    Where training begins with first-order steps, which are cheaper, it is a little too high.
+    """
+    plan = assemble.plan(group[0].recipe)
+    return plan.total * _seconds_a_step(group, clock)
+
+
+def _seconds_a_step(group: Sequence[Job], clock: Callable[[], float]) -> float:
+    recipe = group[0].recipe
+    learner, plan = assemble.learner(recipe), assemble.plan(recipe)
+    families = [assemble.family(job.recipe, "train") for job in group]
+    states = [begin(learner, plan, jax.random.key(job.recipe.seed)) for job in group]
+    start = max(learner.second_order_from, learner.multi_step_until)
+    states = [state._replace(step=state.step + start) for state in states]
+    ends = replace(plan, total=start + 3 * plan.chunk)
+    if len(group) == 1:
+        calls = fit(learner, states[0], *families[0], ends)
+    else:
+        stack = lambda *leaves: jax.numpy.stack(leaves)  # noqa: E731
+        sources = jax.tree.map(stack, *[f.source for f in families])
+        devices = assemble.devices_for(len(group))
+        calls = fit_together(learner, jax.tree.map(stack, *states), families[0].tasks, sources, ends, devices)
+    jax.block_until_ready(next(calls))  # compiles
+    begun = clock()
+    count = sum(1 for call in calls if jax.block_until_ready(call))
+    return (clock() - begun) / (count * plan.chunk)
