@@ -97,6 +97,7 @@ def learner(recipe: Recipe) -> methods.MAML:
         order=recipe.order,
         second_order_from=recipe.first_order_steps,
         norm=recipe.norm,
+        inner_clamp=recipe.inner_clamp or 0.0,
         multi_step_until=recipe.multi_step_steps,
         multi_step_epoch=max((recipe.multi_step_steps or 0) // (recipe.multi_step_epochs or 1), 1),
         loop="scan" if lean and not regression else "unroll",

@@ -127,6 +127,8 @@ class Reproduce:
     """Outer steps, instead of a share."""
     seeds: int = 1
     """Runs of every cell, of seeds 0, 1, …"""
+    val_episodes: int | None = None
+    """Episodes a validation; the recipes' own unless given."""
     only: tuple[str, ...] = ()
     """Methods to run; all unless given."""
     dry_run: bool = False
@@ -179,8 +181,8 @@ def _bar(what: str, total: float) -> Iterator[Callable[[float, str], None]]:
             return
         last = now
         rate = (done - first) / max(now - begun, 1e-9)
-        left = f", {(total - done) / rate:.0f} s left" if rate > 0 else ""
-        console.print(f"{what} {done:g}/{total:g}, {rate:.3g}/s{left} {note}".rstrip(), highlight=False)
+        pace = f", {rate:.3g}/s, {(total - done) / rate:.0f} s left" if rate > 0 else ""
+        console.print(f"{what} {done:g}/{total:g}{pace} {note}".rstrip(), highlight=False, soft_wrap=True)
 
     yield show
 
@@ -327,7 +329,9 @@ def _reproduce(args: Reproduce) -> None:
         raise RecipeError("--budget has to be above 0 and at most 1, --seeds and --steps at least 1.")
     found = cells.find(args.target, args.only)
     assemble.use_all_cores()
-    every = reproduce.jobs(found, args.out, budget=args.budget, steps=args.steps, seeds=args.seeds)
+    every = reproduce.jobs(
+        found, args.out, budget=args.budget, steps=args.steps, seeds=args.seeds, val_episodes=args.val_episodes
+    )
     groups = reproduce.groups(every)
     if args.dry_run:
         _show_plan(groups)

@@ -50,6 +50,7 @@ class Recipe:
     seed: int = _f(0, "of weights and episodes")
     inner_steps: int | None = _f(None, "inner steps, in training and evaluation")
     inner_rate: float | None = _f(None, "inner step size, the first one where it is learned")
+    inner_clamp: float | None = _f(None, "bound on the entries of the inner gradients, 0 for none")
     rule: str | None = _f(None, "inner update: sgd, sign, metasgd, lslr or alfa; the method's own unless given")
     order: int = _f(2, "derivative through the inner loop: 1 or 2")
     first_order_steps: int | None = _f(None, "outer steps of first order before the second")
@@ -108,7 +109,7 @@ def _regression(recipe: Recipe, base: str) -> dict[str, Any]:
         "way": 1, "query": 5 if modes else 10, "net": "mlp", "full_steps": full, "first_order_steps": 0,
         "batch": 25 * int(recipe.data[-1]) if modes else 4, "inner_steps": 5 if modes else 1,
         "inner_rate": 0.001 if modes else 0.01, "filters": 100 if modes else 40, "depth": 3 if modes else 2,
-        "clamp": 0.0, "rotate": False, "val_episodes": 600,
+        "clamp": 0.0, "rotate": False, "val_episodes": 600, "inner_clamp": 10.0 if modes and base == "mumomaml" else 0.0,
         "min_outer_rate": 1e-5 if base == "maml_pp" else recipe.outer_rate,
         "multi_step_steps": full // 5 if base == "maml_pp" else 0, "multi_step_epochs": 10,
     }  # fmt: skip
@@ -130,7 +131,7 @@ def _images(recipe: Recipe, base: str) -> dict[str, Any]:
         "first_order_steps": 0 if second_at_once else 5_500,
         "filters": 64 if recipe.preset == "paper" or omniglot else 48, "depth": 4,
         "clamp": 10.0 if imagenet else 0.0, "min_outer_rate": 1e-5 if omniglot else recipe.outer_rate,
-        "rotate": omniglot, "val_episodes": 600,
+        "rotate": omniglot, "val_episodes": 600, "inner_clamp": 0.0,
         "multi_step_steps": full * epochs // 100 if base == "maml_pp" else 0, "multi_step_epochs": epochs,
     }  # fmt: skip
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +11,7 @@ import jax
 from lethax import assemble, runs, training
 from lethax import recipe as recipes
 from lethax.checkpoint import step_path
+from lethax.errors import RunError
 from lethax.outer import begin, fit, fit_together
 from lethax.recipe import REGRESSION, Recipe
 from lethax.report import tables
@@ -47,14 +48,16 @@ def protocol(recipe: Recipe) -> Protocol:
     return Protocol(10_000, 1) if recipe.data in REGRESSION else Protocol(600, min(3, recipe.keep))
 
 
-def jobs(cells: Sequence[Cell], out: Path, *, budget: float, steps: int | None, seeds: int) -> list[Job]:
+def jobs(
+    cells: Sequence[Cell], out: Path, *, budget: float, steps: int | None, seeds: int, val_episodes: int | None = None
+) -> list[Job]:
     """Every run that the cells need; a reduced budget has its own folders."""
     found = []
     for cell in cells:
         full = recipes.resolve(cell.recipe).steps or 0
         wanted = steps if steps is not None else max(round(full * budget), 1)
         for seed in range(seeds):
-            recipe = recipes.resolve(replace(cell.recipe, steps=wanted, seed=seed))
+            recipe = recipes.resolve(replace(cell.recipe, steps=wanted, seed=seed, val_episodes=val_episodes))
             found.append(Job(cell, recipe, out / cell.name / f"steps{wanted}-seed{seed}"))
     return found
 
@@ -68,8 +71,14 @@ def groups(found: Sequence[Job]) -> list[list[Job]]:
 
 
 def opened(job: Job) -> runs.Run:
-    """Its run folder, made where there is none."""
-    return runs.open_run(job.folder) if (job.folder / "recipe.toml").exists() else runs.create(job.recipe, job.folder)
+    """Its run folder, made where there is none; RunError where one is of another recipe."""
+    if not (job.folder / "recipe.toml").exists():
+        return runs.create(job.recipe, job.folder)
+    run = runs.open_run(job.folder)
+    if run.recipe != job.recipe:
+        differing = [f.name for f in fields(Recipe) if getattr(run.recipe, f.name) != getattr(job.recipe, f.name)]
+        raise RunError(f"{job.folder} is of a recipe with another {', '.join(differing)}: choose another --out.")
+    return run
 
 
 def train(group: Sequence[Job]) -> Iterator[training.Status]:

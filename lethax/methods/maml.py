@@ -67,7 +67,8 @@ class MAML:
     before this one are first-order. moved: tensors that the inner loop moves. norm: whose moments batch norm uses for
     queries: "batch" the query batch's own (transductive, as released), "support" the support set's, "support+1" those of
     the support set and the query alone. loop: see `inner.descend`. multi_step_until: outer steps before this one have the
-    multi-step loss, in epochs of `multi_step_epoch`; 0 is off.
+    multi-step loss, in epochs of `multi_step_epoch`; 0 is off. inner_clamp: every entry of a gradient that moves the
+    weights is cut to ±inner_clamp, as in MuMoMAML's released code; 0 is off.
     """
 
     net: Net
@@ -83,6 +84,7 @@ class MAML:
     loop: inner.Loop = "unroll"
     multi_step_until: int = 0
     multi_step_epoch: int = 500
+    inner_clamp: float = 0.0
 
     def init(self, key: PRNGKeyArray) -> dict[str, Any]:
         """{"weights": θ, "rule": …, "start": …, "encoder": …}; a part without meta-parameters is empty."""
@@ -127,6 +129,8 @@ class MAML:
             if self.start and self.start.every_step:
                 weights, _ = begin(weights, step)
             loss, grads = inner.gradient(self.support_loss, weights, fixed, (support, step), order=self.order)
+            if self.inner_clamp:
+                grads = jax.tree.map(lambda g: jnp.clip(g, -self.inner_clamp, self.inner_clamp), grads)
             return self.rule.apply(meta["rule"], weights, grads, step), loss
 
         if self.start and not self.start.every_step:

@@ -11,6 +11,7 @@ import numpy as np
 
 from lethax.evaluate import by_repeats, score
 from lethax.files import read_json, to_json, write_atomic
+from lethax.methods import METHODS
 from lethax.recipe import REGRESSION, Recipe
 from lethax.report.cells import Cell
 
@@ -46,7 +47,7 @@ def entry(cell: Cell, recipe: Recipe, folders: Sequence[Path], evaluation: str, 
         "non_finite": recipe.non_finite, "clip_norm": recipe.clip_norm,
         "skipped_steps": sum(_skipped(folder) for folder in folders),
         "device": read_json(folders[0] / "environment.json")["device"],
-        "hours": round(sum(_seconds(folder) for folder in folders) / 3600, 4), "command": command,
+        "hours": round(sum(_seconds(folder) for folder in folders) / 3600, 4) or None, "command": command,
         "_scores": factor * scores,
     }  # fmt: skip
 
@@ -70,6 +71,7 @@ def _skipped(folder: Path) -> int:
 def compare(entries: Mapping[str, tuple[Cell, dict[str, Any]]]) -> list[dict[str, Any]]:
     """The rows, each with its paired difference to MAML in the same setting on the same episodes."""
     rows = []
+    order = {name: i for i, name in enumerate(METHODS)}
     bases = {cell.setting(): row for cell, row in entries.values() if cell.recipe.method == "maml"}
     for cell, row in entries.values():
         base = bases.get(cell.setting())
@@ -85,7 +87,7 @@ def compare(entries: Mapping[str, tuple[Cell, dict[str, Any]]]) -> list[dict[str
                 "n": gap.n,
             }
         rows.append(made)
-    return rows
+    return sorted(rows, key=lambda r: (r["data"], str(r["net"]), r["inner_steps"], r["shot"], order[r["method"]]))
 
 
 _COLUMNS = (
@@ -104,7 +106,7 @@ _COLUMNS = (
 
 def _text(row: dict[str, Any]) -> dict[str, str]:
     digits = 2 if row["score"] == "accuracy" else 3
-    number = lambda x: "diverged" if x is None or not np.isfinite(x) or abs(x) > 1e4 else f"{x:.{digits}f}"  # noqa: E731
+    number = lambda x, sign="": f"{x:{sign}.{digits}f}" if abs(x) < 1e4 else f"{x:{sign}.1e}"  # noqa: E731
     known, gap = row["published"], row.get("minus_maml")
     interval = f" ± {row['published_interval']}" if row["published_interval"] is not None else ""
     share = row["outer_steps"] / row["full_outer_steps"]
@@ -112,19 +114,19 @@ def _text(row: dict[str, Any]) -> dict[str, str]:
         "data": row["data"], "shot": str(row["shot"]), "inner steps": str(row["inner_steps"]), "method": row["method"],
         "published": "" if known is None else f"{known}{interval}",
         "ours": f"{number(row['ours'])} ± {number(row['interval'])}", "median": number(row["median_episode"]),
-        "minus MAML, paired": f"{gap['mean']:+.{digits}f} ± {number(gap['ci95'])}" if gap and np.isfinite(gap["mean"]) else "",
-        "budget": f"{row['outer_steps']} steps" + (f" ({share:.0%})" if share < 1 else "") + f", {row['seeds']} seed"
+        "minus MAML, paired": f"{number(gap['mean'], '+')} ± {number(gap['ci95'])}" if gap else "",
+        "budget": f"{row['outer_steps']} steps" + (f" ({100 * share:.2g} %)" if share < 1 else "") + f", {row['seeds']} seed"
         + ("s" if row["seeds"] > 1 else ""),
-        "hours": f"{row['hours']:.2f}",
+        "hours": "" if row["hours"] is None else f"{row['hours']:.2f}",
     }  # fmt: skip
 
 
-def markdown(title: str, rows: Sequence[dict[str, Any]]) -> str:
+def markdown(table: str, rows: Sequence[dict[str, Any]]) -> str:
     """The table for reading."""
     measure = "mean squared error" if rows and rows[0]["score"] != "accuracy" else "accuracy, %"
     episodes = rows[0]["episodes"] if rows else 0
     lines = [
-        f"# {title}: {measure}\n",
+        f"# {table.replace('_', ' ').capitalize()}: {measure}\n",
         f"Ours: mean ± 95 % over {episodes} test episodes and the seeds; published: as printed, where ± is √(p(1 − p)) or an",
         "interval, as its source says.",
         "Median: over episodes and seeds. Budget: outer steps, and their share of the published number. Hours: of training.\n",
@@ -145,7 +147,7 @@ def write(table: str, rows: Sequence[dict[str, Any]], folder: Path) -> list[Path
     writer.writerows(_text(row) for row in rows)
     contents = {
         "json": to_json({"table": table, "cells": list(rows)}) + "\n",
-        "md": markdown(table.replace("_", " ").capitalize(), rows),
+        "md": markdown(table, rows),
         "csv": sheet.getvalue(),
     }
     paths = [folder / f"{name}.{kind}" for kind in contents]

@@ -1,0 +1,126 @@
+"""Cells, their published numbers, and a small table from nothing: run, resume, skip, render."""
+
+import csv
+import json
+import math
+
+import numpy as np
+import pytest
+
+from lethax import assemble, cli, reproduce
+from lethax.errors import LethaxError, RecipeError
+from lethax.methods import METHODS
+from lethax.recipe import resolve
+from lethax.report import cells, tables
+
+
+def test_every_recipe_resolves_and_every_published_number_has_one():
+    every = cells.every_cell()
+    assert len(every) > 100 and set(cells.published()) <= {cell.name for cell in every}
+    for cell in every:
+        recipe = resolve(cell.recipe)
+        assert recipe.method in METHODS and recipe.data in cell.name and f"{recipe.shot}shot" in cell.name
+    assert len([c for c in every if c.table == "table_d"]) == 48
+
+
+def test_published_intervals_of_own_runs_are_bernoulli_deviations():
+    """What stands after ± in the paper's tables A and B is √(p(1 − p)) as a fraction, not an interval."""
+    own = [c for c in cells.every_cell() if c.published and "supplement" in c.published.source]
+    assert len(own) == 10
+    for cell in own:
+        share = cell.published.value / 100
+        assert round(math.sqrt(share * (1 - share)), 2) == cell.published.interval
+
+
+def test_find():
+    assert len(cells.find("table-d", ["l2f"])) == len(cells.find("D", ["l2f"])) == 12
+    assert [c.name for c in cells.find("table_b/l2f_cifar_fs_5way5shot_conv4")] == [
+        "table_b/l2f_cifar_fs_5way5shot_conv4"
+    ]
+    with pytest.raises(RecipeError, match="'table_e'.*Did you mean"):
+        cells.find("table_e")
+    with pytest.raises(RecipeError, match="no cell of leopard; its methods: l2f, "):
+        cells.find("table_d", ["leopard"])
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    """Three cells of two shapes."""
+    folder = tmp_path / "recipes"
+    (folder / "table_x").mkdir(parents=True)
+    for method in ("maml", "l2f"):
+        for data in ("sinusoid", "sinusoid_shift") if method == "l2f" else ("sinusoid",):
+            text = f'data = "{data}"\nmethod = "{method}"\nshot = 5\nfilters = 6\nepoch = 20\nval_episodes = 5\n'
+            (folder / "table_x" / f"{method}_{data}.toml").write_text(text)
+    monkeypatch.setattr(cells, "FOLDER", folder)
+    monkeypatch.setattr(cells, "published", lambda: {"table_x/maml_sinusoid": cells.Published(1.5, 0.5, "a source")})
+    monkeypatch.setattr(assemble, "CHUNK", 20)
+    monkeypatch.setattr(reproduce, "protocol", lambda recipe: reproduce.Protocol(100, 1))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+COMMAND = ["reproduce", "x", "--steps", "40", "--seeds", "2"]
+
+
+def test_a_table_from_nothing(small, capsys):
+    assert cli.main(COMMAND) == 0
+    read = lambda: json.loads((small / "results" / "table-x.json").read_text())  # noqa: E731
+    rows = {row["cell"].removeprefix("table_x/"): row for row in read()["cells"]}
+    assert set(rows) == {"maml_sinusoid", "l2f_sinusoid", "l2f_sinusoid_shift"}
+    assert rows["maml_sinusoid"]["published"] == 1.5 and rows["l2f_sinusoid"]["published"] is None
+    assert (rows["l2f_sinusoid"]["outer_steps"], rows["l2f_sinusoid"]["full_outer_steps"]) == (40, 50_000)
+
+    def scores(cell):
+        files = sorted((small / "runs/reproduce/table_x" / cell).glob("*/evaluations/*.json"))
+        return np.array([json.loads(path.read_text())["per_episode"] for path in files])
+
+    maml, l2f = scores("maml_sinusoid"), scores("l2f_sinusoid")
+    assert maml.shape == (2, 100)
+    np.testing.assert_allclose(rows["maml_sinusoid"]["ours"], maml.mean())
+    np.testing.assert_allclose(rows["maml_sinusoid"]["by_seed"], maml.mean(axis=1))
+    gap = (l2f - maml).mean(axis=0)
+    np.testing.assert_allclose(rows["l2f_sinusoid"]["minus_maml"]["mean"], gap.mean())
+    np.testing.assert_allclose(rows["l2f_sinusoid"]["minus_maml"]["ci95"], 1.96 * gap.std() / 10)
+    assert "minus_maml" not in rows["l2f_sinusoid_shift"]  # there is no MAML in its setting
+    sheet = list(csv.DictReader((small / "results" / "table-x.csv").read_text().splitlines()))
+    assert [line["budget"] for line in sheet] == ["40 steps (0.08 %), 2 seeds"] * 3
+    assert "| sinusoid | 5 | 1 | maml | 1.5 ± 0.5 |" in (small / "results" / "table-x.md").read_text()
+
+    before = {path: path.stat().st_mtime_ns for path in (small / "runs").rglob("*") if path.is_file()}
+    undone = small / "runs/reproduce/table_x/l2f_sinusoid/steps40-seed1"
+    (undone / "checkpoints" / "step-00000040.safetensors").unlink()
+    next(undone.glob("evaluations/*")).unlink()
+    assert cli.main(COMMAND) == 0
+    after = {path: path.stat().st_mtime_ns for path in (small / "runs").rglob("*") if path.is_file()}
+    assert set(before) == set(after)
+    assert {path.relative_to(undone).parts[0] for path in before if before[path] != after[path]} <= {
+        ".lock", "metrics.jsonl", "timing.jsonl", "checkpoints", "evaluations",
+    }  # fmt: skip
+    again = {row["cell"].removeprefix("table_x/"): row["ours"] for row in read()["cells"]}
+    np.testing.assert_allclose([again[name] for name in rows], [row["ours"] for row in rows.values()], rtol=1e-3)
+
+
+def test_plan_and_messages(small, capsys):
+    assert cli.main([*COMMAND, "--dry-run"]) == 0
+    assert "0/4" in capsys.readouterr().out and not (small / "runs").exists()
+    assert cli.main(["reproduce", "y"]) == 1
+    assert cli.main(["reproduce", "x", "--budget", "2"]) == 1
+    assert "--budget has to be" in capsys.readouterr().err
+    found = reproduce.jobs(cells.find("x"), small, budget=0.001, steps=None, seeds=1)
+    assert {job.recipe.steps for job in found} == {50}
+    reproduce.opened(found[0])
+    other = found[0]._replace(recipe=resolve(found[0].recipe.__class__(data="sinusoid", method="maml", steps=50)))
+    with pytest.raises(LethaxError, match="another method"):
+        reproduce.opened(other)
+
+
+def test_numbers_without_bound_are_shown_as_such():
+    row = {
+        "data": "sinusoid", "shot": 5, "inner_steps": 5, "method": "maml", "score": "squared error", "published": None,
+        "published_interval": None, "ours": float("inf"), "interval": float("nan"), "median_episode": 0.5, "outer_steps": 5,
+        "full_outer_steps": 5, "seeds": 1, "hours": 0.25, "episodes": 10, "command": "lethax",
+        "minus_maml": {"mean": 2.5e9, "ci95": 1.0},
+    }  # fmt: skip
+    text = tables.markdown("table_x", [row])
+    assert "| inf ± nan | 0.500 | +2.5e+09 ± 1.000 | 5 steps, 1 seed |" in text
