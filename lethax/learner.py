@@ -49,6 +49,10 @@ class Learner(Protocol):
     def steps(self) -> int:
         """Inner steps."""
 
+    @property
+    def exact(self) -> bool:
+        """Whether the gradient of `loss` is its derivative; false for first-order, detached and implicit gradients."""
+
     def init(self, key: PRNGKeyArray) -> Any:
         """Fresh meta-parameters: all that the outer loop learns."""
 

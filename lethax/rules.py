@@ -11,7 +11,7 @@ ALFA's rule, which reads weights and gradients, is in `methods/alfa.py`.
 """
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,10 @@ from lethax.records import Weights
 
 class Rule(Protocol):
     """One inner step; all trees hold only the tensors that move."""
+
+    @property
+    def exact(self) -> bool:
+        """Whether no derivative is stopped on purpose."""
 
     def init(self, key: PRNGKeyArray, like: Weights, steps: int) -> Any:
         """Meta-parameters of the rule, {} where it has none."""
@@ -35,6 +39,7 @@ class SGD:
     """w_{j+1} = w_j − α g_j with one fixed rate α. Finn et al. 2017."""
 
     rate: float = 0.01
+    exact: ClassVar[bool] = True
 
     def init(self, key: PRNGKeyArray, like: Weights, steps: int) -> dict[str, Any]:
         """Nothing to learn."""
@@ -50,6 +55,7 @@ class SignSGD:
     """w_{j+1} = w_j − α sign(g_j); its exact meta-gradient is its first-order one. Fan et al. 2021."""
 
     rate: float = 0.01
+    exact: ClassVar[bool] = True
 
     def init(self, key: PRNGKeyArray, like: Weights, steps: int) -> dict[str, Any]:
         """Nothing to learn."""
@@ -65,6 +71,7 @@ class MetaSGD:
     """w_{j+1} = w_j − A ⊙ g_j with a learned rate for every entry, all `rate` at first. Li et al. 2017."""
 
     rate: float = 0.01
+    exact: ClassVar[bool] = True
 
     def init(self, key: PRNGKeyArray, like: Weights, steps: int) -> Any:
         """A, a tree like the weights."""
@@ -84,6 +91,7 @@ class LSLR:
     """
 
     rate: float = 0.01
+    exact: ClassVar[bool] = True
 
     def init(self, key: PRNGKeyArray, like: Weights, steps: int) -> Any:
         """a: a tree like the weights with leaves [J]."""

@@ -61,6 +61,10 @@ def test_alfa(x64):
     np.testing.assert_allclose(loss, 0.020634957331, atol=1e-9)
     of_weights = grads["weights"]["w1"], grads["weights"]["w2"]
     np.testing.assert_allclose(of_weights, (0.020666723291, 0.046462202505), atol=1e-9)
+    whole = MAML(TANH, SquaredError(), ALFA(detached=False), steps=1)
+    _, _, grads = differentiate(whole, {"weights": weights, "rule": rule, "start": {}}, episode)
+    of_weights = grads["weights"]["w1"], grads["weights"]["w2"]
+    np.testing.assert_allclose(of_weights, (0.020658520957, 0.046436023483), atol=1e-9)
 
 
 @pytest.mark.parametrize("variants", [["mamlpp_second"], ["mamlpp_l2f_second", "mamlpp_l2f_second_late"]])

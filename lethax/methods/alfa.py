@@ -23,12 +23,19 @@ from lethax.rules import at_step
 class ALFA:
     """The rule; L tensors, J steps. rate, decay: first values of a [L, J] and b [L, J]. The released code's decay is 5e-4 · rate.
 
-    As in the released code the means of w keep their derivative, those of g do not. Differs: the released code keeps values for a
-    step J that is never used; which values its two linear layers start from is not documented, ours are PyTorch's defaults.
+    The means of w keep their derivative; `detached`, as in the released code, those of g do not. Differs: the released code
+    keeps values for a step J that is never used; which values its two linear layers start from is not documented, ours are
+    PyTorch's defaults.
     """
 
     rate: float = 0.01
     decay: float = 5e-4 * 0.01
+    detached: bool = True
+
+    @property
+    def exact(self) -> bool:
+        """Only with the derivative of the gradients that are read."""
+        return not self.detached
 
     def init(self, key: PRNGKeyArray, like: Weights, steps: int) -> dict[str, Any]:
         """`rate` and `decay`, trees like the weights with leaves [J]; `layer0`, `layer1`: 2L → 2L → 2L."""
@@ -44,8 +51,8 @@ class ALFA:
     def apply(self, params: Any, weights: Weights, gradient: Weights, step: Any) -> Weights:
         """w_{j+1}."""
         leaves, structure = jax.tree.flatten(weights)
-        of_gradient = [jax.lax.stop_gradient(jnp.mean(g)) for g in jax.tree.leaves(gradient)]
-        state = jnp.stack([*map(jnp.mean, leaves), *of_gradient])
+        seen = jax.lax.stop_gradient(gradient) if self.detached else gradient
+        state = jnp.stack([jnp.mean(leaf) for leaf in (*leaves, *jax.tree.leaves(seen))])
         hidden = jax.nn.relu(params["layer0"]["weight"] @ state + params["layer0"]["bias"])
         made = params["layer1"]["weight"] @ hidden + params["layer1"]["bias"]
         rates = jax.tree.unflatten(structure, list(made[: len(leaves)]))

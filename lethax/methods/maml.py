@@ -98,6 +98,11 @@ class MAML:
             "encoder": self.encoder.init(of_encoder) if self.encoder else {},
         }
 
+    @property
+    def exact(self) -> bool:
+        """Second order, and nothing detached in the rule or the start."""
+        return self.order == 2 and self.rule.exact and not (self.start and self.start.detached)
+
     def mask(self, weights: Weights) -> Any:
         """A tree of booleans: which weights the inner loop moves."""
         adapted = self.net.adapted(weights)
