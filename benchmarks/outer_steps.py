@@ -34,7 +34,7 @@ def measure(px: int, method: str, order: int, memory: str, steps: int) -> dict[s
     assemble.use_all_cores()
     images = np.random.RandomState(0).randint(0, 256, (20 * 40, px, px, 3)).astype(np.uint8)
     tasks, source = on_device(class_split(images, np.repeat(np.arange(20), 40)), (0.5,) * 3, (0.25,) * 3, False)
-    assemble.image_of = lambda recipe: (px, 3)
+    assemble.entry_of = lambda recipe: (px, px, 3)
     recipe = resolve(
         Recipe(data="cifar_fs", method=method, shot=5, order=order, memory=memory, first_order_steps=0, steps=steps + 1)
     )

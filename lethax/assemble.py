@@ -7,14 +7,14 @@ import jax
 
 from lethax import methods, nets
 from lethax.data import curves
-from lethax.data.source import check_shape, on_device
+from lethax.data.source import check_shape, features_on_device, on_device
 from lethax.data.store import open_store
-from lethax.errors import DataError
+from lethax.errors import DataError, RecipeError
 from lethax.evaluate import Trial
 from lethax.nets.layers import ConvForm
 from lethax.objectives import CrossEntropy, SquaredError
 from lethax.outer import Plan
-from lethax.recipe import REGRESSION, Recipe, attenuator_options
+from lethax.recipe import REGRESSION, Recipe, options
 from lethax.records import EpisodeShape
 
 CHUNK = 500  # outer steps in one compiled call where that is no slower than one
@@ -38,10 +38,10 @@ def use_all_cores() -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
-def shape_of(recipe: Recipe) -> EpisodeShape:
-    """N, K, Q."""
-    assert recipe.way and recipe.query
-    return EpisodeShape(recipe.way, recipe.shot, recipe.query)
+def shape_of(recipe: Recipe, split: str = "train") -> EpisodeShape:
+    """N, K, Q of a split's episodes."""
+    assert recipe.way and recipe.query and recipe.eval_query
+    return EpisodeShape(recipe.way, recipe.shot, recipe.query if split == "train" else recipe.eval_query)
 
 
 def family(recipe: Recipe, split: str) -> Family:
@@ -54,44 +54,56 @@ def family(recipe: Recipe, split: str) -> Family:
         raise DataError(
             f"{recipe.data} has no {split} split, only {', '.join(store.splits)}: prepare it again with one."
         )
-    check_shape(store.splits[split], shape_of(recipe), f"{recipe.data}/{split}")
+    check_shape(store.splits[split], shape_of(recipe, split), f"{recipe.data}/{split}")
+    if store.features:
+        return Family(*features_on_device(store.splits[split]))
     rotate = bool(recipe.rotate) and split == "train"
     return Family(*on_device(store.splits[split], store.mean, store.std, rotate))
 
 
-def image_of(recipe: Recipe) -> tuple[int, int]:
-    """(height, channels) of the prepared images."""
-    store = open_store(recipe.data)
-    return next(iter(store.splits.values())).images.shape[1], next(iter(store.splits.values())).images.shape[3]
+def entry_of(recipe: Recipe) -> tuple[int, ...]:
+    """The shape of a prepared example: (height, width, channels) of images, (entries,) of features."""
+    return next(iter(open_store(recipe.data).splits.values())).images.shape[1:]
 
 
-def learner(recipe: Recipe) -> methods.MAML:
+def net(recipe: Recipe) -> Any:
+    """The network of a resolved recipe; an error where it does not fit the data."""
+    form: ConvForm = "patches" if _lean(recipe) else "native"
+    hidden = (recipe.filters or 40,) * (recipe.depth or 2)
+    norm_steps = (recipe.inner_steps or 0) if recipe.per_step_norm else 0
+    if recipe.data in REGRESSION:
+        return nets.MLP(hidden=hidden)
+    entry = entry_of(recipe)
+    if (len(entry) == 1) != (recipe.net == "mlp"):
+        kind = (
+            "features, which take --net mlp or --method leo"
+            if len(entry) == 1
+            else "images, which take conv4 or resnet12"
+        )
+        raise RecipeError(f"net '{recipe.net}' does not fit data '{recipe.data}': it holds {kind}.")
+    way = recipe.way or 5
+    if recipe.net == "mlp":
+        return nets.MLP(entry[0], hidden, way, spread=hidden[0] ** -0.5)
+    height, channels = entry[0], entry[2]
+    if recipe.net == "resnet12":
+        variant: Any = recipe.preset
+        return nets.ResNet12(way, channels, variant=variant, norm_steps=norm_steps, conv_form=form)
+    if height < 16:
+        raise DataError(f"images of {recipe.data} are {height} px; conv4 halves them four times and needs 16.")
+    return nets.Conv4(way, height, channels, recipe.filters or 48, norm_steps=norm_steps, conv_form=form)
+
+
+def learner(recipe: Recipe) -> Any:
     """The method of a resolved recipe."""
     regression = recipe.data in REGRESSION
-    lean = recipe.memory == "lean" or not _on_cpu()
-    form: ConvForm = "patches" if lean else "native"
-    norm_steps = (recipe.inner_steps or 0) if recipe.per_step_norm else 0
-    net: Any
-    if regression:
-        net = nets.MLP(hidden=(recipe.filters or 40,) * (recipe.depth or 2))
-    else:
-        height, channels = image_of(recipe)
-        if recipe.net == "conv4":
-            if height < 16:
-                raise DataError(f"images of {recipe.data} are {height} px; conv4 halves them four times and needs 16.")
-            net = nets.Conv4(
-                recipe.way or 5, height, channels, recipe.filters or 48, norm_steps=norm_steps, conv_form=form
-            )
-        else:
-            variant: Any = recipe.preset
-            net = nets.ResNet12(recipe.way or 5, channels, variant=variant, norm_steps=norm_steps, conv_form=form)
     return methods.build(
         recipe.method,
-        net,
+        net(recipe),
         rate=recipe.inner_rate or 0.0,
         rule=recipe.rule,
         modulation=recipe.modulation,
-        attenuator=attenuator_options(recipe),
+        attenuator=options(recipe, "gate_"),
+        leo=options(recipe, "leo_"),
         objective=SquaredError() if regression else CrossEntropy(),
         steps=recipe.inner_steps,
         order=recipe.order,
@@ -100,8 +112,12 @@ def learner(recipe: Recipe) -> methods.MAML:
         inner_clamp=recipe.inner_clamp or 0.0,
         multi_step_until=recipe.multi_step_steps,
         multi_step_epoch=max((recipe.multi_step_steps or 0) // (recipe.multi_step_epochs or 1), 1),
-        loop="scan" if lean and not regression else "unroll",
+        loop="scan" if _lean(recipe) and not regression else "unroll",
     )
+
+
+def _lean(recipe: Recipe) -> bool:
+    return recipe.memory == "lean" or not _on_cpu()
 
 
 def _on_cpu() -> bool:
@@ -119,7 +135,7 @@ def _through(recipe: Recipe, tasks: int) -> tuple[str, int]:
 
 def plan(recipe: Recipe) -> Plan:
     """The outer loop of a resolved recipe. A convolutional net on a CPU takes one step a call: see `layers.conv`."""
-    assert recipe.steps and recipe.batch and recipe.min_outer_rate is not None and recipe.clamp is not None
+    assert recipe.steps and recipe.batch and recipe.outer_rate is not None and recipe.min_outer_rate is not None
     tasks, devices = _through(recipe, recipe.batch)
     chunk = 1 if recipe.net != "mlp" and _on_cpu() else CHUNK
     while any(
@@ -131,7 +147,8 @@ def plan(recipe: Recipe) -> Plan:
     reduction: Any = recipe.reduction
     return Plan(
         shape_of(recipe), recipe.steps, recipe.batch, recipe.outer_rate, recipe.min_outer_rate, recipe.epoch,
-        recipe.clamp, recipe.clip_norm, recipe.non_finite == "skip", reduction, how, chunk, devices,
+        recipe.clamp or 0.0, recipe.clip_norm, recipe.clip_tensor_norm or 0.0, recipe.non_finite == "skip", reduction, how, chunk,
+        devices,
     )  # fmt: skip
 
 
@@ -150,11 +167,11 @@ def devices_for(count: int) -> int:
 
 def trial(recipe: Recipe, episodes: int, *, curve: bool = False, steps: int | None = None) -> Trial:
     """How a resolved recipe is evaluated."""
-    together = 500 if recipe.net == "mlp" else len(jax.devices())
-    tasks, devices = _through(recipe, together)
-    shape = shape_of(recipe)
+    together = len(jax.devices())
     if recipe.net == "mlp":
-        shape = shape._replace(query=100)  # the protocol's points a curve
+        together = 500 if recipe.data in REGRESSION else 20
+    tasks, devices = _through(recipe, together)
+    shape = shape_of(recipe, "test")
     inner = recipe.inner_steps if steps is None else steps
     assert inner is not None
     return Trial(shape, episodes, inner, curve, tasks, together, devices)

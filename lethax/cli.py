@@ -84,7 +84,9 @@ class DataList:
 class DataPrepare:
     """Turn a published layout, or a folder of class folders, into a store."""
 
-    name: tyro.conf.Positional[Literal["cifar100", "omniglot", "miniimagenet", "tieredimagenet", "folder", "glyphs"]]
+    name: tyro.conf.Positional[
+        Literal["cifar100", "omniglot", "miniimagenet", "tieredimagenet", "folder", "features", "glyphs"]
+    ]
     source: Annotated[Path | None, tyro.conf.arg(name="from")] = None
     """Folder or archive; glyphs need none."""
     root: Path | None = None
@@ -92,7 +94,7 @@ class DataPrepare:
     split: str | None = None
     """omniglot: vinyals, lake or mamlpp; folder: a JSON or CSV file."""
     store: str | None = None
-    """folder: the name of the data set, by default the folder's."""
+    """folder, features: the name of the data set, by default the folder's or file's."""
     image: int = 84
     """folder: pixels of a side."""
     seed: int = 0
@@ -113,6 +115,34 @@ class Demo:
 
     out: Path = Path("demo")
     """Where runs and pictures go."""
+
+
+@dataclasses.dataclass
+class Embed:
+    """Train a backbone by plain classification of the training classes (or take a run's) and write its features."""
+
+    data: tyro.conf.Positional[str]
+    """A prepared data set of images."""
+    backbone: Path | None = None
+    """A run whose network to take, instead of training one."""
+    net: Literal["conv4", "resnet12"] = "conv4"
+    """The backbone to train."""
+    filters: int = 64
+    """Width of conv4."""
+    steps: int = 10_000
+    """Updates."""
+    batch: int = 64
+    """Images of one."""
+    rate: float = 0.1
+    """Of SGD with momentum, annealed by a cosine."""
+    seed: int = 0
+    """Of weights and batches."""
+    out: Path | None = None
+    """The features as .safetensors; DATA-NET.safetensors unless given."""
+    store: str | None = None
+    """The data set of features that `train` takes; DATA-NET unless given."""
+    root: Path | None = None
+    """Where prepared data is."""
 
 
 @dataclasses.dataclass
@@ -156,6 +186,7 @@ Command = (
     Annotated[DataCommand, tyro.conf.subcommand("data")]
     | Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+    | Annotated[Embed, tyro.conf.subcommand("embed")]
     | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
     | Annotated[Demo, tyro.conf.subcommand("demo")]
 )
@@ -282,12 +313,10 @@ def _prepare(args: DataPrepare) -> None:
     from lethax import data
 
     options: dict[str, Any] = {} if args.split is None else {"split": args.split}
+    if args.name in ("folder", "features"):
+        options["name"] = args.store or (args.source.name.partition(".")[0].lower() if args.source else "")
     if args.name == "folder":
-        options |= {
-            "name": args.store or (args.source.name.lower() if args.source else ""),
-            "image": args.image,
-            "seed": args.seed,
-        }
+        options |= {"image": args.image, "seed": args.seed}
     with _bar(f"preparing {args.name}", 1.0) as show:
         names = data.prepare(args.name, args.source, args.root, lambda what, share: show(share, what), **options)
     for name in names:
@@ -298,7 +327,8 @@ def _describe(name: str, root: Path | None) -> None:
     from lethax.data.store import open_store
 
     store = open_store(name, root)
-    parts = (f"{split} {len(s.classes)} classes, {len(s.images)} images" for split, s in store.splits.items())
+    what = f"features of {store.features} entries" if store.features else "images"
+    parts = (f"{split} {len(s.classes)} classes, {len(s.images)} {what}" for split, s in store.splits.items())
     console.print(f"{name}: {'; '.join(parts)}  ({store.folder})", highlight=False, soft_wrap=True)
 
 
@@ -319,6 +349,36 @@ def _data(args: DataCommand) -> None:
             console.print(
                 f"no data set in {action.root or default_root()}: see lethax data prepare --help", highlight=False
             )
+
+
+def _embed(args: Embed) -> None:
+    from lethax import assemble, embed
+    from lethax.data import embeddings
+
+    if min(args.filters, args.steps, args.batch) < 1 or args.rate <= 0:
+        raise RecipeError("--filters, --steps and --batch have to be at least 1, --rate above 0.")
+    assemble.use_all_cores()
+    store = embed.images_of(args.data)
+    name = args.store or f"{args.data}-{args.backbone.name.lower() if args.backbone else args.net}"
+    if args.backbone:
+        backbone = embed.from_run(args.backbone)
+    else:
+        net = embed.net_for(args.net, store, args.filters)
+        how = embed.Schooling(
+            args.steps, args.batch, args.rate, padding=max(store.splits["train"].images.shape[1] // 10, 1)
+        )
+        with _bar("backbone", args.steps) as show:
+            backbone = embed.school(store, net, how, args.seed, lambda done, _, note: show(done, note))
+        console.print(f"accuracy on held-out images of the training classes: {backbone.accuracy:.3f}", highlight=False)
+    total = sum(len(split.images) for split in store.splits.values())
+    with _bar("features", total) as show:
+        splits = embed.features_of(store, backbone, lambda done, _, note: show(done, note))
+    path = args.out or Path(f"{name}.safetensors")
+    embed.write(path, splits)
+    origin = {"kind": "features", "of": args.data, "command": shlex.join(["lethax", *sys.argv[1:]])}
+    embeddings.write_features(name, splits, args.root, origin)
+    _describe(name, args.root)
+    console.print(f"written: {path}. Next: lethax train {name} --method leo+l2f", highlight=False, soft_wrap=True)
 
 
 def _reproduce(args: Reproduce) -> None:
@@ -380,7 +440,7 @@ def main(argv: list[str] | None = None) -> int:
     if root:
         os.environ["LETHAX_DATA"] = str(root)
     commands: dict[type, Callable[[Any], None]] = {
-        DataCommand: _data, Train: _train, Evaluate: _evaluate, Reproduce: _reproduce, Demo: _demo,
+        DataCommand: _data, Train: _train, Evaluate: _evaluate, Embed: _embed, Reproduce: _reproduce, Demo: _demo,
     }  # fmt: skip
     try:
         commands[type(args)](args)

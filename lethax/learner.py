@@ -70,5 +70,8 @@ class Learner(Protocol):
     def path(self, meta: Any, episode: Episode, steps: int) -> tuple[Array, Info]:
         """Query outputs [steps + 1, n, out] after 0 to `steps` inner steps."""
 
+    def gate_names(self) -> list[str]:
+        """What each entry of info["gates"] scales; empty where there are none."""
+
     def at(self, step: int) -> "Learner":
         """The learner of outer step `step`: itself, unless static choices change (first to second order)."""

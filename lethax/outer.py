@@ -36,8 +36,9 @@ class Plan:
 
     rate, min_rate: Adam's rate, annealed by a cosine over `total` once every `epoch` steps. clamp: the weights' meta-gradients
     are cut to ±clamp; the attenuator's never are; 0 is off. clip_norm: a meta-gradient of a larger norm is scaled down to it;
-    0 is off. skip: a step whose meta-gradient is NaN or Inf changes nothing but the count. tasks: how a device goes through
-    its tasks. chunk: outer steps in one compiled call. devices: the meta-batch is spread over so many.
+    0 is off. clip_tensor_norm: the same for every tensor by itself. skip: a step whose meta-gradient is NaN or Inf changes
+    nothing but the count. tasks: how a device goes through its tasks. chunk: outer steps in one compiled call. devices: the
+    meta-batch is spread over so many.
     """
 
     shape: EpisodeShape
@@ -48,6 +49,7 @@ class Plan:
     epoch: int = 500
     clamp: float = 0.0
     clip_norm: float = 0.0
+    clip_tensor_norm: float = 0.0
     skip: bool = False
     reduction: Literal["sum", "mean"] = "sum"
     tasks: Literal["vmap", "unroll", "scan"] = "vmap"
@@ -129,6 +131,8 @@ def outer_step(
     if plan.clip_norm:
         shrink = jnp.minimum(1.0, plan.clip_norm / jnp.maximum(optax.global_norm(grads), 1e-30))
         grads = jax.tree.map(lambda g: g * shrink, grads)
+    if plan.clip_tensor_norm:
+        grads = trees.clip_each(grads, plan.clip_tensor_norm)
     updates, optim = plan.optimizer().update(grads, state.optim, state.meta)
     meta = optax.apply_updates(state.meta, updates)
     if plan.skip:

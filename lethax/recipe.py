@@ -20,6 +20,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "modulation": ("film", "sigmoid", "softmax"),
     "non_finite": ("stop", "skip"),
     "norm": ("batch", "support", "support+1"),
+    "leo_sigma": ("code", "softplus"),
     "memory": ("fast", "lean"),
     "gate_scope": ("network", "layer", "tensor", "filter", "parameter"),
     "gate_activation": ("sigmoid", "identity", "twice_sigmoid"),
@@ -35,13 +36,16 @@ def _f(default: Any, text: str) -> Any:
 class Recipe:
     """None stands for "as the preset says"; `resolve` leaves none."""
 
-    data: str = _f("sinusoid", "a prepared data set, or a sinusoid family")
-    method: str = _f("l2f", "maml, l2f, fomaml, sign_maml, metasgd, anil, boil, maml_pp, alfa, mumomaml, or one +l2f")
+    data: str = _f("sinusoid", "a prepared data set of images or features, or a sinusoid family")
+    method: str = _f(
+        "l2f", "maml, l2f, fomaml, sign_maml, metasgd, anil, boil, maml_pp, alfa, mumomaml, leo, or one +l2f"
+    )
     net: str | None = _f(None, "conv4, resnet12 or mlp")
     preset: str = _f("code", "where paper and released code differ: code or paper")
     way: int | None = _f(None, "classes an episode")
     shot: int = _f(5, "support examples a class")
     query: int | None = _f(None, "query examples a class")
+    eval_query: int | None = _f(None, "query examples a class in validation and test; as in training unless given")
     batch: int | None = _f(None, "episodes an outer step")
     steps: int | None = _f(None, "outer steps")
     full_steps: int | None = _f(
@@ -61,17 +65,24 @@ class Recipe:
     filters: int | None = _f(None, "width of conv4, or of mlp's hidden layers")
     depth: int | None = _f(None, "hidden layers of mlp")
     norm: str = _f("batch", "whose moments batch norm uses for queries: batch, support or support+1")
-    outer_rate: float = _f(1e-3, "Adam's rate")
+    outer_rate: float | None = _f(None, "Adam's rate")
     min_outer_rate: float | None = _f(None, "Adam's rate at the end of a cosine; outer_rate keeps it constant")
     clamp: float | None = _f(None, "bound on the weights' meta-gradients, 0 for none")
     clip_norm: float = _f(0.0, "bound on the norm of the whole meta-gradient, 0 for none")
-    non_finite: str = _f("stop", "an outer step whose meta-gradient is NaN or Inf: stop, or skip and count it")
+    clip_tensor_norm: float | None = _f(None, "bound on the norm of every tensor's meta-gradient, 0 for none")
+    non_finite: str | None = _f(None, "an outer step whose meta-gradient is NaN or Inf: stop, or skip and count it")
     reduction: str = _f("sum", "of the meta-batch: sum or mean")
     rotate: bool | None = _f(None, "turn the classes of training episodes by multiples of 90 degrees")
     epoch: int = _f(500, "outer steps between validations")
     val_episodes: int | None = _f(None, "fixed episodes a validation")
     keep: int = _f(3, "best checkpoints kept by validation score")
     memory: str = _f("fast", "fast: unrolled loops; lean: memory flat in inner steps and tasks")
+    leo_dropout: float | None = _f(None, "leo: share of a feature vector's entries that training leaves out")
+    leo_kl: float | None = _f(None, "leo: weight of the codes' divergence from N(0, 1)")
+    leo_penalty: float | None = _f(None, "leo: weight of the distance of the adapted codes from the encoded ones")
+    leo_l2: float | None = _f(None, "leo: weight decay of encoder, relation net and decoder")
+    leo_orthogonality: float | None = _f(None, "leo: weight of the correlation of the decoder's rows")
+    leo_sigma: str = _f("code", "leo: deviations as in the released code, or softplus")
     gate_scope: str = _f("tensor", "what shares a gate: network, layer, tensor, filter or parameter")
     gate_activation: str = _f("sigmoid", "sigmoid, identity or twice_sigmoid")
     gate_fixed: tuple[float, ...] | None = _f(None, "gates given by hand")
@@ -97,8 +108,22 @@ def load(path: Path) -> Recipe:
 def _presets(recipe: Recipe) -> dict[str, Any]:
     """Values for the fields that are None; methods.md's tables 2.1, 2.2 and 2.8 in one place."""
     base = recipe.method.partition("+")[0]
-    found = _regression(recipe, base) if recipe.data in REGRESSION else _images(recipe, base)
-    return found | {"per_step_norm": base == "maml_pp" and recipe.data not in REGRESSION}
+    rate = 1e-3 if recipe.outer_rate is None else recipe.outer_rate
+    common = {
+        "outer_rate": rate, "min_outer_rate": rate, "non_finite": "stop", "clip_tensor_norm": 0.0, "inner_clamp": 0.0,
+        "clamp": 0.0, "rotate": False, "val_episodes": 600, "first_order_steps": 0, "multi_step_steps": 0,
+        "multi_step_epochs": 10, "per_step_norm": base == "maml_pp" and recipe.data not in REGRESSION,
+        "leo_dropout": 0.0, "leo_kl": 0.0, "leo_penalty": 0.0, "leo_l2": 0.0, "leo_orthogonality": 0.0,
+    }  # fmt: skip
+    if base == "leo":
+        found = _leo(recipe)
+    elif recipe.data in REGRESSION:
+        found = _regression(recipe, base)
+    else:
+        found = _features(recipe) if recipe.net == "mlp" else _images(recipe, base)
+    if recipe.eval_query is None and "eval_query" not in found:
+        found["eval_query"] = 100 if recipe.data in REGRESSION else recipe.query or found["query"]
+    return common | found
 
 
 def _regression(recipe: Recipe, base: str) -> dict[str, Any]:
@@ -106,12 +131,32 @@ def _regression(recipe: Recipe, base: str) -> dict[str, Any]:
     modes = recipe.data.startswith("modes")
     full = 70_000 if modes else 50_000
     return {
-        "way": 1, "query": 5 if modes else 10, "net": "mlp", "full_steps": full, "first_order_steps": 0,
+        "way": 1, "query": 5 if modes else 10, "net": "mlp", "full_steps": full,
         "batch": 25 * int(recipe.data[-1]) if modes else 4, "inner_steps": 5 if modes else 1,
         "inner_rate": 0.001 if modes else 0.01, "filters": 100 if modes else 40, "depth": 3 if modes else 2,
-        "clamp": 0.0, "rotate": False, "val_episodes": 600, "inner_clamp": 10.0 if modes and base == "mumomaml" else 0.0,
-        "min_outer_rate": 1e-5 if base == "maml_pp" else recipe.outer_rate,
-        "multi_step_steps": full // 5 if base == "maml_pp" else 0, "multi_step_epochs": 10,
+        "inner_clamp": 10.0 if modes and base == "mumomaml" else 0.0,
+        **({"min_outer_rate": 1e-5, "multi_step_steps": full // 5} if base == "maml_pp" else {}),
+    }  # fmt: skip
+
+
+def _features(recipe: Recipe) -> dict[str, Any]:
+    """A small net on features; ours."""
+    return {
+        "way": 5, "query": 15, "net": "mlp", "full_steps": 50_000, "inner_steps": 5, "inner_rate": 0.01, "batch": 4,
+        "filters": 100, "depth": 2,
+    }  # fmt: skip
+
+
+def _leo(recipe: Recipe) -> dict[str, Any]:
+    """The authors' settings for mini- and tieredImageNet, 1 and 5 shots; other data sets take the nearer of mini-ImageNet's."""
+    from lethax.methods.leo import published
+
+    known = published(recipe.data.startswith("tiered"), recipe.shot)
+    rate = known.pop("outer_rate")
+    rates = {"outer_rate": rate, "min_outer_rate": rate} if recipe.outer_rate is None else {}
+    return _features(recipe) | {
+        "full_steps": 100_000, "batch": 12, "clamp": 0.1, "clip_tensor_norm": 0.1, "non_finite": "skip", **rates,
+        **{f"leo_{name}": value for name, value in known.items()},
     }  # fmt: skip
 
 
@@ -130,8 +175,7 @@ def _images(recipe: Recipe, base: str) -> dict[str, Any]:
         "inner_rate": 0.1 if omniglot else 0.01, "batch": 8 if omniglot else small,
         "first_order_steps": 0 if second_at_once else 5_500,
         "filters": 64 if recipe.preset == "paper" or omniglot else 48, "depth": 4,
-        "clamp": 10.0 if imagenet else 0.0, "min_outer_rate": 1e-5 if omniglot else recipe.outer_rate,
-        "rotate": omniglot, "val_episodes": 600, "inner_clamp": 0.0,
+        "clamp": 10.0 if imagenet else 0.0, "rotate": omniglot, **({"min_outer_rate": 1e-5} if omniglot else {}),
         "multi_step_steps": full * epochs // 100 if base == "maml_pp" else 0, "multi_step_epochs": epochs,
     }  # fmt: skip
 
@@ -173,6 +217,7 @@ def check(recipe: Recipe) -> None:
         "way",
         "shot",
         "query",
+        "eval_query",
         "batch",
         "steps",
         "epoch",
@@ -195,12 +240,12 @@ def check(recipe: Recipe) -> None:
         )
     if recipe.gate_layers not in (2, 3):
         raise RecipeError(f"gate_layers is {recipe.gate_layers}; it has to be 2 or 3.")
-    if (recipe.net == "mlp") != (recipe.data in REGRESSION):
+    if recipe.net != "mlp" and recipe.data in REGRESSION:
         raise RecipeError(
-            f"net '{recipe.net}' does not fit data '{recipe.data}': sinusoids take mlp, images conv4 or resnet12."
+            f"net '{recipe.net}' does not fit data '{recipe.data}': sinusoids and features take mlp, images conv4 or resnet12."
         )
 
 
-def attenuator_options(recipe: Recipe) -> dict[str, Any]:
-    """The `gate_…` fields under the attenuator's own names."""
-    return {f.name.removeprefix("gate_"): getattr(recipe, f.name) for f in fields(recipe) if f.name.startswith("gate_")}
+def options(recipe: Recipe, prefix: str) -> dict[str, Any]:
+    """The fields of a part, "gate_…" or "leo_…", under the part's own names."""
+    return {f.name.removeprefix(prefix): getattr(recipe, f.name) for f in fields(recipe) if f.name.startswith(prefix)}

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from lethax import __version__, assemble, checkpoint, toml, trees
+from lethax import __version__, assemble, checkpoint, toml
 from lethax import recipe as recipes
 from lethax.errors import RunError
 from lethax.evaluate import Score, bernoulli_std, by_repeats, episodes_hash, evaluate, score
@@ -128,14 +128,8 @@ def evaluate_run(run: Run, *, episodes: int, ensemble: int, steps: int, seed: in
     all_gates = np.concatenate(gates) if gates else None
     if all_gates is not None:
         record["gates"] = [{"name": n, "mean": float(g.mean()), "std": float(g.std())}
-                           for n, g in zip(gate_names(learner), all_gates.T, strict=True)]  # fmt: skip
+                           for n, g in zip(learner.gate_names(), all_gates.T, strict=True)]  # fmt: skip
     path = run.folder / "evaluations" / f"{split}-seed{seed}-n{episodes}-best{ensemble}.json"
     path.parent.mkdir(exist_ok=True)
     write_atomic(path, to_json(record) + "\n")
     return Result(final, curve, all_gates, record, path)
-
-
-def gate_names(learner: Any) -> list[str]:
-    """What each gate of an L2F learner scales."""
-    weights = jax.eval_shape(learner.net.init, jax.random.key(0))
-    return learner.start.groups(trees.partition(weights, learner.mask(weights))[0])

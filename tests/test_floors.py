@@ -13,10 +13,10 @@ FLOORS = [
     ["records", "learner", "errors", "trees", "objectives", "rules", "files", "toml", "lock"],
     ["inner", "nets", "data", "checkpoint"],
     ["methods"],
-    ["outer", "evaluate"],
+    ["outer", "evaluate", "pretrain"],
     ["recipe", "assemble", "runs", "training"],
     ["report"],
-    ["cli", "demo", "reproduce", "__main__"],
+    ["cli", "demo", "reproduce", "embed", "__main__"],
 ]
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 

@@ -46,7 +46,7 @@ def method(request):
 def test_shapes_and_jit(method, key):
     learner, meta, episode = learner_of(method), start_of(method), smooth_episode(key)
     loss, info = learner.loss(meta, episode)  # the one call that is not compiled as a whole
-    assert loss.shape == () and info["support_losses"].shape == (2,)
+    assert loss.shape == () and info["support_losses"].shape == (learner.steps,) == (2,)
     np.testing.assert_allclose(loss, loss_of(method)(meta, episode)[0], rtol=1e-5)
     path, _ = jax.jit(learner.path, static_argnums=2)(meta, episode, 4)
     assert path.shape == (5, WAY * 2, WAY)

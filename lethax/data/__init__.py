@@ -13,6 +13,7 @@ IMPORTERS = {
     "miniimagenet": ("miniimagenet", "prepare_miniimagenet"),
     "tieredimagenet": ("tieredimagenet", "prepare_tieredimagenet"),
     "folder": ("folder", "prepare_folder"),
+    "features": ("embeddings", "prepare_features"),
 }
 
 

@@ -1,4 +1,4 @@
-"""Image episodes as a pure function of (arrays, shape, key), drawn inside the compiled program."""
+"""Episodes of images or features as a pure function of (arrays, shape, key), drawn inside the compiled program."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, PRNGKeyArray, UInt8
+from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
 
 from lethax.data.store import ClassSplit
 from lethax.errors import DataError
@@ -18,6 +18,57 @@ class Pixels(NamedTuple):
 
     images: UInt8[Array, "n h w c"]
     starts: Int[Array, " classes_1"]
+
+
+class Features(NamedTuple):
+    """One split of feature vectors on the device, as `Pixels`."""
+
+    images: Float[Array, "n d"]
+    starts: Int[Array, " classes_1"]
+
+
+def draw_places(
+    keys: tuple[PRNGKeyArray, PRNGKeyArray], starts: Int[Array, " classes_1"], largest: int, shape: EpisodeShape
+) -> Int[Array, "way shot_query"]:
+    """Where an episode's examples lie: classes without replacement, K + Q of each without replacement.
+
+    largest: examples of the largest class. Labels are positions in the drawn list of classes.
+    """
+    for_classes, for_images = keys
+    classes = jax.random.permutation(for_classes, starts.shape[0] - 1)[: shape.way]
+    begin = starts[classes]
+    counts = starts[classes + 1] - begin
+    # The K + Q smallest of uniform scores are a uniform draw without replacement; places past the class's end never win.
+    scores = jax.random.uniform(for_images, (shape.way, largest))
+    scores = jnp.where(jnp.arange(largest) < counts[:, None], scores, 2.0)
+    _, places = jax.lax.top_k(-scores, shape.shot + shape.query)
+    return begin[:, None] + places
+
+
+def _episode(x: Array, shape: EpisodeShape) -> Episode:
+    """Examples [way, shot + query, ...] as support and query, class after class."""
+    labels = jnp.arange(shape.way, dtype=jnp.int32)
+
+    def flat(x: Array) -> Split:
+        return Split(x.reshape(-1, *x.shape[2:]), jnp.repeat(labels, x.shape[1]))
+
+    return Episode(flat(x[:, : shape.shot]), flat(x[:, shape.shot :]))
+
+
+@dataclass(frozen=True)
+class FeatureTasks:
+    """N-way K-shot episodes of feature vectors. unit: scale each to length 1, as LEO does. largest: of the largest class."""
+
+    largest: int
+    unit: bool = True
+
+    def draw(self, features: Features, shape: EpisodeShape, key: PRNGKeyArray) -> Episode:
+        """Labels are positions in the drawn list of classes."""
+        for_classes, for_images = jax.random.split(key)
+        x = features.images[draw_places((for_classes, for_images), features.starts, self.largest, shape)]
+        if self.unit:
+            x = x / jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
+        return _episode(x, shape)
 
 
 @dataclass(frozen=True)
@@ -33,28 +84,15 @@ class ImageTasks:
     rotate: bool = False
 
     def draw(self, pixels: Pixels, shape: EpisodeShape, key: PRNGKeyArray) -> Episode:
-        """Classes without replacement, K + Q of each without replacement; labels are positions in the drawn list."""
+        """Pixels scaled to [0, 1], less the mean, over the deviation; labels are positions in the drawn list of classes."""
         for_classes, for_images, for_turns = jax.random.split(key, 3)
-        total = pixels.starts.shape[0] - 1
-        classes = jax.random.permutation(for_classes, total)[: shape.way]
-        begin = pixels.starts[classes]
-        counts = pixels.starts[classes + 1] - begin
-        # The K + Q smallest of uniform scores are a uniform draw without replacement; places past the class's end never win.
-        scores = jax.random.uniform(for_images, (shape.way, self.largest))
-        scores = jnp.where(jnp.arange(self.largest) < counts[:, None], scores, 2.0)
-        _, places = jax.lax.top_k(-scores, shape.shot + shape.query)
-        chosen = pixels.images[begin[:, None] + places]
+        chosen = pixels.images[draw_places((for_classes, for_images), pixels.starts, self.largest, shape)]
         if self.rotate:
             turns = jax.random.randint(for_turns, (shape.way,), 0, 4)
             quarter = [lambda c, k=k: jnp.rot90(c, k, axes=(1, 2)) for k in range(4)]
             chosen = jax.vmap(lambda c, turn: jax.lax.switch(turn, quarter, c))(chosen, turns)
         x = (chosen.astype(jnp.float32) / 255.0 - jnp.array(self.mean, jnp.float32)) / jnp.array(self.std, jnp.float32)
-        labels = jnp.arange(shape.way, dtype=jnp.int32)
-
-        def flat(x: Array) -> Split:
-            return Split(x.reshape(-1, *x.shape[2:]), jnp.repeat(labels, x.shape[1]))
-
-        return Episode(flat(x[:, : shape.shot]), flat(x[:, shape.shot :]))
+        return _episode(x, shape)
 
 
 def class_split(images: np.ndarray, labels: np.ndarray) -> ClassSplit:
@@ -93,3 +131,10 @@ def on_device(
     """The task family of a split and its arrays, moved to the device once."""
     tasks = ImageTasks(tuple(mean), tuple(std), int(np.diff(split.starts).max()), rotate)
     return tasks, Pixels(jnp.asarray(split.images), jnp.asarray(split.starts, jnp.int32))
+
+
+def features_on_device(split: ClassSplit) -> tuple[FeatureTasks, Features]:
+    """`on_device` for features."""
+    return FeatureTasks(int(np.diff(split.starts).max())), Features(
+        jnp.asarray(split.images), jnp.asarray(split.starts, jnp.int32)
+    )

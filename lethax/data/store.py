@@ -1,4 +1,4 @@
-"""Stores: one folder a data set, with a uint8 array per split sorted by class, and a manifest with checksums.
+"""Stores: one folder a data set, with an array per split sorted by class, of images or of features, and a manifest.
 
     ROOT/NAME/{train,val,test}.npy, manifest.json
 
@@ -32,7 +32,7 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 @dataclass(frozen=True)
 class ClassSplit:
-    """One split: class i is images[starts[i]:starts[i + 1]]. images: uint8 [n, H, W, C], memory-mapped."""
+    """One split: class i is images[starts[i]:starts[i + 1]]. images: uint8 [n, H, W, C], or features, float32 [n, d]."""
 
     images: np.ndarray
     starts: np.ndarray
@@ -42,7 +42,7 @@ class ClassSplit:
 
 @dataclass(frozen=True)
 class Store:
-    """A prepared data set. mean, std: per channel, of pixels scaled to [0, 1]."""
+    """A prepared data set. mean, std: per channel, of pixels scaled to [0, 1]; empty for features."""
 
     name: str
     folder: Path
@@ -50,6 +50,12 @@ class Store:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     manifest: dict[str, Any]
+
+    @property
+    def features(self) -> int:
+        """Entries of a feature vector; 0 where there are images."""
+        images = next(iter(self.splits.values())).images
+        return images.shape[1] if images.ndim == 2 else 0
 
 
 def default_root() -> Path:
@@ -89,6 +95,13 @@ def open_store(name: str, root: Path | None = None) -> Store:
     return Store(name, folder, splits, mean, std, manifest)
 
 
+def _dtype(entry: Sequence[int]) -> Any:
+    """Of an array whose entries have this shape: images or features."""
+    if len(entry) not in (1, 3):
+        raise ValueError(f"entries of shape {list(entry)} are neither images nor features")
+    return np.uint8 if len(entry) == 3 else np.float32
+
+
 def _open_split(folder: Path, split: str, entry: dict[str, Any]) -> ClassSplit:
     path = folder / f"{split}.npy"  # never a name that the manifest gives
     images = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -96,8 +109,8 @@ def _open_split(folder: Path, split: str, entry: dict[str, Any]) -> ClassSplit:
     if not all(type(count) is int and count >= 0 for _, _, count in classes):
         raise ValueError(f"the manifest's counts of {split} are no numbers of images")
     starts = np.cumsum([0, *(count for _, _, count in classes)], dtype=np.int64)
-    if images.dtype != np.uint8 or images.ndim != 4 or list(images.shape) != entry["shape"]:
-        raise ValueError(f"{path.name} is {images.dtype}{list(images.shape)}, the manifest says uint8{entry['shape']}")
+    if images.dtype != _dtype(images.shape[1:]) or list(images.shape) != entry["shape"]:
+        raise ValueError(f"{path.name} is {images.dtype}{list(images.shape)}, the manifest says {entry['shape']}")
     if starts[-1] != len(images) or not images.flags.c_contiguous:
         raise ValueError(f"{path.name} has {len(images)} images, the manifest's classes have {starts[-1]}")
     if path.stat().st_size != images.offset + images.nbytes:
@@ -107,7 +120,10 @@ def _open_split(folder: Path, split: str, entry: dict[str, Any]) -> ClassSplit:
 
 def _statistics(manifest: dict[str, Any], splits: dict[str, ClassSplit]) -> tuple[tuple[float, ...], tuple[float, ...]]:
     mean, std = tuple(map(float, manifest["mean"])), tuple(map(float, manifest["std"]))
-    if {split.images.shape[3] for split in splits.values()} != {len(mean)} or len(std) != len(mean):
+    entries = {split.images.shape[1:] for split in splits.values()}
+    if {len(entry) for entry in entries} == {1} and len(entries) == 1 and not mean and not std:
+        return mean, std
+    if {entry[-1] for entry in entries if len(entry) == 3} != {len(mean)} or len(std) != len(mean):
         raise ValueError(f"{len(mean)} means and {len(std)} deviations do not fit the channels of its splits")
     if not all(map(math.isfinite, mean + std)) or min(std) <= 0:
         raise ValueError("mean or std is no usable number")
@@ -156,8 +172,8 @@ class StoreWriter:
             raise DataError(f"{self._target.parent} cannot be written: {error.strerror}.") from None
         return self
 
-    def split(self, split: str, shape: tuple[int, int, int], classes: Sequence[tuple[str, str, int]]) -> np.ndarray:
-        """A writable uint8 array [n, H, W, C] for the images in class order; classes are (name, superclass, count)."""
+    def split(self, split: str, shape: tuple[int, ...], classes: Sequence[tuple[str, str, int]]) -> np.ndarray:
+        """A writable array in class order, uint8 [n, H, W, C] or float32 [n, d]; classes are (name, superclass, count)."""
         total = sum(count for _, _, count in classes)
         if split not in SPLITS or split in self._arrays:
             raise DataError(
@@ -167,7 +183,7 @@ class StoreWriter:
             raise DataError(f"split '{split}' of {self._target.name} has no images.")
         path = self._folder / f"{split}.npy"
         try:
-            array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(total, *shape))
+            array = np.lib.format.open_memmap(path, mode="w+", dtype=_dtype(shape), shape=(total, *shape))
             _reserve(path)
         except OSError as error:
             raise self._unwritable(error) from None

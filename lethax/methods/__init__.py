@@ -1,11 +1,13 @@
 """The methods by name. Each entry takes the net, the objective and the recipe's options and gives a learner."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from lethax.errors import RecipeError
 from lethax.methods.alfa import ALFA as ALFA
 from lethax.methods.l2f import Attenuator as Attenuator
+from lethax.methods.leo import LEO as LEO
 from lethax.methods.maml import MAML as MAML
 from lethax.methods.mumomaml import CurveEncoder as CurveEncoder
 from lethax.methods.mumomaml import ImageEncoder as ImageEncoder
@@ -30,7 +32,7 @@ _PARTS: dict[str, dict[str, Any]] = {
     "alfa": {"rule": "alfa"},
     "mumomaml": {},
 }
-METHODS: tuple[str, ...] = ("l2f", *_PARTS, *(f"{name}+l2f" for name in _PARTS))
+METHODS: tuple[str, ...] = ("l2f", *_PARTS, "leo", *(f"{name}+l2f" for name in (*_PARTS, "leo")))
 
 
 def base_of(name: str) -> str:
@@ -43,11 +45,29 @@ def L2F(net: Any, *, attenuator: Attenuator | None = None, **options: Any) -> MA
     return MAML(net, start=attenuator or Attenuator(), **options)
 
 
-def build(name: str, net: Any, *, rate: float, attenuator: Mapping[str, Any], **options: Any) -> MAML:
+def build(
+    name: str,
+    net: Any,
+    *,
+    rate: float,
+    attenuator: Mapping[str, Any],
+    leo: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Any:
     """The learner called `name`, one of METHODS; RecipeError for a net that it cannot work on.
 
-    `options` are MAML's fields; `rule` may also be a name of RULES, and then takes the place of the method's own.
+    `options` are MAML's fields; `rule` may also be a name of RULES, and then takes the place of the method's own. `leo` are
+    LEO's fields beside `steps` and `objective`.
     """
+    start = Attenuator(**attenuator) if name == "l2f" or name.endswith("+l2f") else None
+    if base_of(name) == "leo":
+        if not isinstance(net, MLP):
+            raise RecipeError(
+                f"leo adapts a linear classifier of features, not {type(net).__name__}: see lethax embed."
+            )
+        of_dimensions = start and replace(start, scope="filter")
+        shared = {key: options[key] for key in ("steps", "objective") if key in options}
+        return LEO(net, start=of_dimensions, **shared, **(leo or {}))
     given = {key: value for key, value in options.items() if not (key == "rule" and value is None)}
     parts = {
         "rule": "sgd",
@@ -58,7 +78,6 @@ def build(name: str, net: Any, *, rate: float, attenuator: Mapping[str, Any], **
     parts["rule"] = RULES[parts["rule"]](rate=rate)
     if base_of(name) == "mumomaml":
         parts["encoder"] = _encoder(net, modulation, parts.get("objective"))
-    start = Attenuator(**attenuator) if name == "l2f" or name.endswith("+l2f") else None
     return MAML(net, start=start, **parts)
 
 

@@ -34,6 +34,9 @@ class Start(Protocol):
     def every_step(self) -> bool:
         """Whether it is applied again before every inner step."""
 
+    def groups(self, like: Weights) -> list[str]:
+        """The name of every gate."""
+
     def init(self, key: PRNGKeyArray, like: Weights) -> Any:
         """Meta-parameters of the start."""
 
@@ -110,6 +113,13 @@ class MAML:
             return adapted
         wanted = self.moved == "head"
         return jax.tree.map(lambda moves, head: moves and head == wanted, adapted, self.net.head(weights))
+
+    def gate_names(self) -> list[str]:
+        """What each of L2F's gates scales; empty without it."""
+        if self.start is None:
+            return []
+        weights = jax.eval_shape(self.net.init, jax.random.key(0))
+        return self.start.groups(trees.partition(weights, self.mask(weights))[0])
 
     def support_loss(self, moving: Weights, fixed: Weights, data: tuple[Split, Any]) -> Float[Array, ""]:
         """L_D at weights split into what moves and what does not."""

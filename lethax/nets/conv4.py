@@ -49,13 +49,20 @@ class Conv4:
         self, weights: Weights, x: Float[Array, "n h w c"], *, step: int | Array = 0, reference: int = 0
     ) -> Float[Array, "n way"]:
         """Logits."""
+        x = self.features(weights, x, step=step, reference=reference)
+        return layers.linear(x, weights["head"]["weight"], weights["head"]["bias"])
+
+    def features(
+        self, weights: Weights, x: Float[Array, "n h w c"], *, step: int | Array = 0, reference: int = 0
+    ) -> Float[Array, "n features"]:
+        """What the head reads."""
         for stage in range(self.stages):
             norm = weights[f"norm{stage}"]
             x = layers.conv(x, weights[f"conv{stage}"]["weight"], self.conv_form)
             x = layers.batch_norm(x, norm["scale"], norm["shift"], step=step, reference=reference)
             x = layers.modulate(x, weights.get("modulation", {}).get(f"norm{stage}"))
             x = layers.leaky_relu(layers.max_pool(x), 0.01)  # pooling first: the same function, a quarter of the work
-        return layers.linear(x.reshape(x.shape[0], -1), weights["head"]["weight"], weights["head"]["bias"])
+        return x.reshape(x.shape[0], -1)
 
     def modulated(self) -> dict[str, int]:
         """The output of every norm."""

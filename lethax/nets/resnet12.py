@@ -50,6 +50,13 @@ class ResNet12:
         self, weights: Weights, x: Float[Array, "n h w c"], *, step: int | Array = 0, reference: int = 0
     ) -> Float[Array, "n way"]:
         """Logits."""
+        x = self.features(weights, x, step=step, reference=reference)
+        return layers.linear(x, weights["head"]["weight"], weights["head"]["bias"])
+
+    def features(
+        self, weights: Weights, x: Float[Array, "n h w c"], *, step: int | Array = 0, reference: int = 0
+    ) -> Float[Array, "n features"]:
+        """What the head reads."""
         slope = 0.0 if self.variant == "code" else 0.01
 
         def conv_norm(x: Array, parts: Weights, kernel: str, norm: str) -> Array:
@@ -62,8 +69,7 @@ class ResNet12:
             y = layers.leaky_relu(conv_norm(y, parts, "conv1", "norm1"), slope)
             y = conv_norm(y, parts, "conv2", "norm2") + conv_norm(x, parts, "shortcut", "shortcut_norm")
             x = layers.leaky_relu(self._pool(y, block), slope)
-        features = jnp.mean(x, axis=(1, 2))
-        return layers.linear(features, weights["head"]["weight"], weights["head"]["bias"])
+        return jnp.mean(x, axis=(1, 2))
 
     def _pool(self, x: Array, block: int) -> Array:
         if self.variant == "paper":

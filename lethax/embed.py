@@ -1,0 +1,109 @@
+"""`lethax embed`: train a backbone on the meta-training classes, or take a run's, and write its features for every split."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import safetensors.numpy
+
+from lethax import assemble, nets, pretrain, runs
+from lethax.data import embeddings
+from lethax.data.store import ClassSplit, Store, open_store
+from lethax.errors import DataError, RecipeError
+from lethax.files import write_atomic
+from lethax.pretrain import REFERENCE, Schooling
+
+HELD_OUT = 10  # every tenth image of a class is not trained on, and says how well the backbone classifies
+
+Progress = Callable[[float, float, str], None]  # done, total, note
+
+
+class Backbone(NamedTuple):
+    """A net, its weights, and what is known of how well it classifies (None for one from a run)."""
+
+    net: Any
+    weights: Any
+    accuracy: float | None
+
+
+def _numbers(split: ClassSplit) -> np.ndarray:
+    return np.repeat(np.arange(len(split.classes)), np.diff(split.starts))
+
+
+def reference_of(store: Store) -> np.ndarray:
+    """Training images whose moments the norms use: evenly spread over the classes."""
+    images = store.splits["train"].images
+    return np.asarray(images[np.linspace(0, len(images) - 1, min(REFERENCE, len(images))).astype(int)])
+
+
+def net_for(name: str, store: Store, filters: int) -> Any:
+    """The backbone for all classes of the training split; RecipeError for a name that does not exist."""
+    split = store.splits["train"]
+    _, height, _, channels = split.images.shape
+    if name == "conv4":
+        return nets.Conv4(len(split.classes), height, channels, filters)
+    if name == "resnet12":
+        return nets.ResNet12(len(split.classes), channels)
+    raise RecipeError(f"net is '{name}'; a backbone is conv4 or resnet12.")
+
+
+def school(store: Store, net: Any, how: Schooling, seed: int, progress: Progress) -> Backbone:
+    """Train a backbone, and classify the images held out."""
+    split = store.splits["train"]
+    held = np.zeros(len(split.images), bool)
+    for begin, end in zip(split.starts[:-1], split.starts[1:], strict=True):
+        held[begin:end:HELD_OUT] = True
+    labels, images = _numbers(split), np.asarray(split.images)
+    pupil: Any = None
+    steps = pretrain.fit_classes(net, how, images[~held], labels[~held], store.mean, store.std, jax.random.key(seed))
+    for number, (pupil, loss) in enumerate(steps, 1):
+        progress(number, how.steps, f"loss {float(loss):.3f}" if number % 20 == 0 else "")
+    parts = pretrain.read(net, pupil.weights, reference_of(store), images[held], store.mean, store.std, head=True)
+    right = np.argmax(np.concatenate(list(parts)), axis=1) == labels[held]
+    return Backbone(net, pupil.weights, float(right.mean()))
+
+
+def from_run(folder: Path) -> Backbone:
+    """The network of a run's best checkpoint by validation."""
+    run = runs.open_run(folder)
+    return Backbone(assemble.net(run.recipe), runs.best_metas(run, 1)[0][0]["weights"], None)
+
+
+def features_of(store: Store, backbone: Backbone, progress: Progress) -> dict[str, embeddings.Split]:
+    """Features and class names of every split."""
+    found, done = {}, 0
+    total = sum(len(split.images) for split in store.splits.values())
+    for name, split in store.splits.items():
+        parts = []
+        for part in pretrain.read(
+            backbone.net, backbone.weights, reference_of(store), split.images, store.mean, store.std
+        ):
+            parts.append(part)
+            done += len(part)
+            progress(done, total, name)
+        found[name] = np.concatenate(parts), np.array(split.classes)[_numbers(split)]
+    return found
+
+
+def write(path: Path, splits: dict[str, embeddings.Split]) -> None:
+    """SPLIT/features and SPLIT/labels, and the names of the classes as JSON metadata."""
+    arrays, classes = {}, {}
+    for name, (features, labels) in splits.items():
+        names, numbers = np.unique(labels, return_inverse=True)
+        arrays |= {f"{name}/features": features, f"{name}/labels": numbers.astype(np.int64)}
+        classes[name] = names.tolist()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, safetensors.numpy.save(arrays, {"classes": json.dumps(classes)}))
+
+
+def images_of(name: str) -> Store:
+    """A store of images with a training split; DataError otherwise."""
+    store = open_store(name)
+    if store.features or "train" not in store.splits:
+        raise DataError(
+            f"{name} holds {'features' if store.features else 'no training split'}; embed reads images to train on."
+        )
+    return store

@@ -1,0 +1,104 @@
+"""A backbone from plain classification of the meta-training classes, and its features of any images. No files, no printing.
+
+SGD with momentum 0.9 and weight decay 5e-4 under a cosine rate; random crops of padded images and horizontal flips.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, PRNGKeyArray, UInt8
+
+from lethax.objectives import CrossEntropy
+
+REFERENCE = 256  # training images whose moments all batch norms use when features are made
+
+
+@dataclass(frozen=True)
+class Schooling:
+    """How a backbone is trained. steps: updates. batch: images of one. rate: at first. padding: pixels around for crops."""
+
+    steps: int = 10_000
+    batch: int = 64
+    rate: float = 0.1
+    padding: int = 4
+    decay: float = 5e-4
+
+    def optimizer(self) -> optax.GradientTransformation:
+        """Momentum 0.9, decay on all weights, rate to zero by a cosine."""
+        rate = optax.cosine_decay_schedule(self.rate, self.steps)
+        return optax.chain(optax.add_decayed_weights(self.decay), optax.sgd(rate, momentum=0.9, nesterov=True))
+
+
+class Pupil(NamedTuple):
+    """Everything that training goes on from."""
+
+    weights: Any
+    optim: Any
+    step: Array
+
+
+def scaled(images: UInt8[Array, "n h w c"], mean: tuple[float, ...], std: tuple[float, ...]) -> Float[Array, "n h w c"]:
+    """Pixels in [0, 1], less the mean, over the deviation."""
+    return (images.astype(jnp.float32) / 255.0 - jnp.array(mean, jnp.float32)) / jnp.array(std, jnp.float32)
+
+
+@partial(jax.jit, static_argnums=(0, 3, 4))
+def _draw(how: Schooling, images: Array, labels: Array, mean: Any, std: Any, key: PRNGKeyArray) -> tuple[Array, Array]:
+    """A batch, augmented."""
+    for_rows, for_crops, for_flips = jax.random.split(key, 3)
+    rows = jax.random.randint(for_rows, (how.batch,), 0, images.shape[0])
+    x, edge = scaled(images[rows], mean, std), how.padding
+    height, width = x.shape[1:3]
+    padded = jnp.pad(x, ((0, 0), (edge, edge), (edge, edge), (0, 0)))
+    corners = jax.random.randint(for_crops, (how.batch, 2), 0, 2 * edge + 1)
+    crop = lambda image, at: jax.lax.dynamic_slice(image, (at[0], at[1], 0), (height, width, image.shape[2]))  # noqa: E731
+    x = jax.vmap(crop)(padded, corners)
+    flips = jax.random.bernoulli(for_flips, 0.5, (how.batch, 1, 1, 1))
+    return jnp.where(flips, x[:, :, ::-1], x), labels[rows]
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _step(net: Any, how: Schooling, pupil: Pupil, x: Array, y: Array) -> tuple[Pupil, Array]:
+    loss, grads = jax.value_and_grad(lambda w: CrossEntropy().loss(net.apply(w, x), y))(pupil.weights)
+    updates, optim = how.optimizer().update(grads, pupil.optim, pupil.weights)
+    return Pupil(optax.apply_updates(pupil.weights, updates), optim, pupil.step + 1), loss
+
+
+def fit_classes(
+    net: Any, how: Schooling, images: np.ndarray, labels: np.ndarray, mean: Any, std: Any, key: PRNGKeyArray
+) -> Iterator[tuple[Pupil, Array]]:
+    """Yields (state, loss) after every step; images uint8 [n, h, w, c], labels [n]."""
+    for_weights, for_batches = jax.random.split(key)
+    weights = jax.jit(net.init)(for_weights)
+    pupil = Pupil(weights, how.optimizer().init(weights), jnp.zeros((), jnp.int32))
+    on_device, classes = jnp.asarray(images), jnp.asarray(labels, jnp.int32)
+    for step in range(how.steps):
+        x, y = _draw(how, on_device, classes, mean, std, jax.random.fold_in(for_batches, step))
+        pupil, loss = _step(net, how, pupil, x, y)  # one step a call: a CPU's convolutions are slow inside a loop
+        yield pupil, loss
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _read(net: Any, head: bool, weights: Any, reference: Array, x: Array) -> Array:
+    function = net.apply if head else net.features
+    return function(weights, jnp.concatenate([reference, x]), reference=reference.shape[0])[reference.shape[0] :]
+
+
+def read(
+    net: Any, weights: Any, reference: np.ndarray, images: np.ndarray, mean: Any, std: Any, *, head: bool = False
+) -> Iterator[np.ndarray]:
+    """Features (or logits, with `head`) of 256 images after another, the norms' moments those of the `reference` images.
+
+    So what an image gets does not depend on its neighbours.
+    """
+    fixed = scaled(jnp.asarray(reference), mean, std)
+    for first in range(0, len(images), REFERENCE):
+        part = np.asarray(images[first : first + REFERENCE])
+        filled = np.concatenate([part, np.zeros((REFERENCE - len(part), *part.shape[1:]), part.dtype)])
+        yield np.asarray(_read(net, head, weights, fixed, scaled(jnp.asarray(filled), mean, std)))[: len(part)]

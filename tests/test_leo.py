@@ -1,0 +1,130 @@
+"""LEO: the numeric cases of its published model in float64, and what training adds."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lethax import inner, trees
+from lethax.errors import RecipeError
+from lethax.methods import LEO, Attenuator, build, leo
+from lethax.nets import MLP, Conv4
+from lethax.records import Episode, Split
+
+
+def close(got, expected):
+    np.testing.assert_allclose(got, expected, atol=1e-9)
+
+
+def test_deviations(x64):
+    learner = LEO(MLP(inputs=640, outputs=5))
+    offset = (2 / 645) ** 0.5
+    close(offset, 0.055684604639)
+    u = jnp.array([-0.1, 0.0, 0.25, 1.0])
+    close(learner.spread(u, 0.0), (1e-10, 1e-10, 0.284025416688, 1.718281828459))
+    close(learner.spread(u, offset), (1e-10, 0.055684604639, 0.339710021327, 1.773966433098))
+    assert jnp.all(jax.grad(lambda u: jnp.sum(dataclasses.replace(learner, sigma="softplus").spread(u, 0.0)))(u) > 0)
+
+
+def test_divergence_of_the_codes(x64):
+    """The one-sample estimate, by hand from z, ε and σ."""
+    mean, u, noise = jnp.array([0.3, -0.2]), jnp.array([0.25, 1.0]), jnp.array([0.5, -1.0])
+    sigma = LEO(MLP()).spread(u, 0.0)
+    z = mean + sigma * noise
+    close(z, (0.442012708344, -1.918281828459))
+    close(leo.divergence(noise, sigma, z), 1.014978449350)
+
+
+def test_correlation_and_logits(x64):
+    close(leo.correlation(jnp.array([[1.0, 2, 0], [0, 1, -1]])), 0.2)
+    weights = jnp.array([[[1.0, 0], [0.5, 0.5]], [[0, 1], [-0.5, 0.5]]])
+    close(leo.logits(weights, jnp.array([[0.6, 0.8]])), [[0.65, 0.45]])
+
+
+def test_steps_in_both_spaces(x64):
+    """w_n = z_n (0.8, −0.4), a code of one entry: the sum of the cross entropies and one step of either kind."""
+    learner = LEO(MLP(inputs=2, outputs=2), latents=1)
+    decoder = jnp.array([[0.8, -0.4, 0.0, 0.0]])
+    support = Split(jnp.array([[1.0, 0.5], [-0.5, 1.0]]), jnp.array([0, 1]))
+    z = jnp.array([[[0.2]], [[-0.3]]])
+    loss, grads = inner.gradient(learner.latent_loss, z, decoder, (support, None))
+    close(loss, 1.067370496868)
+    close(grads.ravel(), (-0.576384361823, 0.576384361823))
+    z = z - grads
+    close(z.ravel(), (0.776384361823, -0.876384361823))
+    loss, _ = inner.gradient(learner.latent_loss, z, decoder, (support, None))
+    close(loss, 0.551803306282)
+    weights = learner.decode(decoder, z, None)
+    _, grads = inner.gradient(learner.support_loss, weights, {}, support)
+    close((weights - 0.001 * grads)[:, 0], [(0.621483298544, -0.310628902705), (-0.701483298544, 0.350628902705)])
+
+
+def test_clipping(x64):
+    by_value = jnp.clip(jnp.array([0.3, -0.05, 0.09]), -0.1, 0.1)
+    close(trees.clip_each({"a": by_value}, 0.1)["a"], (0.069673301429, -0.034836650715, 0.062705971286))
+    np.testing.assert_array_equal(trees.clip_each({"a": by_value / 10}, 0.1)["a"], by_value / 10)
+
+
+def episode(key, way=3, shot=2):
+    a, b = jax.random.split(key)
+    centres = 3 * jnp.eye(way, 6)[:, None]
+    unit = lambda x: x / jnp.linalg.norm(x, axis=-1, keepdims=True)  # noqa: E731
+    make = lambda k, n: unit(centres + jax.random.normal(k, (way, n, 6))).reshape(-1, 6)  # noqa: E731
+    labels = lambda n: jnp.repeat(jnp.arange(way), n)  # noqa: E731
+    return Episode(Split(make(a, shot), labels(shot)), Split(make(b, 4), labels(4)))
+
+
+def test_relations_are_over_all_pairs(key, x64):
+    """The first layer in two halves is the first layer on the joined pair."""
+    learner = LEO(MLP(inputs=6, outputs=3), latents=4)
+    weights = jax.tree.map(lambda w: w.astype(jnp.float64), learner.init(key)["weights"])
+    x = jax.random.normal(key, (3, 2, 6))
+    codes = (x @ weights["encoder"]).reshape(6, 4)
+    pairs = jnp.stack([jnp.concatenate([a, b]) for a in codes for b in codes])
+    for i in range(3):
+        pairs = pairs @ weights[f"relation{i}"]
+        pairs = jax.nn.relu(pairs) if i < 2 else pairs
+    expected = pairs.reshape(6, 6, 8).mean(axis=1).reshape(3, 2, 8).mean(axis=1)
+    mean, _ = learner.encode(weights, x)
+    np.testing.assert_allclose(mean[:, 0], expected[:, :4], rtol=1e-10)
+    np.testing.assert_array_equal(mean[:, 0], mean[:, 1])
+
+
+def test_training_samples_and_testing_does_not(key):
+    learner, e = LEO(MLP(inputs=6, outputs=3), latents=4, dropout=0.5, rate=0.1), episode(key)
+    meta = jax.jit(learner.init)(key)
+    loss = jax.jit(learner.loss)
+    sampled = [float(loss(meta, e, key=jax.random.key(seed))[0]) for seed in (0, 1)]
+    assert np.isfinite(sampled).all() and sampled[0] != sampled[1]
+    assert loss(meta, e)[0] == loss(meta, e)[0]
+    plain, _ = jax.jit(dataclasses.replace(learner, l2=0.0, orthogonality=0.0).loss)(meta, e)
+    matrices = [w for w in jax.tree.leaves(meta["weights"]) if w.ndim == 2]
+    decay = sum(float(jnp.sum(w**2)) for w in matrices) / 2
+    expected = plain + learner.l2 * decay + learner.orthogonality * leo.correlation(meta["weights"]["decoder"])
+    np.testing.assert_allclose(loss(meta, e)[0], expected, rtol=1e-6)
+    grads = jax.jit(jax.grad(lambda m: learner.loss(m, e, key=key)[0]))(meta)
+    assert all(bool(jnp.any(g != 0)) for g in jax.tree.leaves(grads))
+
+
+def test_gates_of_one_are_leo(key):
+    e, net = episode(key), MLP(inputs=6, outputs=3)
+    plain = LEO(net, latents=4, rate=0.1)
+    gated = dataclasses.replace(plain, start=Attenuator(scope="filter"))
+    meta = jax.jit(gated.init)(key)
+    assert meta["start"]["latent"]["layer0"]["weight"].shape == (4, 4)
+    assert meta["start"]["weight"]["layer1"]["weight"].shape == (6, 6)
+    start = jax.tree.map(jnp.zeros_like, meta["start"])
+    for space in start.values():
+        space["layer1"]["bias"] = space["layer1"]["bias"] + 40.0  # its sigmoid is exactly 1 in float32
+    (loss, _), grads = jax.value_and_grad(plain.loss, has_aux=True)(meta, e, key=key)
+    (same, info), gated_grads = jax.value_and_grad(gated.loss, has_aux=True)({**meta, "start": start}, e, key=key)
+    assert loss == same and info["gates"].tolist() == [1.0, 1.0] and gated.gate_names() == ["latent", "weight"]
+    jax.tree.map(np.testing.assert_array_equal, grads["weights"], gated_grads["weights"])
+
+
+def test_it_needs_features():
+    with pytest.raises(RecipeError, match="not Conv4"):
+        build("leo", Conv4(), rate=0.1, attenuator={})
+    assert leo.published(False, 1)["kl"] == 0.756143 and leo.published(True, 10) == leo.published(True, 5)
