@@ -59,7 +59,7 @@ def school(store: Store, net: Any, how: Schooling, seed: int, progress: Progress
     labels, images = _numbers(split), np.asarray(split.images)
     pupil: Any = None
     steps = pretrain.fit_classes(net, how, images[~held], labels[~held], store.mean, store.std, jax.random.key(seed))
-    for number, (pupil, loss) in enumerate(steps, 1):
+    for number, (pupil, loss) in enumerate(steps, 1):  # noqa: B007 (the last one is what stays)
         progress(number, how.steps, f"loss {float(loss):.3f}" if number % 20 == 0 else "")
     parts = pretrain.read(net, pupil.weights, reference_of(store), images[held], store.mean, store.std, head=True)
     right = np.argmax(np.concatenate(list(parts)), axis=1) == labels[held]
@@ -90,7 +90,8 @@ def features_of(store: Store, backbone: Backbone, progress: Progress) -> dict[st
 
 def write(path: Path, splits: dict[str, embeddings.Split]) -> None:
     """SPLIT/features and SPLIT/labels, and the names of the classes as JSON metadata."""
-    arrays, classes = {}, {}
+    arrays: dict[str, np.ndarray] = {}
+    classes: dict[str, list[str]] = {}
     for name, (features, labels) in splits.items():
         names, numbers = np.unique(labels, return_inverse=True)
         arrays |= {f"{name}/features": features, f"{name}/labels": numbers.astype(np.int64)}

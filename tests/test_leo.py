@@ -121,7 +121,9 @@ def test_gates_of_one_are_leo(key):
     (loss, _), grads = jax.value_and_grad(plain.loss, has_aux=True)(meta, e, key=key)
     (same, info), gated_grads = jax.value_and_grad(gated.loss, has_aux=True)({**meta, "start": start}, e, key=key)
     assert loss == same and info["gates"].tolist() == [1.0, 1.0] and gated.gate_names() == ["latent", "weight"]
-    jax.tree.map(np.testing.assert_array_equal, grads["weights"], gated_grads["weights"])
+    # z_0 has one more use here, so that its derivatives are added in another order.
+    near = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-7)  # noqa: E731
+    jax.tree.map(near, grads["weights"], gated_grads["weights"])
 
 
 def test_it_needs_features():
