@@ -102,6 +102,7 @@ def learner(recipe: Recipe) -> Any:
         rate=recipe.inner_rate or 0.0,
         rule=recipe.rule,
         modulation=recipe.modulation,
+        proximity=recipe.proximity,
         attenuator=options(recipe, "gate_"),
         leo=options(recipe, "leo_"),
         objective=SquaredError() if regression else CrossEntropy(),

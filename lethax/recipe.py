@@ -38,7 +38,8 @@ class Recipe:
 
     data: str = _f("sinusoid", "a prepared data set of images or features, or a sinusoid family")
     method: str = _f(
-        "l2f", "maml, l2f, fomaml, sign_maml, metasgd, anil, boil, maml_pp, alfa, mumomaml, leo, or one +l2f"
+        "l2f",
+        "maml, l2f, fomaml, sign_maml, metasgd, anil, boil, maml_pp, alfa, mumomaml, cavia, reptile, imaml, leo, or one +l2f",
     )
     net: str | None = _f(None, "conv4, resnet12 or mlp")
     preset: str = _f("code", "where paper and released code differ: code or paper")
@@ -62,6 +63,7 @@ class Recipe:
     multi_step_epochs: int | None = _f(None, "epochs in which its weights move to the last step")
     per_step_norm: bool | None = _f(None, "norms have a scale and shift for every inner step")
     modulation: str = _f("film", "of mumomaml: film, sigmoid or softmax")
+    proximity: float = _f(2.0, "of imaml: weight of the distance from the start in the inner loss")
     filters: int | None = _f(None, "width of conv4, or of mlp's hidden layers")
     depth: int | None = _f(None, "hidden layers of mlp")
     norm: str = _f("batch", "whose moments batch norm uses for queries: batch, support or support+1")
@@ -136,6 +138,7 @@ def _regression(recipe: Recipe, base: str) -> dict[str, Any]:
         "inner_rate": 0.001 if modes else 0.01, "filters": 100 if modes else 40, "depth": 3 if modes else 2,
         "inner_clamp": 10.0 if modes and base == "mumomaml" else 0.0,
         **({"min_outer_rate": 1e-5, "multi_step_steps": full // 5} if base == "maml_pp" else {}),
+        **({"inner_rate": 1.0} if base == "cavia" else {}),
     }  # fmt: skip
 
 
@@ -169,13 +172,14 @@ def _images(recipe: Recipe, base: str) -> dict[str, Any]:
     small = 1 if net == "resnet12" else (4 if recipe.shot == 1 else 2)
     epochs = 10 if omniglot else 15  # of a hundred
     # MAML++ and ALFA were released with second order from the start.
-    second_at_once = omniglot or recipe.preset == "paper" or base in ("maml_pp", "alfa")
+    second_at_once = omniglot or recipe.preset == "paper" or base in ("maml_pp", "alfa", "cavia", "reptile", "imaml")
     return {
         "way": 5, "query": 1 if omniglot else 15, "net": net, "full_steps": full, "inner_steps": 5,
         "inner_rate": 0.1 if omniglot else 0.01, "batch": 8 if omniglot else small,
         "first_order_steps": 0 if second_at_once else 5_500,
         "filters": 64 if recipe.preset == "paper" or omniglot else 48, "depth": 4,
         "clamp": 10.0 if imagenet else 0.0, "rotate": omniglot, **({"min_outer_rate": 1e-5} if omniglot else {}),
+        **({"inner_rate": 1.0, "inner_steps": 2} if base == "cavia" else {}),
         "multi_step_steps": full * epochs // 100 if base == "maml_pp" else 0, "multi_step_epochs": epochs,
     }  # fmt: skip
 

@@ -6,12 +6,14 @@ from typing import Any
 
 from lethax.errors import RecipeError
 from lethax.methods.alfa import ALFA as ALFA
+from lethax.methods.imaml import Implicit as Implicit
 from lethax.methods.l2f import Attenuator as Attenuator
 from lethax.methods.leo import LEO as LEO
 from lethax.methods.maml import MAML as MAML
 from lethax.methods.mumomaml import CurveEncoder as CurveEncoder
 from lethax.methods.mumomaml import ImageEncoder as ImageEncoder
-from lethax.nets import MLP, Conv4
+from lethax.methods.reptile import Reptile as Reptile
+from lethax.nets import MLP, Contextual, Conv4
 from lethax.objectives import SquaredError
 from lethax.rules import LSLR as LSLR
 from lethax.rules import SGD as SGD
@@ -31,8 +33,13 @@ _PARTS: dict[str, dict[str, Any]] = {
     "maml_pp": {"rule": "lslr"},
     "alfa": {"rule": "alfa"},
     "mumomaml": {},
+    "cavia": {},
+    "reptile": {"order": 1},
+    "imaml": {"order": 1},
 }
-METHODS: tuple[str, ...] = ("l2f", *_PARTS, "leo", *(f"{name}+l2f" for name in (*_PARTS, "leo")))
+# A context that starts at 0 is 0 under any gate: CAVIA is the one that L2F's start cannot change.
+_GATED = [name for name in (*_PARTS, "leo") if name != "cavia"]
+METHODS: tuple[str, ...] = ("l2f", *_PARTS, "leo", *(f"{name}+l2f" for name in _GATED))
 
 
 def base_of(name: str) -> str:
@@ -74,11 +81,21 @@ def build(
         **given,
         **{k: v for k, v in _PARTS[base_of(name)].items() if k != "rule" or k not in given},
     }
-    modulation = parts.pop("modulation", "film")
+    modulation, proximity = parts.pop("modulation", "film"), parts.pop("proximity", 2.0)
     parts["rule"] = RULES[parts["rule"]](rate=rate)
-    if base_of(name) == "mumomaml":
+    if base_of(name) == "cavia":
+        net = _contextual(net)
+    elif base_of(name) in ("reptile", "imaml"):
+        parts["bridge"] = Reptile(rate) if base_of(name) == "reptile" else Implicit(proximity)
+    elif base_of(name) == "mumomaml":
         parts["encoder"] = _encoder(net, modulation, parts.get("objective"))
     return MAML(net, start=start, **parts)
+
+
+def _contextual(net: Any) -> Contextual:
+    if not isinstance(net, MLP | Conv4):
+        raise RecipeError(f"{type(net).__name__} has no place for a context: cavia takes conv4 or mlp.")
+    return Contextual(net, 100 if isinstance(net, Conv4) else 5)
 
 
 def _encoder(net: Any, kind: Any, objective: Any) -> Any:

@@ -3,7 +3,8 @@
     w_0 = start(θ),   w_{j+1} = w_j − α ∇L_D(w_j),   outer objective L_D'(w_J)
 
 The start is θ itself, or L2F's attenuated θ; the step is a rule of `rules.py`; the mask says which tensors move; an encoder may
-modulate the net by the task (MuMoMAML); the outer objective may be a sum over the steps (MAML++).
+modulate the net by the task (MuMoMAML); a bridge may replace the derivative of the inner loop (Reptile, iMAML); the outer objective
+may be a sum over the steps (MAML++).
 Finn, Abbeel, Levine 2017.
 """
 
@@ -54,6 +55,17 @@ class Encoder(Protocol):
         """The modulation of every layer that `Net.modulated` names."""
 
 
+class Bridge(Protocol):
+    """How a meta-gradient passes the inner loop, where that is not by differentiating through it (Reptile, iMAML)."""
+
+    @property
+    def proximity(self) -> float:
+        """λ: every inner gradient gets λ (w − w_0) added."""
+
+    def apply(self, loss: inner.Loss, start: Weights, last: Weights, fixed: Any, data: Any) -> Weights:
+        """`last` with a derivative in `start` of the bridge's own; `loss(weights, fixed, data)` is the support loss."""
+
+
 class Fast(NamedTuple):
     """One task's model: its weights, the inner steps taken, and the support inputs where the norms need them."""
 
@@ -79,6 +91,7 @@ class MAML:
     rule: Rule = field(default_factory=SGD)
     start: Start | None = None
     encoder: Encoder | None = None
+    bridge: Bridge | None = None
     steps: int = 5
     order: int = 2
     second_order_from: int = 0
@@ -103,8 +116,9 @@ class MAML:
 
     @property
     def exact(self) -> bool:
-        """Second order, and nothing detached in the rule or the start."""
-        return self.order == 2 and self.rule.exact and not (self.start and self.start.detached)
+        """Second order, no bridge, and nothing detached in the rule or the start."""
+        detached = self.start and self.start.detached
+        return self.order == 2 and self.rule.exact and not detached and self.bridge is None
 
     def mask(self, weights: Weights) -> Any:
         """A tree of booleans: which weights the inner loop moves."""
@@ -132,6 +146,7 @@ class MAML:
         if self.encoder:
             fixed["modulation"] = self.encoder.apply(meta["encoder"], support)
         info: Info = {}
+        pull = self.bridge.proximity if self.bridge else 0.0
 
         def begin(weights: Weights, step: Any) -> tuple[Weights, Info]:
             assert self.start is not None
@@ -144,6 +159,8 @@ class MAML:
             if self.start and self.start.every_step:
                 weights, _ = begin(weights, step)
             loss, grads = inner.gradient(self.support_loss, weights, fixed, (support, step), order=self.order)
+            if pull:
+                grads = jax.tree.map(lambda g, w, w_0: g + pull * (w - w_0), grads, weights, moving)
             if self.inner_clamp:
                 grads = jax.tree.map(lambda g: jnp.clip(g, -self.inner_clamp, self.inner_clamp), grads)
             return self.rule.apply(meta["rule"], weights, grads, step), loss
@@ -151,6 +168,9 @@ class MAML:
         if self.start and not self.start.every_step:
             moving, info = begin(moving, 0)
         path = inner.descend(update, moving, steps, loop=self.loop, stops=stops)
+        if self.bridge and steps:
+            last = jax.lax.stop_gradient(path.last)
+            path = path._replace(last=self.bridge.apply(self.support_loss, moving, last, fixed, (support, steps - 1)))
         return path, fixed, {**info, "support_losses": path.losses}
 
     def _fast(self, moving: Weights, fixed: Weights, step: Any, support: Split) -> Fast:
