@@ -149,8 +149,8 @@ class Embed:
 class Reproduce:
     """Fill a table of the paper: run what is missing, go on with what is unfinished, skip what is done, write the table."""
 
-    target: tyro.conf.Positional[str]
-    """A table (table_a, table_b, table_d, miniimagenet, tieredimagenet) or a cell, the name of a recipe."""
+    targets: tyro.conf.Positional[tuple[str, ...]]
+    """A table (table_a, table_b, table_d, miniimagenet, tieredimagenet), or cells of one, the names of recipes."""
     budget: float = 1.0
     """Share of the published outer steps; schedules scale with it, and the table says so."""
     steps: int | None = None
@@ -387,7 +387,9 @@ def _reproduce(args: Reproduce) -> None:
 
     if not 0 < args.budget <= 1 or args.seeds < 1 or (args.steps is not None and args.steps < 1):
         raise RecipeError("--budget has to be above 0 and at most 1, --seeds and --steps at least 1.")
-    found = cells.find(args.target, args.only)
+    found = [cell for target in args.targets for cell in cells.find(target, args.only)]
+    if len({cell.table for cell in found}) != 1:
+        raise RecipeError("reproduce takes one table, or cells of one table.")
     assemble.use_all_cores()
     every = reproduce.jobs(
         found, args.out, budget=args.budget, steps=args.steps, seeds=args.seeds, val_episodes=args.val_episodes

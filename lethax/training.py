@@ -182,7 +182,14 @@ def train_together(runs: Sequence[Run]) -> Iterator[Status]:
         sources = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[f.source for f in families])
         devices = assemble.devices_for(len(runs))
         calls = fit_together(learner, stacked, families[0].tasks, sources, plan, devices)
-        yield from _follow(recorders, int(states[0].step), calls, lambda tree, i: jax.tree.map(lambda x: x[i], tree))
+        yield from _follow(recorders, int(states[0].step), calls, _part)
+
+
+def _part(tree: Any, i: int) -> Any:
+    """Entry i of every array. Arrays spread over devices are gathered first: to index them would be a collective program for
+    each, and many of those at once can wait for each other without end on a CPU."""
+    here = jax.devices()[0]
+    return jax.tree.map(lambda x: (x if isinstance(x, np.ndarray) else jax.device_put(x, here))[i], tree)
 
 
 def _at_one_step(recorders: list[_Recorder]) -> list[TrainState]:
@@ -203,7 +210,8 @@ def _follow(
     plan, recorded = recorders[0].plan, done
     try:
         for states, infos in calls:
-            seen = [take(jax.device_get(infos), i) for i in range(len(recorders))]
+            fetched = jax.device_get(infos)
+            seen = [take(fetched, i) for i in range(len(recorders))]
             for i, recorder in enumerate(recorders):
                 broken = None if plan.skip else not_finite(seen[i], recorder.fresh.meta, done)
                 if broken:

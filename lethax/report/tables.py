@@ -48,7 +48,8 @@ def entry(cell: Cell, recipe: Recipe, folders: Sequence[Path], evaluation: str, 
         "skipped_steps": sum(_skipped(folder) for folder in folders),
         "device": read_json(folders[0] / "environment.json")["device"],
         "hours": round(sum(_seconds(folder) for folder in folders) / 3600, 4) or None, "command": command,
-        "_scores": factor * scores,
+        "by_inner_steps": [r["by_inner_steps"] for r in records], "gates": [r["gates"] for r in records if "gates" in r],
+        "learning_curve": [_learning_curve(folder) for folder in folders], "_scores": factor * scores,
     }  # fmt: skip
 
 
@@ -62,6 +63,12 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 
 def _seconds(folder: Path) -> float:
     return sum(line["seconds"] for line in _lines(folder / "timing.jsonl"))
+
+
+def _learning_curve(folder: Path) -> list[dict[str, Any]]:
+    """What each validation of a run found."""
+    wanted = ("step", "val_score", "val_ci95", "val_episodes")
+    return [{key: line[key] for key in wanted} for line in _lines(folder / "metrics.jsonl") if "val_score" in line]
 
 
 def _skipped(folder: Path) -> int:
@@ -126,7 +133,7 @@ def markdown(table: str, rows: Sequence[dict[str, Any]]) -> str:
     measure = "mean squared error" if rows and rows[0]["score"] != "accuracy" else "accuracy, %"
     episodes = rows[0]["episodes"] if rows else 0
     lines = [
-        f"# {table.replace('_', ' ').capitalize()}: {measure}\n",
+        f"# {table.replace('_', ' ').title()}: {measure}\n",
         f"Ours: mean ± 95 % over {episodes} test episodes and the seeds; published: as printed, where ± is √(p(1 − p)) or an",
         "interval, as its source says.",
         "Median: over episodes and seeds. Budget: outer steps, and their share of the published number. Hours: of training.\n",
