@@ -4,6 +4,7 @@ import platform
 import shlex
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from lethax import __version__, assemble, checkpoint, toml
 from lethax import recipe as recipes
+from lethax.baselines import NearestPrototype
 from lethax.errors import RunError
 from lethax.evaluate import Score, bernoulli_std, by_repeats, episodes_hash, evaluate, score
 from lethax.files import to_json, write_atomic
@@ -125,6 +127,8 @@ def evaluate_run(run: Run, *, episodes: int, ensemble: int, steps: int, seed: in
         record["mean_100"], record["ci95_100"] = by_repeats(final.per_task, episodes // 100)
     if recipe.data not in REGRESSION:
         record["bernoulli_std"] = bernoulli_std(final.mean)
+    if recipe.data not in REGRESSION and len(assemble.entry_of(recipe)) == 1:
+        record["nearest_prototype"] = _baseline(recipe, tasks, source, replace(trial, steps=0), key)
     all_gates = np.concatenate(gates) if gates else None
     if all_gates is not None:
         record["gates"] = [{"name": n, "mean": float(g.mean()), "std": float(g.std())}
@@ -133,3 +137,10 @@ def evaluate_run(run: Run, *, episodes: int, ensemble: int, steps: int, seed: in
     path.parent.mkdir(exist_ok=True)
     write_atomic(path, to_json(record) + "\n")
     return Result(final, curve, all_gates, record, path)
+
+
+def _baseline(recipe: Recipe, tasks: Any, source: Any, trial: Any, key: Any) -> dict[str, float]:
+    """Features as they are: the nearest prototype on the same episodes."""
+    judged = evaluate(NearestPrototype(recipe.way or 5), [{}], tasks, source, trial, key)
+    result = score(np.concatenate([scores[:, 0] for scores, _ in judged]))
+    return {"mean": result.mean, "ci95": result.ci95}

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from lethax import assemble, embed, pretrain
+from lethax import assemble, cli, embed, pretrain
+from lethax.baselines import prototype_logits
 from lethax.data import embeddings
 from lethax.data.source import features_on_device
 from lethax.data.store import StoreWriter, open_store
@@ -194,3 +195,31 @@ def test_recipes_of_features(pictures, tmp_path):
     assert jax.eval_shape(assemble.learner(leo).init, jax.random.key(0))["start"]["weight"]["layer0"][
         "weight"
     ].shape == (3, 3)
+
+
+def test_nearest_prototype(x64):
+    """Against distances written out; equal features of a class are always found."""
+    random = np.random.RandomState(0)
+    x, query = random.randn(6, 3), random.randn(4, 3)
+    y = np.array([0, 1, 2, 0, 1, 2])
+    got = prototype_logits(jax.numpy.asarray(x), jax.numpy.asarray(y), jax.numpy.asarray(query), 3)
+    for c in range(3):
+        expected = -((query - x[y == c].mean(axis=0)) ** 2).sum(axis=1)
+        np.testing.assert_allclose(got[:, c], expected, rtol=1e-12)
+
+
+def test_features_from_training_to_numbers(tmp_path, monkeypatch):
+    """LEO+L2F on clusters far apart, by the command line; the baseline stands beside it."""
+    monkeypatch.setenv("LETHAX_DATA", str(tmp_path))
+    random = np.random.RandomState(0)
+    labels = np.repeat(np.arange(6), 20)
+    features = (4 * np.eye(6)[labels] + random.randn(120, 6)).astype(np.float32)
+    embeddings.write_features("made", {split: (features, labels) for split in SPLITS}, None, {})
+    monkeypatch.setattr(assemble, "CHUNK", 10)
+    options = ["--shot", "2", "--query", "4", "--batch", "2", "--steps", "20", "--epoch", "10", "--val-episodes", "20"]
+    run = str(tmp_path / "run")
+    assert cli.main(["train", "made", "--method", "leo+l2f", *options, "--out", run]) == 0
+    assert cli.main(["evaluate", run, "--episodes", "40", "--steps", "5"]) == 0
+    record = json.loads(next((tmp_path / "run" / "evaluations").glob("*.json")).read_text())
+    assert record["nearest_prototype"]["mean"] > 0.9 and record["mean"] > 0.8
+    assert [gate["name"] for gate in record["gates"]] == ["latent", "weight"] and len(record["by_inner_steps"]) == 6

@@ -13,7 +13,7 @@ FLOORS = [
     ["records", "learner", "errors", "trees", "objectives", "rules", "files", "toml", "lock"],
     ["inner", "nets", "data", "checkpoint"],
     ["methods"],
-    ["outer", "evaluate", "pretrain"],
+    ["outer", "evaluate", "baselines", "pretrain"],
     ["recipe", "assemble", "runs", "training"],
     ["report"],
     ["cli", "demo", "reproduce", "embed", "__main__"],

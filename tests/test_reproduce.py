@@ -80,9 +80,9 @@ def test_a_table_from_nothing(small, capsys):
     np.testing.assert_allclose(rows["maml_sinusoid"]["ours"], maml.mean())
     np.testing.assert_allclose(rows["maml_sinusoid"]["by_seed"], maml.mean(axis=1))
     gap = (l2f - maml).mean(axis=0)
-    np.testing.assert_allclose(rows["l2f_sinusoid"]["minus_maml"]["mean"], gap.mean())
-    np.testing.assert_allclose(rows["l2f_sinusoid"]["minus_maml"]["ci95"], 1.96 * gap.std() / 10)
-    assert "minus_maml" not in rows["l2f_sinusoid_shift"]  # there is no MAML in its setting
+    np.testing.assert_allclose(rows["l2f_sinusoid"]["paired"]["mean"], gap.mean())
+    np.testing.assert_allclose(rows["l2f_sinusoid"]["paired"]["ci95"], 1.96 * gap.std() / 10)
+    assert "paired" not in rows["l2f_sinusoid_shift"]  # there is no MAML in its setting
     sheet = list(csv.DictReader((small / "results" / "table-x.csv").read_text().splitlines()))
     assert [line["budget"] for line in sheet] == ["40 steps (0.08 %), 2 seeds"] * 3
     assert "| sinusoid | 5 | 1 | maml | 1.5 ± 0.5 |" in (small / "results" / "table-x.md").read_text()
@@ -120,7 +120,7 @@ def test_numbers_without_bound_are_shown_as_such():
         "data": "sinusoid", "shot": 5, "inner_steps": 5, "method": "maml", "score": "squared error", "published": None,
         "published_interval": None, "ours": float("inf"), "interval": float("nan"), "median_episode": 0.5, "outer_steps": 5,
         "full_outer_steps": 5, "seeds": 1, "hours": 0.25, "episodes": 10, "command": "lethax",
-        "minus_maml": {"mean": 2.5e9, "ci95": 1.0},
+        "paired": {"minus": "maml", "mean": 2.5e9, "ci95": 1.0},
     }  # fmt: skip
     text = tables.markdown("table_x", [row])
-    assert "| inf ± nan | 0.500 | +2.5e+09 ± 1.000 | 5 steps, 1 seed |" in text
+    assert "| inf ± nan | 0.500 | +2.5e+09 ± 1.000 to maml | 5 steps, 1 seed |" in text

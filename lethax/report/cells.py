@@ -38,7 +38,8 @@ class Cell(NamedTuple):
     def setting(self) -> tuple[Any, ...]:
         """All that cells to be compared have in common: everything but the method and what it changes."""
         r = recipes.resolve(self.recipe)
-        return r.data, r.net, r.way, r.shot, r.query, r.inner_steps, r.batch, r.preset
+        family = "leo" if r.method.startswith("leo") else "maml"
+        return family, r.data, r.net, r.way, r.shot, r.query, r.inner_steps, r.batch, r.preset
 
 
 @cache

@@ -25,6 +25,11 @@ def entry(cell: Cell, recipe: Recipe, folders: Sequence[Path], evaluation: str, 
     paths = [folder / "evaluations" / evaluation for folder in folders]
     if not paths or not all(path.is_file() for path in paths):
         return None
+    with np.errstate(invalid="ignore"):  # an inner loop that diverged on a task has an error without bound
+        return _entry(cell, recipe, folders, paths, command)
+
+
+def _entry(cell: Cell, recipe: Recipe, folders: Sequence[Path], paths: list[Path], command: str) -> dict[str, Any]:
     records = [read_json(path) for path in paths]
     scores = np.array([_scores(record) for record in records])
     means = [float(np.mean(of_seed)) for of_seed in scores]
@@ -48,6 +53,7 @@ def entry(cell: Cell, recipe: Recipe, folders: Sequence[Path], evaluation: str, 
         "skipped_steps": sum(_skipped(folder) for folder in folders),
         "device": read_json(folders[0] / "environment.json")["device"],
         "hours": round(sum(_seconds(folder) for folder in folders) / 3600, 4) or None, "command": command,
+        "nearest_prototype": [factor * r["nearest_prototype"]["mean"] for r in records if "nearest_prototype" in r],
         "by_inner_steps": [r["by_inner_steps"] for r in records], "gates": [r["gates"] for r in records if "gates" in r],
         "learning_curve": [_learning_curve(folder) for folder in folders], "_scores": factor * scores,
     }  # fmt: skip
@@ -76,23 +82,18 @@ def _skipped(folder: Path) -> int:
 
 
 def compare(entries: Mapping[str, tuple[Cell, dict[str, Any]]]) -> list[dict[str, Any]]:
-    """The rows, each with its paired difference to MAML in the same setting on the same episodes."""
+    """The rows, each with its paired difference to MAML (to LEO for LEO's) in the same setting on the same episodes."""
     rows = []
     order = {name: i for i, name in enumerate(METHODS)}
-    bases = {cell.setting(): row for cell, row in entries.values() if cell.recipe.method == "maml"}
+    bases = {cell.setting(): row for cell, row in entries.values() if cell.recipe.method in ("maml", "leo")}
     for cell, row in entries.values():
-        base = bases.get(cell.setting())
         made = {key: value for key, value in row.items() if key != "_scores"}
-        same = base and base is not row and base["episodes_hash"] == row["episodes_hash"]
-        if base and same and base["_scores"].shape == row["_scores"].shape:
+        base = bases.get(cell.setting())
+        if base and base is not row and base["episodes_hash"] == row["episodes_hash"] and base["seeds"] == row["seeds"]:
             with np.errstate(invalid="ignore"):
                 gap = score((row["_scores"] - base["_scores"]).mean(axis=0))
-            made["minus_maml"] = {
-                "mean": gap.mean,
-                "ci95": gap.ci95,
-                "median": float(np.median(gap.per_task)),
-                "n": gap.n,
-            }
+            median = float(np.median(gap.per_task))
+            made["paired"] = {"minus": base["method"], "mean": gap.mean, "ci95": gap.ci95, "median": median, "n": gap.n}
         rows.append(made)
     return sorted(rows, key=lambda r: (r["data"], str(r["net"]), r["inner_steps"], r["shot"], order[r["method"]]))
 
@@ -105,7 +106,7 @@ _COLUMNS = (
     "published",
     "ours",
     "median",
-    "minus MAML, paired",
+    "paired difference",
     "budget",
     "hours",
 )
@@ -114,14 +115,14 @@ _COLUMNS = (
 def _text(row: dict[str, Any]) -> dict[str, str]:
     digits = 2 if row["score"] == "accuracy" else 3
     number = lambda x, sign="": f"{x:{sign}.{digits}f}" if abs(x) < 1e4 else f"{x:{sign}.1e}"  # noqa: E731
-    known, gap = row["published"], row.get("minus_maml")
+    known, gap = row["published"], row.get("paired")
     interval = f" ± {row['published_interval']}" if row["published_interval"] is not None else ""
     share = row["outer_steps"] / row["full_outer_steps"]
     return {
         "data": row["data"], "shot": str(row["shot"]), "inner steps": str(row["inner_steps"]), "method": row["method"],
         "published": "" if known is None else f"{known}{interval}",
         "ours": f"{number(row['ours'])} ± {number(row['interval'])}", "median": number(row["median_episode"]),
-        "minus MAML, paired": f"{number(gap['mean'], '+')} ± {number(gap['ci95'])}" if gap else "",
+        "paired difference": f"{number(gap['mean'], '+')} ± {number(gap['ci95'])} to {gap['minus']}" if gap else "",
         "budget": f"{row['outer_steps']} steps" + (f" ({100 * share:.2g} %)" if share < 1 else "") + f", {row['seeds']} seed"
         + ("s" if row["seeds"] > 1 else ""),
         "hours": "" if row["hours"] is None else f"{row['hours']:.2f}",
