@@ -16,7 +16,7 @@ FLOORS = [
     ["outer", "evaluate", "baselines", "pretrain"],
     ["recipe", "assemble", "runs", "training"],
     ["report"],
-    ["cli", "demo", "reproduce", "embed", "__main__"],
+    ["cli", "arguments", "commands", "demo", "reproduce", "embed", "__main__"],
 ]
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 

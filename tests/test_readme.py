@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tyro
 
-from lethax import cli
+from lethax.arguments import Command
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -26,7 +26,7 @@ def test_python(capsys):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_command_is_known(command):
-    tyro.cli(cli.Command, args=shlex.split(command)[1:])
+    tyro.cli(Command, args=shlex.split(command)[1:])
 
 
 def test_make_targets():

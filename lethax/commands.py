@@ -1,0 +1,266 @@
+"""What the commands do and show. JAX is imported by those that need it."""
+
+import dataclasses
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from lethax import arguments
+from lethax import recipe as recipes
+from lethax.errors import RecipeError
+from lethax.files import to_json
+from lethax.recipe import Recipe
+
+console = Console()
+LINE_SECONDS = 15.0  # between plain lines of progress where the output is not a terminal
+
+
+@contextmanager
+def _bar(what: str, total: float) -> Iterator[Callable[[float, str], None]]:
+    """A bar with rate and time left on a terminal, one plain line at intervals otherwise."""
+    if console.is_terminal:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, TextColumn("{task.fields[note]}"), console=console) as progress:
+            task = progress.add_task(what, total=total, note="")
+            yield lambda done, note: progress.update(task, completed=done, note=note)
+        return
+    begun = last = time.monotonic()
+    first: float | None = None
+
+    def show(done: float, note: str) -> None:
+        nonlocal last, first
+        now = time.monotonic()
+        first = done if first is None else first
+        if now - last < LINE_SECONDS and done < total:
+            return
+        last = now
+        rate = (done - first) / max(now - begun, 1e-9)
+        pace = f", {rate:.3g}/s, {(total - done) / rate:.0f} s left" if rate > 0 else ""
+        console.print(f"{what} {done:g}/{total:g}{pace} {note}".rstrip(), highlight=False, soft_wrap=True)
+
+    yield show
+
+
+def train(args: Any) -> None:
+    from lethax import assemble, runs
+
+    given = {name: getattr(args, name) for name, *_ in arguments.recipe_options() if getattr(args, name) is not None}
+    if args.resume:
+        if given or args.data or args.recipe or args.out:
+            raise RecipeError(
+                "--resume goes on with a run as it is: give no other option, or start a new run with --out."
+            )
+        run = runs.open_run(args.resume)
+        assemble.use_all_cores()
+    else:
+        if not args.data and not args.recipe:
+            raise RecipeError("train needs DATA, --recipe FILE or --resume RUN.")
+        base = recipes.load(args.recipe) if args.recipe else Recipe()
+        recipe = dataclasses.replace(base, **given, **({"data": args.data} if args.data else {}))
+        recipes.resolve(recipe)
+        assemble.use_all_cores()
+        assemble.family(
+            recipes.resolve(recipe), "train"
+        )  # data that is missing or too small is said before a folder is made
+        name = f"{recipe.data}-{recipe.method}-{recipe.shot}shot-seed{recipe.seed}"
+        run = runs.create(recipe, args.out or Path("runs") / name)
+    console.print(
+        f"run {run.folder}: {run.recipe.method} on {run.recipe.data}, {run.recipe.steps} outer steps", highlight=False
+    )
+    _show_training(run)
+
+
+def _show_training(run: Any) -> None:
+    from lethax import training
+
+    _follow("outer steps", run.recipe.steps, training.train(run))
+    console.print(f"done: {run.folder}. Next: lethax evaluate {run.folder}", highlight=False)
+
+
+def _follow(what: str, total: int, statuses: Iterator[Any]) -> None:
+    """Show training go on."""
+    note = ""
+    with _bar(what, total) as show:
+        for status in statuses:
+            if status.line:
+                note = "  ".join(
+                    f"{k} {status.line[k]:.4g}" for k in ("loss", "score", "val_score") if k in status.line
+                )
+            show(status.step, note)
+
+
+def evaluate(args: arguments.Evaluate) -> None:
+    from lethax import assemble, runs
+    from lethax.evaluate import paired
+
+    assemble.use_all_cores()
+    results = []
+    for folder in args.runs:
+        run = runs.open_run(folder)
+        results.append(runs.evaluate_run(
+            run, episodes=args.episodes, ensemble=args.ensemble, steps=args.steps, seed=args.seed, split=args.split
+        ))  # fmt: skip
+    if args.json:
+        print(to_json([result.record for result in results], None))
+        return
+    table = Table(title=f"{results[0].record['score']} on {args.split} episodes, seed {args.seed}")
+    for column in (
+        "run",
+        "n",
+        "mean ± 95 %",
+        "minus the first",
+        "step 0",
+        "step 1",
+        f"step {len(results[0].curve) - 1}",
+    ):
+        table.add_column(column)
+    for folder, result in zip(args.runs, results, strict=True):
+        same = result is not results[0] and result.record["episodes_hash"] == results[0].record["episodes_hash"]
+        gap = paired(result.score.per_task, results[0].score.per_task) if same else None
+        table.add_row(
+            str(folder), str(result.score.n), f"{result.score.mean:.4f} ± {result.score.ci95:.4f}",
+            f"{gap.mean:+.4f} ± {gap.ci95:.4f}" if gap else "", *(f"{result.curve[j].mean:.4f}" for j in (0, 1, -1)),
+        )  # fmt: skip
+    console.print(table)
+    for result in results:
+        console.print(
+            f"episodes {result.record['episodes_hash']}, written to {result.path}", highlight=False, soft_wrap=True
+        )
+        for gate in result.record.get("gates", []):
+            console.print(
+                f"  gate {gate['name']}: {gate['mean']:.3f} ± {gate['std']:.3f} over episodes", highlight=False
+            )
+
+
+def _prepare(args: arguments.DataPrepare) -> None:
+    from lethax import data
+
+    options: dict[str, Any] = {} if args.split is None else {"split": args.split}
+    if args.name in ("folder", "features"):
+        options["name"] = args.store or (args.source.name.partition(".")[0].lower() if args.source else "")
+    if args.name == "folder":
+        options |= {"image": args.image, "seed": args.seed}
+    with _bar(f"preparing {args.name}", 1.0) as show:
+        names = data.prepare(args.name, args.source, args.root, lambda what, share: show(share, what), **options)
+    for name in names:
+        _describe(name, args.root)
+
+
+def _describe(name: str, root: Path | None) -> None:
+    from lethax.data.store import open_store
+
+    store = open_store(name, root)
+    what = f"features of {store.features} entries" if store.features else "images"
+    parts = (f"{split} {len(s.classes)} classes, {len(s.images)} {what}" for split, s in store.splits.items())
+    console.print(f"{name}: {'; '.join(parts)}  ({store.folder})", highlight=False, soft_wrap=True)
+
+
+def data_sets(args: arguments.DataCommand) -> None:
+    from lethax.data.store import default_root, list_stores, verify_store
+
+    action = args.action
+    if isinstance(action, arguments.DataPrepare):
+        _prepare(action)
+    elif isinstance(action, arguments.DataVerify):
+        verify_store(action.name, action.root)
+        console.print(f"{action.name}: every part is as it was written", highlight=False)
+    else:
+        names = list_stores(action.root)
+        for name in names:
+            _describe(name, action.root)
+        if not names:
+            console.print(
+                f"no data set in {action.root or default_root()}: see lethax data prepare --help", highlight=False
+            )
+
+
+def embed_images(args: arguments.Embed) -> None:
+    from lethax import assemble, embed
+    from lethax.data import embeddings
+
+    if min(args.filters, args.steps, args.batch) < 1 or args.rate <= 0:
+        raise RecipeError("--filters, --steps and --batch have to be at least 1, --rate above 0.")
+    assemble.use_all_cores()
+    store = embed.images_of(args.data)
+    name = args.store or f"{args.data}-{args.backbone.name.lower() if args.backbone else args.net}"
+    if args.backbone:
+        backbone = embed.from_run(args.backbone)
+    else:
+        net = embed.net_for(args.net, store, args.filters)
+        how = embed.Schooling(
+            args.steps, args.batch, args.rate, padding=max(store.splits["train"].images.shape[1] // 10, 1)
+        )
+        with _bar("backbone", args.steps) as show:
+            backbone = embed.school(store, net, how, args.seed, lambda done, _, note: show(done, note))
+        console.print(f"accuracy on held-out images of the training classes: {backbone.accuracy:.3f}", highlight=False)
+    total = sum(len(split.images) for split in store.splits.values())
+    with _bar("features", total) as show:
+        splits = embed.features_of(store, backbone, lambda done, _, note: show(done, note))
+    path = args.out or Path(f"{name}.safetensors")
+    embed.write(path, splits)
+    origin = {"kind": "features", "of": args.data, "command": shlex.join(["lethax", *sys.argv[1:]])}
+    embeddings.write_features(name, splits, args.root, origin)
+    _describe(name, args.root)
+    console.print(f"written: {path}. Next: lethax train {name} --method leo+l2f", highlight=False, soft_wrap=True)
+
+
+def fill_table(args: arguments.Reproduce) -> None:
+    from lethax import assemble, reproduce
+    from lethax.report import cells, tables
+
+    if not 0 < args.budget <= 1 or args.seeds < 1 or (args.steps is not None and args.steps < 1):
+        raise RecipeError("--budget has to be above 0 and at most 1, --seeds and --steps at least 1.")
+    found = [cell for target in args.targets for cell in cells.find(target, args.only)]
+    if len({cell.table for cell in found}) != 1:
+        raise RecipeError("reproduce takes one table, or cells of one table.")
+    assemble.use_all_cores()
+    every = reproduce.jobs(
+        found, args.out, budget=args.budget, steps=args.steps, seeds=args.seeds, val_episodes=args.val_episodes
+    )
+    groups = reproduce.groups(every)
+    if args.dry_run:
+        _show_plan(groups)
+        return
+    for number, group in enumerate(groups, 1):
+        title = f"{number}/{len(groups)} {group[0].cell.name}" + (f" and {len(group) - 1} alike" if group[1:] else "")
+        if not all(job.trained for job in group):
+            _follow(f"{title}: outer steps", group[0].recipe.steps or 0, reproduce.train(group))
+        for job in group:
+            reproduce.judge(job)
+        rows = reproduce.table(every, shlex.join(["lethax", *sys.argv[1:]]))
+        paths = tables.write(found[0].table, rows, args.tables)
+    console.print(tables.markdown(found[0].table, rows), highlight=False, soft_wrap=True, markup=False)
+    console.print(f"written: {', '.join(map(str, paths))}", highlight=False, soft_wrap=True)
+
+
+def _show_plan(groups: list[list[Any]]) -> None:
+    from lethax import reproduce
+
+    table = Table(title="what would run")
+    table.add_column("cells", overflow="fold", min_width=48)
+    for column in ("runs", "steps", "done", "hours left"):
+        table.add_column(column, justify="right")
+    total = 0.0
+    for group in groups:
+        missing = [job for job in group if not job.trained]
+        hours = reproduce.estimate(missing) / 3600 if missing else 0.0
+        total += hours
+        names = "\n".join(dict.fromkeys(job.cell.name for job in group))
+        done = f"{len(group) - len(missing)}/{len(group)}"
+        table.add_row(names, str(len(group)), str(group[0].recipe.steps), done, f"{hours:.2f}")
+    console.print(table)
+    console.print(f"{total:.2f} hours of training on this machine, validation and evaluation aside", highlight=False)
+
+
+def show_demo(args: arguments.Demo) -> None:
+    from lethax import demo
+
+    demo.run(args.out, console, _show_training)
