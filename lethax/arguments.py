@@ -9,7 +9,7 @@ import tyro
 from lethax.recipe import Recipe
 
 
-def reciperecipe_options() -> list[tuple[str, Any, Any]]:
+def recipe_options() -> list[tuple[str, Any, Any]]:
     """Every field of the recipe as an option that is None unless given."""
     found = []
     for f in dataclasses.fields(Recipe):
