@@ -72,7 +72,7 @@ def net(recipe: Recipe) -> Any:
     hidden = (recipe.filters or 40,) * (recipe.depth or 2)
     norm_steps = (recipe.inner_steps or 0) if recipe.per_step_norm else 0
     if recipe.data in REGRESSION:
-        return nets.MLP(hidden=hidden)
+        return nets.MLP(hidden=hidden, spread=recipe.spread or 0.0)
     entry = entry_of(recipe)
     if (len(entry) == 1) != (recipe.net == "mlp"):
         kind = (
@@ -83,7 +83,7 @@ def net(recipe: Recipe) -> Any:
         raise RecipeError(f"net '{recipe.net}' does not fit data '{recipe.data}': it holds {kind}.")
     way = recipe.way or 5
     if recipe.net == "mlp":
-        return nets.MLP(entry[0], hidden, way, spread=hidden[0] ** -0.5)
+        return nets.MLP(entry[0], hidden, way, spread=recipe.spread or 0.0)
     height, channels = entry[0], entry[2]
     if recipe.net == "resnet12":
         variant: Any = recipe.preset

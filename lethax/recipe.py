@@ -66,6 +66,7 @@ class Recipe:
     proximity: float = _f(2.0, "of imaml: weight of the distance from the start in the inner loss")
     filters: int | None = _f(None, "width of conv4, or of mlp's hidden layers")
     depth: int | None = _f(None, "hidden layers of mlp")
+    spread: float | None = _f(None, "of mlp: deviation of its first weights; 0 for PyTorch's uniform ones")
     norm: str = _f("batch", "whose moments batch norm uses for queries: batch, support or support+1")
     outer_rate: float | None = _f(None, "Adam's rate")
     min_outer_rate: float | None = _f(None, "Adam's rate at the end of a cosine; outer_rate keeps it constant")
@@ -115,7 +116,7 @@ def _presets(recipe: Recipe) -> dict[str, Any]:
         "outer_rate": rate, "min_outer_rate": rate, "non_finite": "stop", "clip_tensor_norm": 0.0, "inner_clamp": 0.0,
         "clamp": 0.0, "rotate": False, "val_episodes": 600, "first_order_steps": 0, "multi_step_steps": 0,
         "multi_step_epochs": 10, "per_step_norm": base == "maml_pp" and recipe.data not in REGRESSION,
-        "leo_dropout": 0.0, "leo_kl": 0.0, "leo_penalty": 0.0, "leo_l2": 0.0, "leo_orthogonality": 0.0,
+        "spread": 0.01 if recipe.data in REGRESSION else 0.0, "leo_dropout": 0.0, "leo_kl": 0.0, "leo_penalty": 0.0, "leo_l2": 0.0, "leo_orthogonality": 0.0,
     }  # fmt: skip
     if base == "leo":
         found = _leo(recipe)

@@ -7,6 +7,7 @@ import pytest
 
 from lethax.data.curves import FORMS, family
 from lethax.evaluate import bernoulli_std, by_repeats, paired, score
+from lethax.nets import MLP
 from lethax.nets.layers import batch_norm
 from lethax.records import EpisodeShape
 
@@ -64,3 +65,13 @@ def test_mixtures_have_all_their_families_and_noise(key):
     same = jax.jit(jax.vmap(lambda k: quiet.draw(ranges, EpisodeShape(1, 5, 5), k)))(jax.random.split(key, 50))
     np.testing.assert_array_equal(same.support.x, episodes.support.x)
     assert 0.25 < float(jnp.std(episodes.support.y - same.support.y)) < 0.35
+
+
+def test_first_weights(key):
+    normal, uniform = MLP(hidden=(400, 400)).init(key), MLP(hidden=(400, 400), spread=0.0).init(key)
+    assert jnp.abs(normal["layer1"]["weight"]).max() <= 0.02 and not jnp.any(normal["layer1"]["bias"])
+    for part in uniform["layer1"].values():
+        assert 0.045 < float(jnp.abs(part).max()) <= 0.05  # 1/√400
+    assert (
+        uniform["layer0"]["weight"].shape == (1, 400) and 0.9 < float(jnp.abs(uniform["layer0"]["weight"]).max()) <= 1
+    )

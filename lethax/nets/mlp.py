@@ -16,7 +16,8 @@ from lethax.records import Weights
 class MLP:
     """Linear layers with ReLU between them; weights `layer0/weight|bias` and so on.
 
-    Weights from a normal of deviation `spread`, cut at two deviations; zero biases.
+    Weights from a normal of deviation `spread`, cut at two deviations, and zero biases; with spread 0 weights and biases uniform in
+    ±1/√inputs, PyTorch's default.
     Source: Baik et al. 2020, Table E: two hidden layers of 40. Differs: the initialisation is not stated there; ours is MAML's.
     """
 
@@ -29,6 +30,9 @@ class MLP:
         """Fresh weights."""
         widths = (self.inputs, *self.hidden, self.outputs)
         keys = jax.random.split(key, len(widths) - 1)
+        if not self.spread:
+            made = [layers.uniform_linear(k, *widths[i : i + 2]) for i, k in enumerate(keys)]
+            return {f"layer{i}": {"weight": w["weight"].T, "bias": w["bias"]} for i, w in enumerate(made)}
         return {
             f"layer{i}": {
                 "weight": self.spread * jax.random.truncated_normal(keys[i], -2.0, 2.0, (widths[i], widths[i + 1])),
