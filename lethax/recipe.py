@@ -116,7 +116,7 @@ def _presets(recipe: Recipe) -> dict[str, Any]:
         "outer_rate": rate, "min_outer_rate": rate, "non_finite": "stop", "clip_tensor_norm": 0.0, "inner_clamp": 0.0,
         "clamp": 0.0, "rotate": False, "val_episodes": 600, "first_order_steps": 0, "multi_step_steps": 0,
         "multi_step_epochs": 10, "per_step_norm": base == "maml_pp" and recipe.data not in REGRESSION,
-        "spread": 0.01 if recipe.data in REGRESSION else 0.0,
+        "spread": 0.01 if recipe.data in ("sinusoid_maml", "sinusoid_reptile") else 0.0,  # TensorFlow's sources; PyTorch's
         "leo_dropout": 0.0, "leo_kl": 0.0, "leo_penalty": 0.0, "leo_l2": 0.0, "leo_orthogonality": 0.0,
     }  # fmt: skip
     if base == "leo":
