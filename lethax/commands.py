@@ -65,11 +65,9 @@ def train(args: Any) -> None:
             raise RecipeError("train needs DATA, --recipe FILE or --resume RUN.")
         base = recipes.load(args.recipe) if args.recipe else Recipe()
         recipe = dataclasses.replace(base, **given, **({"data": args.data} if args.data else {}))
-        recipes.resolve(recipe)
+        recipe = recipes.resolve(recipe)
         assemble.use_all_cores()
-        assemble.family(
-            recipes.resolve(recipe), "train"
-        )  # data that is missing or too small is said before a folder is made
+        assemble.family(recipe, "train")  # data that is missing or too small is said before a folder is made
         name = f"{recipe.data}-{recipe.method}-{recipe.shot}shot-seed{recipe.seed}"
         run = runs.create(recipe, args.out or Path("runs") / name)
     console.print(
@@ -105,8 +103,11 @@ def evaluate(args: arguments.Evaluate) -> None:
     results = []
     for folder in args.runs:
         run = runs.open_run(folder)
+        control = run.recipe.data in recipes.CONTROL
         results.append(runs.evaluate_run(
-            run, episodes=args.episodes, ensemble=args.ensemble, steps=args.steps, seed=args.seed, split=args.split
+            run, episodes=args.episodes or (40 if control else 600), ensemble=args.ensemble,
+            steps=(4 if control else 10) if args.steps is None else args.steps, seed=args.seed, split=args.split,
+            data=args.data,
         ))  # fmt: skip
     if args.json:
         print(to_json([result.record for result in results], None))
