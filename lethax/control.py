@@ -11,6 +11,7 @@ from lethax import methods
 from lethax.nets.policy import GaussianPolicy
 from lethax.recipe import NAVIGATION, Recipe, options
 from lethax.rl import evaluate as returns
+from lethax.rl.locomotion import Locomotion
 from lethax.rl.navigation import Navigation
 from lethax.rl.objective import PolicyGradient
 from lethax.rl.outer import PolicyPlan
@@ -24,15 +25,7 @@ def environment(recipe: Recipe) -> Any:
     if recipe.data in NAVIGATION:
         setting: Any = recipe.data.partition("_")[2] or "a"
         return Navigation(setting, recipe.rl_limit or 0.1, literal.rl_actions, literal.rl_starts, recipe.rl_horizon)
-    from lethax.rl.locomotion import Locomotion
-
-    return Locomotion(
-        recipe.data,
-        preset=recipe.rl_physics,
-        horizon=recipe.rl_horizon,
-        action_scale=recipe.rl_action_scale,
-        use_contact=recipe.rl_contact,
-    )
+    return Locomotion(recipe.data, recipe.rl_physics, recipe.rl_horizon, recipe.rl_action_scale, recipe.rl_contact)
 
 
 def learner(recipe: Recipe) -> Any:

@@ -30,6 +30,9 @@ class Environment(Protocol):
     def draw(self, key: PRNGKeyArray) -> Float[Array, " task"]:
         """A task of the environment's distribution."""
 
+    def check(self, tasks: Any) -> None:
+        """EnvironmentFault for tasks [n, task] that `draw` cannot give."""
+
     def reset(self, key: PRNGKeyArray, task: Array) -> tuple[Any, Float[Array, " o"]]:
         """The first state and observation of a rollout."""
 
@@ -58,6 +61,9 @@ class HostEnvironment(Protocol):
 
     def draw(self, rng: np.random.Generator, count: int, balanced: bool = False) -> np.ndarray:
         """Tasks [count, task]; balanced: as many of one direction as of the other, where there are two."""
+
+    def check(self, tasks: np.ndarray) -> None:
+        """EnvironmentFault for tasks [n, task] that `draw` cannot give."""
 
     def reset(self, rng: np.random.Generator, tasks: np.ndarray) -> tuple[Any, np.ndarray]:
         """The first states, and observations [n, o], of rollouts in the tasks [n, task]."""

@@ -36,6 +36,7 @@ def evaluate(
     what the rule says. "0 updates" is the policy before it has seen anything of the task, without L2F's gates.
     Finn et al. 2017 and its code (a half); Baik et al. 2020, Table E(b): 4 updates.
     """
+    environment.check(tasks)
     learner = replace(learner, order=1, rule=Slower(learner.rule, later, learner.steps))
     run = travel if environment.on_host else _travel
     for first in range(0, len(tasks), plan.batch):

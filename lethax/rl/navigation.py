@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from lethax.errors import RecipeError
+from lethax.errors import EnvironmentFault
 
 NEAR = 0.01  # of the goal, in both coordinates: a rollout ends there
 
@@ -41,7 +41,7 @@ class Navigation:
 
     observations: ClassVar[int] = 2
     actions: ClassVar[int] = 2
-    on_host: ClassVar[bool] = False
+    on_host: ClassVar[Literal[False]] = False
 
     def draw(self, key: PRNGKeyArray) -> Float[Array, " 4"]:
         """Goal and start, uniform in their squares."""
@@ -50,12 +50,12 @@ class Navigation:
         return bounds * jax.random.uniform(key, (4,), minval=-1.0, maxval=1.0)
 
     def check(self, tasks: Float[Array, "n 4"]) -> None:
-        """RecipeError where a task's goal or start is outside the setting's square."""
+        """EnvironmentFault where a task's goal or start is outside the setting's square."""
         spread = SETTINGS[self.setting]
         for what, part, bound in (("goal", tasks[:, :2], spread.goal), ("start", tasks[:, 2:], spread.start)):
             worst = float(jnp.max(jnp.abs(part)))
             if not worst <= bound:
-                raise RecipeError(
+                raise EnvironmentFault(
                     f"a {what} of navigation ({self.setting}) has a coordinate of {worst:g}; expected at most {bound:g}: choose "
                     "another setting."
                 )

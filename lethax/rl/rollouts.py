@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from lethax.errors import DivergedError
 from lethax.rl.environment import Environment, HostEnvironment
 
 
@@ -86,10 +85,6 @@ def collect_on_host(
         noise = rng.standard_normal((batch, count, environment.actions), np.float32)
         actions = np.asarray(_act(policy, weights, seen.reshape(batch, count, -1), noise))
         actions = actions.reshape(batch * count, -1)
-        if not np.isfinite(actions).all():
-            raise DivergedError(
-                "the policy's actions are not finite: try a smaller --inner-rate, or --rl-max-kl below 0.01."
-            )
         states, after, rewards, done = environment.step(states, actions, of_rollouts)
         kept.append((seen, actions, rewards * alive, alive))
         seen, alive = after, alive * ~done
