@@ -215,7 +215,7 @@ def embed_images(args: arguments.Embed) -> None:
 
 def fill_table(args: arguments.Reproduce) -> None:
     from lethax import assemble, reproduce
-    from lethax.report import cells, tables
+    from lethax.report import cells
 
     if not 0 < args.budget <= 1 or args.seeds < 1 or (args.steps is not None and args.steps < 1):
         raise RecipeError("--budget has to be above 0 and at most 1, --seeds and --steps at least 1.")
@@ -236,9 +236,8 @@ def fill_table(args: arguments.Reproduce) -> None:
             _follow(f"{title}: outer steps", group[0].recipe.steps or 0, reproduce.train(group))
         for job in group:
             reproduce.judge(job)
-        rows = reproduce.table(every, shlex.join(["lethax", *sys.argv[1:]]))
-        paths = tables.write(found[0].table, rows, args.tables)
-    console.print(tables.markdown(found[0].table, rows), highlight=False, soft_wrap=True, markup=False)
+        text, paths = reproduce.write(every, shlex.join(["lethax", *sys.argv[1:]]), args.tables)
+    console.print(text, highlight=False, soft_wrap=True, markup=False)
     console.print(f"written: {', '.join(map(str, paths))}", highlight=False, soft_wrap=True)
 
 

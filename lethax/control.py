@@ -15,6 +15,7 @@ from lethax.rl.locomotion import Locomotion
 from lethax.rl.navigation import Navigation
 from lethax.rl.objective import PolicyGradient
 from lethax.rl.outer import PolicyPlan
+from lethax.rl.physics import need
 from lethax.rl.trpo import TrustRegion
 
 
@@ -25,6 +26,7 @@ def environment(recipe: Recipe) -> Any:
     if recipe.data in NAVIGATION:
         setting: Any = recipe.data.partition("_")[2] or "a"
         return Navigation(setting, recipe.rl_limit or 0.1, literal.rl_actions, literal.rl_starts, recipe.rl_horizon)
+    need("mujoco")  # said before a folder is made
     return Locomotion(recipe.data, recipe.rl_physics, recipe.rl_horizon, recipe.rl_action_scale, recipe.rl_contact)
 
 

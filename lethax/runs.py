@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import safetensors.numpy
 
 from lethax import __version__, assemble, checkpoint, toml
 from lethax import recipe as recipes
@@ -109,11 +110,9 @@ def evaluate_run(
     learner, inner = assemble.learner(recipe), recipe.inner_steps or 0
     metas, at = best_metas(run, ensemble)
     key = assemble.test_key(seed)
-    parts, gates = [], []
-    for scores, seen in assemble.judge(recipe, split, metas, episodes, max(steps, inner), key, curve=True):
-        parts.append(scores)
-        gates.extend([seen["gates"]] if "gates" in seen else [])
-    table = np.concatenate(parts)
+    judged = list(assemble.judge(recipe, split, metas, episodes, max(steps, inner), key, curve=True))
+    table = np.concatenate([scores for scores, _ in judged])
+    seen = {name: np.concatenate([s[name] for _, s in judged]) for name in judged[0][1]}
     curve = [score(column) for column in table.T]
     final = curve[inner]
     record: dict[str, Any] = {
@@ -131,15 +130,31 @@ def evaluate_run(
         record["bernoulli_std"] = bernoulli_std(final.mean)
         if len(assemble.entry_of(recipe)) == 1:
             record["nearest_prototype"] = _baseline(recipe, split, episodes, key)
-    all_gates = np.concatenate(gates) if gates else None
-    if all_gates is not None:
+    if "gates" in seen:
         record["gates"] = [{"name": n, "mean": float(g.mean()), "std": float(g.std())}
-                           for n, g in zip(learner.gate_names(), all_gates.T, strict=True)]  # fmt: skip
+                           for n, g in zip(learner.gate_names(), seen["gates"].T, strict=True)]  # fmt: skip
     where = split if recipe.data == run.recipe.data else f"{recipe.data}-{split}"
     path = run.folder / "evaluations" / f"{where}-seed{seed}-n{episodes}-best{ensemble}.json"
     path.parent.mkdir(exist_ok=True)
+    if recipe.data in CONTROL:
+        record["returns"] = table.tolist()
+        kept = {name: seen[name] for name in ("tasks", "observations", "alive")}
+        write_atomic(rollouts_path(path), safetensors.numpy.save(kept))
     write_atomic(path, to_json(record) + "\n")
-    return Result(final, curve, all_gates, record, path)
+    return Result(final, curve, seen.get("gates"), record, path)
+
+
+def rollouts_path(evaluation: Path) -> Path:
+    """Where an evaluation of control keeps a rollout of every task: see `rl.evaluate.evaluate`."""
+    return evaluation.with_suffix(".rollouts.safetensors")
+
+
+def read_rollouts(evaluation: Path) -> dict[str, np.ndarray]:
+    """The rollouts beside an evaluation of control."""
+    try:
+        return safetensors.numpy.load_file(rollouts_path(evaluation))
+    except (OSError, safetensors.SafetensorError) as error:
+        raise RunError(f"{rollouts_path(evaluation)} cannot be read ({error}): evaluate the run again.") from None
 
 
 def elsewhere(recipe: Recipe, data: str | None) -> Recipe:

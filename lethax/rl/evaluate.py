@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
@@ -30,7 +31,10 @@ def evaluate(
     updates: int,
     later: float,
 ) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
-    """Yields (returns [n, updates + 1], {"gates": [n, L]}) of groups of tasks: mean returns after 0 … `updates` updates.
+    """Yields (returns [n, updates + 1], what was seen) of groups of tasks: mean returns after 0 … `updates` updates.
+
+    Seen: "gates" [n, L]; "tasks" [n, task], and of a rollout after each number of updates "observations" [n, updates + 1, T, o] and
+    "alive" [n, updates + 1, T].
 
     The rollouts that are judged are those that the next update learns from. Updates beyond the trained ones move by `later` of
     what the rule says. "0 updates" is the policy before it has seen anything of the task, without L2F's gates.
@@ -42,4 +46,8 @@ def evaluate(
     for first in range(0, len(tasks), plan.batch):
         some = tasks[first : first + plan.batch]
         trip = run(learner, plan, meta, environment, some, jax.random.fold_in(key, 1 + first), updates)
-        yield np.asarray(trip.returns), {name: np.asarray(leaf) for name, leaf in trip.info.items()}
+        seen = {
+            "tasks": some, "observations": jnp.stack([f.observations for f in trip.firsts], axis=1),
+            "alive": jnp.stack([f.alive for f in trip.firsts], axis=1), **trip.info,
+        }  # fmt: skip
+        yield np.asarray(trip.returns), {name: np.asarray(leaf) for name, leaf in seen.items()}

@@ -73,10 +73,14 @@ def _single(plan: PolicyPlan, learner: Any, state: TrainState, environment: Any,
 
 
 class Trip(NamedTuple):
-    """What B tasks saw: support sets, the last rollouts as one, returns [B, updates + 1], steps taken [B], what to look at."""
+    """What B tasks saw: support sets, the last rollouts as one, returns [B, updates + 1], steps taken [B], what to look at.
+
+    firsts: the first rollout of each of those returns, [B, T, …] each.
+    """
 
     supports: list[Split]
     last: Split
+    firsts: list[Rollouts]
     returns: Float[Array, "B u"]
     steps: Float[Array, " B"]
     info: Info
@@ -87,7 +91,7 @@ def travel(
 ) -> Trip:
     """Roll out, update, roll out again, `updates` times, in every task."""
     supports: list[Split] = []
-    returns, info = [], {}  # type: list[Array], Info
+    returns, firsts, info = [], [], {}  # type: list[Array], list[Rollouts], Info
     steps: Any = 0
     gated = plan.resample and learner.start is not None
     for stage in range(updates + 1 + gated):
@@ -101,8 +105,9 @@ def travel(
         steps += jnp.sum(rollouts.alive, axis=(1, 2))
         if not (gated and stage == 1):
             returns.append(rollouts.returns())
+            firsts.append(jax.tree.map(lambda leaf: leaf[:, :, 0], rollouts))
     seen = {"gates": info["gates"]} if "gates" in info else {}
-    return Trip(supports[:-1], supports[-1], jnp.stack(returns, axis=1), steps, seen)
+    return Trip(supports[:-1], supports[-1], firsts, jnp.stack(returns, axis=1), steps, seen)
 
 
 @partial(jax.jit, static_argnums=0)
