@@ -154,7 +154,7 @@ def improve(
         return surrogate(new, old, query), mean_divergence(new, old, query)
 
     step = natural_step(plan.region, product, gradient)
-    vector, outcome = line_search(plan.region, judge, start, step)
+    vector, outcome = line_search(plan.region, judge, start, step, surrogate(old, old, query))
     finite = jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree(gradient))])
     moved = {f"moved_{name}": jnp.linalg.norm(ravel_pytree(part)[0])
              for name, part in tree(vector - start).items() if jax.tree.leaves(part)}  # fmt: skip

@@ -70,13 +70,12 @@ def natural_step(region: TrustRegion, product: Product, gradient: Vector) -> Vec
 
 
 def line_search(
-    region: TrustRegion, judge: Callable[[Vector], tuple[Array, Array]], at: Vector, step: Vector
+    region: TrustRegion, judge: Callable[[Vector], tuple[Array, Array]], at: Vector, step: Vector, before: Array
 ) -> tuple[Vector, Outcome]:
-    """at + ρᵏ step for the first k whose loss is below that at `at` and whose divergence is at most δ, else `at`.
+    """at + ρᵏ step for the first k whose loss is below `before`, that at `at`, and whose divergence is at most δ, else `at`.
 
     `judge` gives (loss, divergence from the policies before the step).
     """
-    before, _ = judge(at)
 
     def fits(loss: Array, kl: Array) -> Array:
         return (loss < before) & (kl <= region.max_kl)
