@@ -44,6 +44,29 @@ def batched(environment: Any, rollouts: int) -> Rate:
     return rate
 
 
+def navigation(tasks: int, rollouts: int) -> Rate:
+    """2D navigation on the device, with the policy that acts in it: one compiled program of `tasks` × `rollouts`."""
+    import jax
+
+    from lethax.nets.policy import GaussianPolicy
+    from lethax.rl.navigation import Navigation
+    from lethax.rl.rollouts import collect_batch, draw_tasks
+
+    environment, policy = Navigation(), GaussianPolicy(2, 2)
+    weights, where = policy.init(jax.random.key(0)), draw_tasks(environment, jax.random.key(1), tasks)
+    roll = jax.jit(lambda key: collect_batch(environment, policy, weights, where, key, rollouts, shared=True))
+    jax.block_until_ready(roll(jax.random.key(2)))
+
+    def rate(seconds: float) -> float:
+        begun, steps = time.perf_counter(), 0
+        while (spent := time.perf_counter() - begun) < seconds or not steps:
+            jax.block_until_ready(roll(jax.random.key(steps)))
+            steps += tasks * rollouts * environment.horizon
+        return steps / spent
+
+    return rate
+
+
 def single(ident: str) -> Rate:
     """gymnasium's environment, stepped and reset one rollout after the other."""
     import gymnasium
@@ -67,7 +90,9 @@ def single(ident: str) -> Rate:
 
 def cases() -> dict[str, Rate]:
     """Name of a row -> how to measure it. A new environment is one more line here."""
-    rows: dict[str, Rate] = {}
+    rows: dict[str, Rate] = {
+        f"navigation with its policy, {tasks * 20} rollouts": navigation(tasks, 20) for tasks in (2, 20)
+    }
     for name in AIMS:
         for rollouts in (40, 400):
             for threads in (1, 2):
