@@ -55,6 +55,8 @@ class Evaluate:
     """Classes to draw from."""
     root: Path | None = None
     """Where prepared data is."""
+    pictures: bool = False
+    """Also draw: scores against inner steps; paths of navigation; films of locomotion, before and after adaptation."""
     json: bool = False
     """Print the records as JSON."""
 

@@ -109,6 +109,8 @@ def evaluate(args: arguments.Evaluate) -> None:
             steps=(4 if control else 10) if args.steps is None else args.steps, seed=args.seed, split=args.split,
             data=args.data,
         ))  # fmt: skip
+    if args.pictures:
+        drawn = _draw(args, results)
     if args.json:
         print(to_json([result.record for result in results], None))
         return
@@ -139,6 +141,19 @@ def evaluate(args: arguments.Evaluate) -> None:
             console.print(
                 f"  gate {gate['name']}: {gate['mean']:.3f} ± {gate['std']:.3f} over episodes", highlight=False
             )
+    if args.pictures:
+        console.print(f"drawn: {', '.join(map(str, drawn))}", highlight=False, soft_wrap=True)
+
+
+def _draw(args: arguments.Evaluate, results: list[Any]) -> list[Path]:
+    from lethax import runs
+    from lethax.report import pictures
+
+    return [
+        path
+        for folder, result in zip(args.runs, results, strict=True)
+        for path in pictures.draw(runs.open_run(folder), result, args.seed)
+    ]
 
 
 def _prepare(args: arguments.DataPrepare) -> None:

@@ -9,8 +9,9 @@ from jaxtyping import PRNGKeyArray
 
 from lethax import methods
 from lethax.nets.policy import GaussianPolicy
-from lethax.recipe import NAVIGATION, Recipe, options
+from lethax.recipe import NAVIGATION, Recipe, navigation_setting, options
 from lethax.rl import evaluate as returns
+from lethax.rl import film
 from lethax.rl.locomotion import Locomotion
 from lethax.rl.navigation import Navigation
 from lethax.rl.objective import PolicyGradient
@@ -24,7 +25,7 @@ def environment(recipe: Recipe) -> Any:
     literal: Any = recipe
     assert recipe.rl_horizon
     if recipe.data in NAVIGATION:
-        setting: Any = recipe.data.partition("_")[2] or "a"
+        setting: Any = navigation_setting(recipe.data)
         return Navigation(setting, recipe.rl_limit or 0.1, literal.rl_actions, literal.rl_starts, recipe.rl_horizon)
     need("mujoco")  # said before a folder is made
     return Locomotion(recipe.data, recipe.rl_physics, recipe.rl_horizon, recipe.rl_action_scale, recipe.rl_contact)
@@ -70,6 +71,16 @@ def judge(
     world = environment(recipe)
     fixed = returns.test_tasks(world, key, tasks)
     return returns.evaluate(learner(recipe), plan(recipe), meta, world, fixed, key, updates, recipe.rl_later_rate)
+
+
+def films(
+    recipe: Recipe, meta: Any, key: PRNGKeyArray, count: int = 2
+) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """(task, positions before, positions after adaptation) in the first and the last of the 40 fixed tasks of locomotion."""
+    world = environment(recipe)
+    fixed = returns.test_tasks(world, key, 40)
+    chosen = [fixed[0], fixed[-1]][:count]
+    return [(task, *film.positions(learner(recipe), plan(recipe), meta, world, task, key)) for task in chosen]
 
 
 def tasks_hash(recipe: Recipe, key: PRNGKeyArray, tasks: int) -> str:

@@ -328,6 +328,11 @@ def _check_control(recipe: Recipe) -> None:
             raise RecipeError(f"{name} is {getattr(recipe, name)}; it has to be from {low:g} to {high:g}.")
 
 
+def navigation_setting(data: str) -> str:
+    """ "a" of "navigation", "b" of "navigation_b"."""
+    return data.partition("_")[2] or "a"
+
+
 def options(recipe: Recipe, prefix: str) -> dict[str, Any]:
     """The fields of a part, "gate_…" or "leo_…", under the part's own names."""
     return {f.name.removeprefix(prefix): getattr(recipe, f.name) for f in fields(recipe) if f.name.startswith(prefix)}

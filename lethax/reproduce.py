@@ -13,7 +13,7 @@ from lethax import recipe as recipes
 from lethax.checkpoint import step_path
 from lethax.errors import RunError
 from lethax.outer import begin, fit, fit_together
-from lethax.recipe import CONTROL, NAVIGATION, REGRESSION, Recipe
+from lethax.recipe import CONTROL, NAVIGATION, REGRESSION, Recipe, navigation_setting
 from lethax.report import returns, tables
 from lethax.report.cells import Cell
 from lethax.runs import read_rollouts
@@ -157,8 +157,8 @@ def _pictures(found: Sequence[Job], rows: list[dict[str, Any]], stem: Path) -> l
     files = [protocol(job.recipe).file(data) for job in first.values() for data in (None, *NAVIGATION[1:])]
     if first and all((job.folder / "evaluations" / file).is_file() for job in first.values() for file in files):
         paths = {
-            method: [read_rollouts(job.folder / "evaluations" / protocol(job.recipe).file(data))
-                     for data in (None, *NAVIGATION[1:])]
+            method: {navigation_setting(data or ""): read_rollouts(job.folder / "evaluations" / protocol(job.recipe).file(data))
+                     for data in (None, *NAVIGATION[1:])}
             for method, job in sorted(first.items(), reverse=True)
         }  # fmt: skip
         made.append(stem.with_name(f"{stem.name}-paths.png"))

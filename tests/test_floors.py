@@ -30,7 +30,7 @@ FLOORS = [
         "rl.trpo",
     ],
     ["methods"],
-    ["outer", "evaluate", "baselines", "pretrain", "rl.outer", "rl.evaluate"],
+    ["outer", "evaluate", "baselines", "pretrain", "rl.outer", "rl.evaluate", "rl.film"],
     ["recipe", "control", "assemble", "runs", "training"],
     ["report"],
     ["cli", "arguments", "commands", "demo", "reproduce", "embed", "__main__"],

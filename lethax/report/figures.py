@@ -75,8 +75,11 @@ def returns_after_updates(rows: Sequence[Mapping[str, Any]], path: Path) -> None
     plt.close(figure)
 
 
-def navigation_paths(paths: Mapping[str, Sequence[Mapping[str, np.ndarray]]], path: Path, task: int = 1) -> None:
-    """Figure F: the way of one rollout before and after updates, a row a method, a column a setting, the same task in a column."""
+def navigation_paths(paths: Mapping[str, Mapping[str, Mapping[str, np.ndarray]]], path: Path, task: int = 1) -> None:
+    """Figure F: the way of one rollout before and after updates, a row a method, a column a setting, the same task in a column.
+
+    `paths`: by method and setting, what `runs.read_rollouts` gives.
+    """
     count = len(next(iter(paths.values())))
     figure, panels = plt.subplots(
         len(paths),
@@ -89,7 +92,7 @@ def navigation_paths(paths: Mapping[str, Sequence[Mapping[str, np.ndarray]]], pa
     )
     shades = plt.get_cmap("viridis")
     for row, (method, settings) in zip(panels, paths.items(), strict=True):
-        for axes, seen, letter in zip(row, settings, "abcd", strict=False):
+        for axes, seen, letter in zip(row, settings.values(), settings, strict=True):
             goal = seen["tasks"][task, :2]
             for updates, (way, alive) in enumerate(zip(seen["observations"][task], seen["alive"][task], strict=True)):
                 way = way[: max(int(alive.sum()), 1)]

@@ -87,7 +87,7 @@ class Trip(NamedTuple):
 
 
 def travel(
-    learner: Any, plan: PolicyPlan, meta: Any, environment: Any, tasks: Array, key: PRNGKeyArray, updates: int
+    learner: Any, plan: PolicyPlan, meta: Any, environment: Any, tasks: Any, key: PRNGKeyArray, updates: int
 ) -> Trip:
     """Roll out, update, roll out again, `updates` times, in every task."""
     supports: list[Split] = []
