@@ -60,7 +60,7 @@ def plan(recipe: Recipe) -> PolicyPlan:
     )  # fmt: skip
     return PolicyPlan(
         recipe.steps, recipe.batch, recipe.shot, recipe.rl_discount, recipe.rl_smoothing, region, recipe.rl_cg_share,
-        recipe.rl_resample, recipe.epoch,
+        recipe.rl_resample, recipe.epoch, skip=recipe.non_finite == "skip",
     )  # fmt: skip
 
 

@@ -22,7 +22,7 @@ from lethax.files import append_line, to_json, truncate_lines
 from lethax.learner import Learner
 from lethax.lock import RunLock
 from lethax.outer import OuterPlan, TrainState, begin, fit, fit_together, not_finite
-from lethax.recipe import REGRESSION
+from lethax.recipe import CONTROL, REGRESSION
 from lethax.runs import Run, best_path, checkpoints
 
 # What metrics.jsonl has of a step; from "before" on, of control alone.
@@ -151,9 +151,10 @@ class _Recorder:
     def diverged(self, step: int, tensor: str) -> DivergedError:
         kept = sorted(checkpoints(self.run).glob("step-*.safetensors"))
         last = f"the last good checkpoint is {kept[-1]}" if kept else "there is no checkpoint yet"
+        smaller = "--inner-rate" if self.run.recipe.data in CONTROL else "--inner-rate or --outer-rate, --clip-norm 10"
         return DivergedError(
             f"outer step {step} of {self.run.folder}: the meta-gradient of {tensor} is not finite; {last}. "
-            "Try a smaller --inner-rate or --outer-rate, --clip-norm 10, or --non-finite skip."
+            f"Try a smaller {smaller}, or --non-finite skip."
         )
 
 

@@ -335,6 +335,19 @@ def test_presets_of_control():
     assert assemble.shape_key(cheetah) is None
 
 
+def metrics_of(run):
+    return (run.folder / "metrics.jsonl").read_text().splitlines()
+
+
+def test_a_diverged_policy_is_one_sentence(tmp_path):
+    run = runs.create(replace(TINY, inner_rate=1e30), tmp_path / "run")
+    with pytest.raises(DivergedError, match="outer step 0 of .* is not finite; .* Try a smaller --inner-rate, or"):
+        list(training.train(run))
+    skipping = runs.create(replace(TINY, inner_rate=1e30, non_finite="skip", method="maml"), tmp_path / "skipping")
+    list(training.train(skipping))  # every step is passed over and counted
+    assert sum(json.loads(line).get("skipped", 0) for line in metrics_of(skipping)) == TINY.steps
+
+
 def test_a_simulator_that_is_not_installed_is_one_sentence(tmp_path):
     code = (
         "import sys; sys.modules['mujoco'] = None\n"

@@ -147,6 +147,25 @@ def test_padding_never_changes_a_number():
     assert padded.returns() == short.returns()
 
 
+def test_padding_is_no_part_of_the_losses():
+    """Steps that do not count may hold anything finite: in the inner loss, the surrogate, the divergence and the curvature."""
+    split = steps(*BEFORE)
+    junk = lambda leaf: jnp.concatenate([leaf, jnp.full((2, *leaf.shape[1:]), 3.5)])  # noqa: E731
+    behaviour = Normal(junk(split.y.behaviour.mean), split.y.behaviour.log_std)
+    y = Steps(junk(split.y.actions), junk(split.y.advantages), jnp.array([1.0, 1, 1, 1, 0, 0]), behaviour)
+    padded = Split(junk(split.x), y)
+    other = weights(0.7, 0.1, -0.3)
+    numbers = []
+    for data in (split, padded):
+        loss, grads = jax.value_and_grad(lambda w, d=data: PolicyGradient().loss(POLICY.apply(w, d.x), d.y))(other)
+        many = batched(data)
+        new, old = (batched(POLICY.apply(w, data.x)) for w in (other, weights()))
+        products = fisher(old, many, jax.tree.map(jnp.ones_like, old))
+        kept = jnp.sum(products.mean), products.log_std
+        numbers.append([loss, grads, surrogate(new, old, many), mean_divergence(new, old, many), kept])
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), *numbers)
+
+
 def test_gaussians():
     p, q = (Normal(jnp.array([m]), jnp.array(s)) for m, s in (((0.1, -0.2), (0.0, -0.5)), ((0.3, 0.1), (-0.2, 0.1))))
     np.testing.assert_allclose(divergence(p, q)[0], 0.3631888326, atol=1e-10)
