@@ -9,7 +9,13 @@ from typing import Any
 import tyro
 
 from lethax import arguments, commands
-from lethax.errors import LethaxError
+from lethax.errors import LethaxError, RecipeError
+
+_AFTER_INTERRUPT: dict[type, str] = {
+    arguments.Train: "the state is saved, go on with lethax train --resume RUN",
+    arguments.Demo: "the state is saved, the same command goes on",
+    arguments.Reproduce: "the state is saved, the same command goes on",
+}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -30,9 +36,11 @@ def main(argv: list[str] | None = None) -> int:
         if os.environ.get("LETHAX_DEBUG"):
             traceback.print_exc()
         print(f"lethax: {error}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, RecipeError) else 1
     except KeyboardInterrupt:
-        print("lethax: interrupted; the state is saved, go on with lethax train --resume RUN", file=sys.stderr)
+        print(
+            f"lethax: interrupted; {_AFTER_INTERRUPT.get(type(args), 'what was there is unchanged')}", file=sys.stderr
+        )
         return 130
     return 0
 

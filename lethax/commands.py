@@ -42,6 +42,9 @@ def _bar(what: str, total: float) -> Iterator[Callable[[float, str], None]]:
         if now - last < LINE_SECONDS and done < total:
             return
         last = now
+        if total == 1:  # a share of stages, which have no common rate
+            console.print(f"{what}: {note} {done:.0%}", highlight=False, markup=False, soft_wrap=True)
+            return
         rate = (done - first) / max(now - begun, 1e-9)
         pace = f", {rate:.3g}/s, {(total - done) / rate:.0f} s left" if rate > 0 else ""
         console.print(f"{what} {done:g}/{total:g}{pace} {note}".rstrip(), highlight=False, soft_wrap=True)
@@ -143,15 +146,25 @@ def evaluate(args: arguments.Evaluate) -> None:
 def _prepare(args: arguments.DataPrepare) -> None:
     from lethax import data
 
-    options: dict[str, Any] = {} if args.split is None else {"split": args.split}
-    if args.name in ("folder", "features"):
-        options["name"] = args.store or (args.source.name.partition(".")[0].lower() if args.source else "")
-    if args.name == "folder":
-        options |= {"image": args.image, "seed": args.seed}
+    options = {name: getattr(args, name) for name in ("store", "split", "image", "seed")}
     with _bar(f"preparing {args.name}", 1.0) as show:
         names = data.prepare(args.name, args.source, args.root, lambda what, share: show(share, what), **options)
     for name in names:
         _describe(name, args.root)
+        _left_out(name, args.root)
+
+
+def _left_out(name: str, root: Path | None) -> None:
+    """What an import of a user's own folder skipped; the manifest has all of it."""
+    from lethax.data.store import open_store
+
+    source = open_store(name, root).manifest["source"]
+    skipped, ignored = source.get("skipped", []), source.get("ignored", [])
+    for entry in skipped[:20]:
+        console.print(f"  skipped {entry['file']}: {entry['reason']}", highlight=False, markup=False, soft_wrap=True)
+    if skipped[20:] or ignored:
+        counts = f"{len(skipped)} broken pictures, {len(ignored)} pictures or classes outside the splits"
+        console.print(f"  left out, all in manifest.json: {counts}", highlight=False, soft_wrap=True)
 
 
 def _describe(name: str, root: Path | None) -> None:
