@@ -37,6 +37,17 @@ def main(argv: list[str] | None = None) -> int:
             traceback.print_exc()
         print(f"lethax: {error}", file=sys.stderr)
         return 2 if isinstance(error, RecipeError) else 1
+    except BrokenPipeError:  # `lethax … | head`: the reader has what it wanted
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        if os.environ.get("LETHAX_DEBUG"):
+            traceback.print_exc()
+        print(
+            f"lethax: {error.filename or 'a file'}: {error.strerror or error}; check the path and the disk.",
+            file=sys.stderr,
+        )
+        return 1
     except KeyboardInterrupt:
         print(
             f"lethax: interrupted; {_AFTER_INTERRUPT.get(type(args), 'what was there is unchanged')}", file=sys.stderr
@@ -47,4 +58,11 @@ def main(argv: list[str] | None = None) -> int:
 
 def entry() -> None:
     """The `lethax` program."""
-    sys.exit(main())
+    code = main()
+    if (
+        code == 130
+    ):  # what was interrupted may still run in threads, which an orderly end of the interpreter can trip over
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)

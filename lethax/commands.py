@@ -4,8 +4,8 @@ import dataclasses
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -68,11 +68,9 @@ def train(args: Any) -> None:
             raise RecipeError("train needs DATA, --recipe FILE or --resume RUN.")
         base = recipes.load(args.recipe) if args.recipe else Recipe()
         recipe = dataclasses.replace(base, **given, **({"data": args.data} if args.data else {}))
-        recipes.resolve(recipe)
+        resolved = recipes.resolve(recipe)
         assemble.use_all_cores()
-        assemble.family(
-            recipes.resolve(recipe), "train"
-        )  # data that is missing or too small is said before a folder is made
+        assemble.check(resolved)
         name = f"{recipe.data}-{recipe.method}-{recipe.shot}shot-seed{recipe.seed}"
         run = runs.create(recipe, args.out or Path("runs") / name)
     console.print(
@@ -88,10 +86,10 @@ def _show_training(run: Any) -> None:
     console.print(f"done: {run.folder}. Next: lethax evaluate {run.folder}", highlight=False)
 
 
-def _follow(what: str, total: int, statuses: Iterator[Any]) -> None:
-    """Show training go on."""
+def _follow(what: str, total: int, statuses: Generator[Any, None, None]) -> None:
+    """Show training go on; closed by an interrupt, it saves its state."""
     note = ""
-    with _bar(what, total) as show:
+    with _bar(what, total) as show, closing(statuses):
         for status in statuses:
             if status.line:
                 note = "  ".join(
@@ -104,6 +102,8 @@ def evaluate(args: arguments.Evaluate) -> None:
     from lethax import assemble, runs
     from lethax.evaluate import paired
 
+    if not args.runs or min(args.episodes, args.ensemble) < 1 or args.steps < 0:
+        raise RecipeError("evaluate needs a RUN, --episodes and --ensemble of at least 1, and --steps of at least 0.")
     assemble.use_all_cores()
     results = []
     for folder in args.runs:
@@ -231,6 +231,8 @@ def fill_table(args: arguments.Reproduce) -> None:
 
     if not 0 < args.budget <= 1 or args.seeds < 1 or (args.steps is not None and args.steps < 1):
         raise RecipeError("--budget has to be above 0 and at most 1, --seeds and --steps at least 1.")
+    if not args.targets:
+        raise RecipeError("reproduce needs a table, such as table_d, or cells of one.")
     found = [cell for target in args.targets for cell in cells.find(target, args.only)]
     if len({cell.table for cell in found}) != 1:
         raise RecipeError("reproduce takes one table, or cells of one table.")
