@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +43,11 @@ def _bar(what: str, total: float) -> Iterator[Callable[[float, str], None]]:
         if now - last < LINE_SECONDS and done < total:
             return
         last = now
-        if total == 1:  # a share of stages, which have no common rate
+        if isinstance(total, float):  # a share of stages, which have no common rate
             console.print(f"{what}: {note} {done:.0%}", highlight=False, markup=False, soft_wrap=True)
             return
         rate = (done - first) / max(now - begun, 1e-9)
-        pace = f", {rate:.3g}/s, {(total - done) / rate:.0f} s left" if rate > 0 else ""
+        pace = f", {rate:.3g}/s, {timedelta(seconds=round((total - done) / rate))} left" if rate > 0 else ""
         console.print(f"{what} {done:g}/{total:g}{pace} {note}".rstrip(), highlight=False, soft_wrap=True)
 
     yield show

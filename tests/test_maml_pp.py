@@ -84,7 +84,9 @@ def test_golden(variants, x64, monkeypatch):
 
         def total(meta):
             losses, infos = jax.vmap(lambda e: learner.loss(meta, e))(episodes)
-            return jnp.sum(losses), infos
+            outputs = jax.vmap(lambda e: learner.path(meta, e, 4)[0])(episodes)
+            first = learner.adapt(meta, jax.tree.map(lambda leaf: leaf[0], episodes.support))[0].weights
+            return jnp.sum(losses), (infos, outputs[:, 1:], first)
 
         return jax.value_and_grad(total, has_aux=True)(meta)
 
@@ -109,16 +111,26 @@ def check_golden(data, variant, learner, run):
     rule = jax.tree.map(lambda _: jnp.asarray(next(rates)), moving)
     meta = {"weights": tree, "rule": rule, "start": attenuator if settings["att"] else {}, "encoder": {}}
     meta = jax.tree.map(jnp.asarray, meta)
-    (value, info), grads = run(meta)
+    (value, (info, outputs, first)), grads = run(meta)
     close = dict(rtol=1e-9, atol=1e-11)
+    data.check_adapted(variant, 1, first, **close)
+    np.testing.assert_allclose(outputs, a[f"{variant}/query_logits_all"], **close)
+    np.testing.assert_allclose(outputs[:, -1], a[f"{variant}/query_logits_last"], **close)
+    labels = data.episodes(np.float64).query.y
+    losses = [[learner.objective.loss(o, y) for o in along] for along, y in zip(outputs, labels, strict=True)]
+    np.testing.assert_allclose(losses, a[f"{variant}/query_loss_per_step"], **close)
     np.testing.assert_allclose(value, a[f"{variant}/total_loss"], **close)
     np.testing.assert_allclose(info["support_losses"], a[f"{variant}/support_loss"], **close)
-    expected = {k.removeprefix(f"{variant}/grad/"): v for k, v in a.items() if k.startswith(f"{variant}/grad/")}
-    of_rates = expected.pop("task_learning_rate").T[order]
+    of_rates = a[f"{variant}/grad/task_learning_rate"].T[order]
     np.testing.assert_allclose(np.stack(jax.tree.leaves(grads["rule"])), of_rates, **close)
     if settings["att"]:
-        np.testing.assert_allclose(info["gates"], a[f"{variant}/gamma"][:, order], **close)
-    gradient = data.tree(f"{variant}/grad/", 1, [k for k in expected if settings["att"] or "attenuator" not in k])
+        for ours, stored in (("gates", "gamma"), ("embedding", "embedding")):
+            np.testing.assert_allclose(info[ours], a[f"{variant}/{stored}"][:, order], **close)
+        np.testing.assert_allclose(info["support_loss_at_theta"], a[f"{variant}/support_loss_at_theta"], **close)
+    of_net = [
+        k.removeprefix(f"{variant}/grad/") for k in a if k.startswith(f"{variant}/grad/") and "task_lear" not in k
+    ]
+    gradient = data.tree(f"{variant}/grad/", 1, of_net)
     if settings["att"]:
         jax.tree.map(
             lambda g, e: np.testing.assert_allclose(g, e, **close), grads["start"],
@@ -126,6 +138,7 @@ def check_golden(data, variant, learner, run):
         )  # fmt: skip
     gradient.pop("attenuator", None)
     jax.tree.map(lambda g, e: np.testing.assert_allclose(g, e, **close), grads["weights"], gradient)
+    data.check_complete(variant)
 
 
 def test_modulation(x64):
