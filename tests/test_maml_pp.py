@@ -98,19 +98,38 @@ def test_golden(variants, x64, monkeypatch):
         check_golden(data, variant, learner, lambda meta, shares=shares: run(meta, shares))
 
 
-def check_golden(data, variant, learner, run):
-    a, settings, net = data.arrays, data.settings["variants"][variant], learner.net
+def golden_meta(data, net, gates):
+    """Meta-parameters of the stored arrays, and where our tensors stand in the stored order."""
     shapes = jax.eval_shape(net.init, jax.random.key(0))
     names = trees.names(trees.partition(shapes, net.adapted(shapes))[0])
     order = data.permutation(names)
-    stored = [k.removeprefix("param/") for k in a if k.startswith("param/") and "task_learning" not in k]
+    stored = [k.removeprefix("param/") for k in data.arrays if k.startswith("param/") and "task_learning" not in k]
     tree = data.tree("param/", 1, stored)
     attenuator = data.attenuator(tree.pop("attenuator"), names)
-    rates = iter(a["param/task_learning_rate"].T[order])
+    rates = iter(data.arrays["param/task_learning_rate"].T[order])
     moving, _ = trees.partition(tree, net.adapted(tree))
     rule = jax.tree.map(lambda _: jnp.asarray(next(rates)), moving)
-    meta = {"weights": tree, "rule": rule, "start": attenuator if settings["att"] else {}, "encoder": {}}
-    meta = jax.tree.map(jnp.asarray, meta)
+    meta = {"weights": tree, "rule": rule, "start": attenuator if gates else {}, "encoder": {}}
+    return jax.tree.map(jnp.asarray, meta), names, order
+
+
+def test_golden_float32():
+    """Losses and gates to 1e-4."""
+    data, variant = Golden("conv4_mamlpp_4way2shot_20px"), "mamlpp_l2f_second"
+    net = Conv4(way=4, image=20, channels=1, filters=6, norm_steps=4)
+    learner, (meta, _, order) = L2F(net, rule=LSLR(), steps=4), golden_meta(data, net, gates=True)
+    meta, episodes = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), meta), data.episodes(np.float32)
+    outputs, info = jax.jit(jax.vmap(lambda e: learner.path(meta, e, 4)))(jax.tree.map(jnp.asarray, episodes))
+    losses = jax.vmap(jax.vmap(learner.objective.loss, (0, None)))(outputs[:, 1:], episodes.query.y)
+    seen = {**info, "query": losses, "gates": info["gates"][:, np.argsort(order)]}
+    names = {"query": "query_loss_per_step", "support_losses": "support_loss", "gates": "gamma"}
+    for ours, stored in names.items():
+        np.testing.assert_allclose(seen[ours], data.arrays[f"{variant}/{stored}"], rtol=1e-4)
+
+
+def check_golden(data, variant, learner, run):
+    a, settings = data.arrays, data.settings["variants"][variant]
+    meta, names, order = golden_meta(data, learner.net, settings["att"])
     (value, (info, outputs, first)), grads = run(meta)
     close = dict(rtol=1e-9, atol=1e-11)
     data.check_adapted(variant, 1, first, **close)
