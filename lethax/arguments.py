@@ -83,10 +83,10 @@ class DataPrepare:
     """omniglot: vinyals, lake or mamlpp; folder: a JSON or CSV file."""
     store: str | None = None
     """folder, features: the name of the data set, by default the folder's or file's."""
-    image: int = 84
-    """folder: pixels of a side."""
-    seed: int = 0
-    """folder: of the split by class."""
+    image: int | None = None
+    """folder, miniimagenet, tieredimagenet: pixels of a side, 84 unless given."""
+    seed: int | None = None
+    """folder: of the split by class, 0 unless given."""
 
 
 @dataclasses.dataclass

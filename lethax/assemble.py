@@ -10,7 +10,7 @@ import numpy as np
 from lethax import control, methods, nets
 from lethax.data import curves
 from lethax.data.source import check_shape, features_on_device, on_device
-from lethax.data.store import open_store
+from lethax.data.store import Store, open_store
 from lethax.errors import DataError, RecipeError
 from lethax.evaluate import Trial, episodes_hash, evaluate
 from lethax.nets.layers import ConvForm
@@ -53,16 +53,34 @@ def family(recipe: Recipe, split: str) -> Family:
     if recipe.data in REGRESSION:
         tasks, training, evaluation = curves.family(recipe.data)
         return Family(tasks, evaluation if split == "test" else training)
+    store = _checked_store(recipe, split)
+    if store.features:
+        return Family(*features_on_device(store.splits[split]))
+    rotate = bool(recipe.rotate) and split == "train"
+    return Family(*on_device(store.splits[split], store.mean, store.std, rotate))
+
+
+def _checked_store(recipe: Recipe, split: str) -> Store:
     store = open_store(recipe.data)
     if split not in store.splits:
         raise DataError(
             f"{recipe.data} has no {split} split, only {', '.join(store.splits)}: prepare it again with one."
         )
     check_shape(store.splits[split], shape_of(recipe, split), f"{recipe.data}/{split}")
-    if store.features:
-        return Family(*features_on_device(store.splits[split]))
-    rotate = bool(recipe.rotate) and split == "train"
-    return Family(*on_device(store.splits[split], store.mean, store.std, rotate))
+    return store
+
+
+def check(recipe: Recipe) -> None:
+    """An error, before a folder is made or anything compiles, where data, episodes and net of a resolved recipe do not fit."""
+    if recipe.data not in (*REGRESSION, *CONTROL):
+        for split in ("train", "val"):
+            _checked_store(recipe, split)
+    method = learner(recipe)
+    jax.eval_shape(method.init, jax.random.key(0))
+    gates = method.gate_names()
+    if recipe.gate_fixed and len(recipe.gate_fixed) != len(gates):
+        expected = f"expected {len(gates)}, of {', '.join(gates)}" if gates else f"but {recipe.method} has none"
+        raise RecipeError(f"gate_fixed has {len(recipe.gate_fixed)} gates, {expected}.")
 
 
 def entry_of(recipe: Recipe) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +17,7 @@ from lethax.errors import CheckpointError
 from lethax.files import write_atomic
 
 T = TypeVar("T")
+_log = logging.getLogger("lethax")
 FORMAT = 1
 HEADER_LIMIT = 1 << 24  # bytes; the header of ten thousand arrays takes about one million
 _DTYPES: dict[str, Any] = {
@@ -55,7 +57,7 @@ def read_info(path: Path) -> dict[str, Any]:
 
 
 def newest(folder: Path, like: T, up_to: int | None = None) -> tuple[T, dict[str, Any], Path] | None:
-    """The newest good state of a folder; damaged ones are skipped and named in info["damaged"]. None where there is no file.
+    """The newest good state of a folder; damaged ones are skipped and named in a warning. None where there is no file.
 
     `up_to` leaves out the states of later steps.
 
@@ -72,9 +74,13 @@ def newest(folder: Path, like: T, up_to: int | None = None) -> tuple[T, dict[str
             first = first or error
             damaged.append(path.name)
             continue
-        return _restore(path, arrays, like), info | ({"damaged": damaged} if damaged else {}), path
+        if damaged:
+            _log.warning("%s: %s damaged and passed over, %s used", folder, ", ".join(damaged), path.name)
+        return _restore(path, arrays, like), info, path
     if first:
-        raise CheckpointError(f"no checkpoint in {folder} can be read ({', '.join(damaged)}); the newest: {first}")
+        raise CheckpointError(
+            f"no checkpoint in {folder} can be read ({', '.join(damaged)}); the newest: {first} Or begin anew."
+        )
     return None
 
 

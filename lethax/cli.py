@@ -9,7 +9,13 @@ from typing import Any
 import tyro
 
 from lethax import arguments, commands
-from lethax.errors import LethaxError
+from lethax.errors import LethaxError, RecipeError
+
+_AFTER_INTERRUPT: dict[type, str] = {
+    arguments.Train: "the state is saved, go on with lethax train --resume RUN",
+    arguments.Demo: "the state is saved, the same command goes on",
+    arguments.Reproduce: "the state is saved, the same command goes on",
+}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -30,13 +36,32 @@ def main(argv: list[str] | None = None) -> int:
         if os.environ.get("LETHAX_DEBUG"):
             traceback.print_exc()
         print(f"lethax: {error}", file=sys.stderr)
+        return 2 if isinstance(error, RecipeError) else 1
+    except BrokenPipeError:  # `lethax … | head`: the reader has what it wanted
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        if os.environ.get("LETHAX_DEBUG"):
+            traceback.print_exc()
+        print(
+            f"lethax: {error.filename or 'a file'}: {error.strerror or error}; check the path and the disk.",
+            file=sys.stderr,
+        )
         return 1
     except KeyboardInterrupt:
-        print("lethax: interrupted; the state is saved, go on with lethax train --resume RUN", file=sys.stderr)
+        print(
+            f"lethax: interrupted; {_AFTER_INTERRUPT.get(type(args), 'what was there is unchanged')}", file=sys.stderr
+        )
         return 130
     return 0
 
 
 def entry() -> None:
     """The `lethax` program."""
-    sys.exit(main())
+    code = main()
+    if code == 130:
+        # What was interrupted may still run in threads, which an orderly end of the interpreter can trip over.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)

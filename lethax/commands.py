@@ -4,8 +4,9 @@ import dataclasses
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +43,11 @@ def _bar(what: str, total: float) -> Iterator[Callable[[float, str], None]]:
         if now - last < LINE_SECONDS and done < total:
             return
         last = now
+        if isinstance(total, float):  # a share of stages, which have no common rate
+            console.print(f"{what}: {note} {done:.0%}", highlight=False, markup=False, soft_wrap=True)
+            return
         rate = (done - first) / max(now - begun, 1e-9)
-        pace = f", {rate:.3g}/s, {(total - done) / rate:.0f} s left" if rate > 0 else ""
+        pace = f", {rate:.3g}/s, {timedelta(seconds=round((total - done) / rate))} left" if rate > 0 else ""
         console.print(f"{what} {done:g}/{total:g}{pace} {note}".rstrip(), highlight=False, soft_wrap=True)
 
     yield show
@@ -67,7 +71,7 @@ def train(args: Any) -> None:
         recipe = dataclasses.replace(base, **given, **({"data": args.data} if args.data else {}))
         recipe = recipes.resolve(recipe)
         assemble.use_all_cores()
-        assemble.family(recipe, "train")  # data that is missing or too small is said before a folder is made
+        assemble.check(recipe)
         name = f"{recipe.data}-{recipe.method}-{recipe.shot}shot-seed{recipe.seed}"
         run = runs.create(recipe, args.out or Path("runs") / name)
     console.print(
@@ -83,10 +87,10 @@ def _show_training(run: Any) -> None:
     console.print(f"done: {run.folder}. Next: lethax evaluate {run.folder}", highlight=False)
 
 
-def _follow(what: str, total: int, statuses: Iterator[Any]) -> None:
-    """Show training go on."""
+def _follow(what: str, total: int, statuses: Generator[Any, None, None]) -> None:
+    """Show training go on; closed by an interrupt, it saves its state."""
     note = ""
-    with _bar(what, total) as show:
+    with _bar(what, total) as show, closing(statuses):
         for status in statuses:
             if status.line:
                 note = "  ".join(
@@ -99,6 +103,8 @@ def evaluate(args: arguments.Evaluate) -> None:
     from lethax import assemble, runs
     from lethax.evaluate import paired
 
+    if not args.runs or min(args.episodes or 1, args.ensemble) < 1 or (args.steps or 0) < 0 or args.episodes == 0:
+        raise RecipeError("evaluate needs a RUN, --episodes and --ensemble of at least 1, and --steps of at least 0.")
     assemble.use_all_cores()
     results = []
     for folder in args.runs:
@@ -159,15 +165,25 @@ def _draw(args: arguments.Evaluate, results: list[Any]) -> list[Path]:
 def _prepare(args: arguments.DataPrepare) -> None:
     from lethax import data
 
-    options: dict[str, Any] = {} if args.split is None else {"split": args.split}
-    if args.name in ("folder", "features"):
-        options["name"] = args.store or (args.source.name.partition(".")[0].lower() if args.source else "")
-    if args.name == "folder":
-        options |= {"image": args.image, "seed": args.seed}
+    options = {name: getattr(args, name) for name in ("store", "split", "image", "seed")}
     with _bar(f"preparing {args.name}", 1.0) as show:
         names = data.prepare(args.name, args.source, args.root, lambda what, share: show(share, what), **options)
     for name in names:
         _describe(name, args.root)
+        _left_out(name, args.root)
+
+
+def _left_out(name: str, root: Path | None) -> None:
+    """What an import of a user's own folder skipped; the manifest has all of it."""
+    from lethax.data.store import open_store
+
+    source = open_store(name, root).manifest["source"]
+    skipped, ignored = source.get("skipped", []), source.get("ignored", [])
+    for entry in skipped[:20]:
+        console.print(f"  skipped {entry['file']}: {entry['reason']}", highlight=False, markup=False, soft_wrap=True)
+    if skipped[20:] or ignored:
+        counts = f"{len(skipped)} broken pictures, {len(ignored)} pictures or classes outside the splits"
+        console.print(f"  left out, all in manifest.json: {counts}", highlight=False, soft_wrap=True)
 
 
 def _describe(name: str, root: Path | None) -> None:
@@ -234,6 +250,8 @@ def fill_table(args: arguments.Reproduce) -> None:
 
     if not 0 < args.budget <= 1 or args.seeds < 1 or (args.steps is not None and args.steps < 1):
         raise RecipeError("--budget has to be above 0 and at most 1, --seeds and --steps at least 1.")
+    if not args.targets:
+        raise RecipeError("reproduce needs a table, such as table_d, or cells of one.")
     found = [cell for target in args.targets for cell in cells.find(target, args.only)]
     if len({cell.table for cell in found}) != 1:
         raise RecipeError("reproduce takes one table, or cells of one table.")

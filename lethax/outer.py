@@ -170,7 +170,7 @@ def outer_step(
         bounded = jax.tree.map(lambda g: jnp.clip(g, -plan.clamp, plan.clamp), grads["weights"])
         grads = {**grads, "weights": bounded}
     if plan.clip_norm:
-        shrink = jnp.minimum(1.0, plan.clip_norm / jnp.maximum(optax.global_norm(grads), 1e-30))
+        shrink = jnp.minimum(1.0, plan.clip_norm / jnp.maximum(trees.norm(grads), 1e-30))
         grads = jax.tree.map(lambda g: g * shrink, grads)
     if plan.clip_tensor_norm:
         grads = trees.clip_each(grads, plan.clip_tensor_norm)

@@ -294,6 +294,9 @@ def check(recipe: Recipe) -> None:
             raise RecipeError(f"{name} is {getattr(recipe, name)}; it has to be at least 1.")
     if recipe.inner_steps is None or recipe.inner_steps < 0:
         raise RecipeError(f"inner_steps is {recipe.inner_steps}; it has to be at least 0.")
+    for name in ("inner_rate", "outer_rate", "min_outer_rate", "inner_clamp", "clamp", "clip_norm", "clip_tensor_norm"):
+        if not 0 <= getattr(recipe, name) < float("inf"):
+            raise RecipeError(f"{name} is {getattr(recipe, name)}; it has to be a number of at least 0.")
     if recipe.order not in (1, 2):
         raise RecipeError(f"order is {recipe.order}; it has to be 1 or 2.")
     if recipe.multi_step_steps and recipe.multi_step_steps % recipe.multi_step_epochs:  # type: ignore[operator]

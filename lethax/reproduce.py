@@ -1,7 +1,7 @@
 """`lethax reproduce`: run what a table lacks, go on with what is unfinished, leave what is done, write the table."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -90,7 +90,7 @@ def opened(job: Job) -> runs.Run:
     return run
 
 
-def train(group: Sequence[Job]) -> Iterator[training.Status]:
+def train(group: Sequence[Job]) -> Generator[training.Status, None, None]:
     """Train what is not trained of a group."""
     missing = [opened(job) for job in group if not job.trained]
     if len(missing) == 1:

@@ -5,8 +5,9 @@ drops whatever is newer than the state it goes on from and does it again, to the
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
@@ -76,6 +77,7 @@ class _Recorder:
         self.run, self.learner, self.plan, self.together = run, learner, plan, together
         self.fresh = begin(learner, plan, jax.random.key(run.recipe.seed))
         self.window, self.best = _Window(), []  # type: tuple[_Window, list[list[float]]]
+        self.listed = self.best  # the best of the state before, which takes the place of a damaged newest one
         self.saved = self.timed = time.monotonic()
 
     def restore(self, up_to: int | None = None) -> TrainState:
@@ -84,16 +86,17 @@ class _Recorder:
         found = checkpoint.newest(folder, self.fresh, up_to) if folder.is_dir() else None
         state, info = (found[0], found[1]) if found else (self.fresh, {"window": {}, "best": []})
         self.window, self.best = _Window(**info["window"]), info["best"]
+        self.listed = self.best
         return state
 
     def drop_after(self, step: int) -> None:
         """Delete what is newer than the state of `step`: it will be done again."""
         if (self.run.folder / "metrics.jsonl").exists():
             truncate_lines(self.run.folder / "metrics.jsonl", lambda line: line["step"] <= step)
-        self._drop_unlisted()
-        for path in checkpoints(self.run).glob("step-*.safetensors"):
-            if checkpoint.step_of(path) > step:
-                path.unlink()
+        for kind in ("step", "best"):
+            for path in checkpoints(self.run).glob(f"{kind}-*.safetensors"):
+                if int(path.stem.removeprefix(f"{kind}-")) > step:
+                    path.unlink()
 
     def after_call(self, done: int, seen: dict[str, Any], state: Callable[[], TrainState]) -> dict[str, Any] | None:
         """Take in a call that ended at step `done`; the line of metrics, if one is due."""
@@ -110,24 +113,27 @@ class _Recorder:
             self.save(state())
         return line
 
-    def save(self, state: TrainState) -> None:
-        """A checkpoint to go on from."""
+    def mark(self) -> tuple[_Window, list[list[float]]]:
+        """What a checkpoint holds beside the state: an interrupt may come when some of the next call is taken in already."""
+        return deepcopy(self.window), self.best
+
+    def save(self, state: TrainState, again: bool = True) -> None:
+        """A checkpoint to go on from; not `again` where there is one of the step."""
         folder = checkpoints(self.run)
         folder.mkdir(exist_ok=True)
+        if not again and checkpoint.step_path(folder, int(state.step)).exists():
+            return
         info = {"best": self.best, "window": asdict(self.window)}
         checkpoint.save(checkpoint.step_path(folder, int(state.step)), state, info)
         checkpoint.prune(folder, keep=2)
-        self._drop_unlisted()
+        wanted = {best_path(self.run, int(at)) for _, at in self.best + self.listed}
+        for path in set(folder.glob("best-*.safetensors")) - wanted:
+            path.unlink()
+        self.listed = self.best
         self.saved = time.monotonic()
         spent = {"step": int(state.step), "seconds": round((self.saved - self.timed) / self.together, 3)}
         append_line(self.run.folder / "timing.jsonl", to_json(spent, None))
         self.timed = self.saved
-
-    def _drop_unlisted(self) -> None:
-        wanted = {best_path(self.run, int(step)).name for _, step in self.best}
-        for path in checkpoints(self.run).glob("best-*.safetensors"):
-            if path.name not in wanted:
-                path.unlink()
 
     def _keep_best(self, meta: Any, value: float, step: int) -> None:
         """The recipe's `keep` best [score, step]; among equals the earlier."""
@@ -158,7 +164,7 @@ class _Recorder:
         )
 
 
-def train(run: Run) -> Iterator[Status]:
+def train(run: Run) -> Generator[Status, None, None]:
     """Train to the recipe's last step, from the newest checkpoint if there is one; yields after every compiled call.
 
     RunError if another process trains here; DivergedError, naming step and tensor, when a meta-gradient is NaN or Inf.
@@ -171,7 +177,7 @@ def train(run: Run) -> Iterator[Status]:
         yield from _follow([recorder], int(state.step), calls, lambda tree, _: tree)
 
 
-def train_together(runs: Sequence[Run]) -> Iterator[Status]:
+def train_together(runs: Sequence[Run]) -> Generator[Status, None, None]:
     """`train` for runs of one `assemble.shape_key` in one program; the lines of metrics yielded are the first run's.
 
     A run has the numbers that it has alone but for rounding; resumed with the same others, it has the same bits.
@@ -207,12 +213,13 @@ def _at_one_step(recorders: list[_Recorder]) -> list[TrainState]:
 
 def _follow(
     recorders: list[_Recorder], done: int, calls: Iterator[Any], take: Callable[[Any, int], Any]
-) -> Iterator[Status]:
+) -> Generator[Status, None, None]:
     """Record every call; `take(tree, i)` is run i's part of what a call gives."""
     for recorder in recorders:
         recorder.drop_after(done)
-    states: Any = None
-    plan, recorded = recorders[0].plan, done
+    plan = recorders[0].plan
+    # The last states of which all is recorded, and the recorders' marks there.
+    settled: tuple[Any, list[Any]] | None = None
     try:
         for states, infos in calls:
             fetched = jax.device_get(infos)
@@ -223,10 +230,11 @@ def _follow(
                     raise recorder.diverged(*broken)
             done += plan.chunk
             lines = [r.after_call(done, seen[i], partial(take, states, i)) for i, r in enumerate(recorders)]
-            recorded = done
+            settled = states, [recorder.mark() for recorder in recorders]
             yield Status(done, plan.total, lines[0])
     except (KeyboardInterrupt, GeneratorExit):
-        if states is not None and recorded == done == int(take(states, 0).step):
-            for i, recorder in enumerate(recorders):
-                recorder.save(take(states, i))
+        if settled:
+            for i, (recorder, mark) in enumerate(zip(recorders, settled[1], strict=True)):
+                recorder.window, recorder.best = mark
+                recorder.save(take(settled[0], i), again=False)
         raise

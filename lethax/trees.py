@@ -40,6 +40,11 @@ def dot(a: Any, b: Any) -> Array:
     return sum(jax.tree.leaves(jax.tree.map(lambda x, y: jnp.vdot(x, y), a, b)), start=jnp.zeros(()))
 
 
+def norm(tree: Any) -> Array:
+    """The L2 norm over all leaves."""
+    return jnp.sqrt(sum((jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(tree)), start=jnp.zeros(())))
+
+
 def clip_each(tree: Any, norm: float) -> Any:
     """Every leaf scaled down to an L2 norm of `norm` where it has a larger one."""
     return jax.tree.map(lambda x: x * jnp.minimum(1.0, norm / jnp.maximum(jnp.linalg.norm(x.ravel()), 1e-30)), tree)

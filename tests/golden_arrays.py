@@ -3,14 +3,28 @@
 import json
 from pathlib import Path
 
+import jax
 import numpy as np
 
+from lethax import trees
 from lethax.records import Episode, Split
+
+
+class Arrays(dict[str, np.ndarray]):
+    """Arrays by name, which notes the names that were asked for."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(np.load(path, allow_pickle=False))
+        self.asked: set[str] = set()
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        self.asked.add(name)
+        return super().__getitem__(name)
 
 
 class Golden:
     def __init__(self, name: str):
-        self.arrays = np.load(Path(__file__).parent / "golden" / f"{name}.npz", allow_pickle=False)
+        self.arrays = Arrays(Path(__file__).parent / "golden" / f"{name}.npz")
         self.settings = json.loads(str(self.arrays["meta_json"]))
 
     def episodes(self, dtype) -> Episode:
@@ -20,6 +34,19 @@ class Golden:
 
         a = self.arrays
         return Episode(flat(a["x_support"], a["y_support"]), flat(a["x_query"], a["y_query"]))
+
+    def check_adapted(self, variant: str, extent: int | None, weights: dict, **close) -> None:
+        """The first task's weights after the last inner step, where they are stored."""
+        stored = self.tree(f"{variant}/adapted_task0/", extent)
+        ours = dict(zip(trees.names(weights), jax.tree.leaves(weights), strict=True))
+        for name, leaf in zip(trees.names(stored), jax.tree.leaves(stored), strict=True):
+            np.testing.assert_allclose(ours[name], leaf, err_msg=name, **close)
+
+    def check_complete(self, variant: str) -> None:
+        """Every array of a variant was asked for, but running moments, which no output reads, and sums of what is there whole."""
+        whole = {name.replace("/grad/", "/gradsum/") for name in self.arrays if "/grad/" in name}
+        left = {name for name in self.arrays if name.startswith(f"{variant}/") and "/after/" not in name}
+        assert left - whole - self.arrays.asked == set()
 
     def path(self, name: str) -> tuple[str, ...]:
         """`layer0.conv1.conv.weight` -> ("block0", "conv0", "weight")."""

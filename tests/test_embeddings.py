@@ -136,7 +136,7 @@ def test_draws_are_whole_classes_without_repeats(tmp_path, key):
     embeddings.write_features("made", {"train": made(classes=("a", "b", "c"), each=5)}, tmp_path, {})
     split = open_store("made", tmp_path).splits["train"]
     tasks, source = features_on_device(split)
-    unscaled = tasks.__class__(tasks.largest, unit=False)
+    unscaled = tasks.__class__(tasks.sizes, unit=False)
     episode = unscaled.draw(source, EpisodeShape(2, 2, 3), key)
     rows = np.concatenate([episode.support.x[:, 0], episode.query.x[:, 0]]).astype(int)
     assert len(set(rows.tolist())) == 10

@@ -59,6 +59,7 @@ def check_forward(file, variant, dtype, tolerance, result):
     data, adapted, value, infos, logits, losses, _ = result
     a = data.arrays
     close = dict(rtol=tolerance, atol=1e-11 if dtype == np.float64 else tolerance)
+    data.check_adapted(variant, NETS[file][2], infos[0]["fast"], **close)
     np.testing.assert_allclose(value, a[f"{variant}/total_loss"], **close)
     np.testing.assert_allclose(np.stack(losses), a[f"{variant}/query_loss_per_step"][:, -1], **close)
     np.testing.assert_allclose(np.stack([i["support_losses"] for i in infos]), a[f"{variant}/support_loss"], **close)
@@ -112,6 +113,7 @@ def test_float64(file, variant, x64):
     result = run(file, variant, np.float64)
     check_forward(file, variant, np.float64, 1e-9, result)
     check_gradient(file, variant, result)
+    result[0].check_complete(variant)
 
 
 @pytest.mark.parametrize("form,loop", [("patches", "scan"), ("native", "scan"), ("patches", "unroll")])

@@ -162,3 +162,8 @@ def test_an_archive_with_a_path_outside_is_refused(tmp_path: Path) -> None:
         archive.addfile(tarfile.TarInfo("../train"), io.BytesIO())
     with pytest.raises(DataError, match="points outside"):
         prepare(tmp_path / "cifar.tar.gz", tmp_path / "root")
+
+
+def test_the_published_counts_have_the_published_checksums(tmp_path: Path, content: dict[str, Any]) -> None:
+    with pytest.raises(DataError, match=r"(meta|test|train) is damaged: its MD5 is \w+, expected \w+: fetch it again"):
+        prepare_cifar100(layout(tmp_path, content), tmp_path / "root", quiet)

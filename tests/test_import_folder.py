@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lethax import cli
 from lethax.data import pictures
 from lethax.data.folder import prepare_folder, skipped
 from lethax.data.store import Store, open_store
@@ -186,3 +187,25 @@ def test_empty_and_missing_sources(tmp_path: Path) -> None:
     picture(tmp_path / "flat" / "1.png")
     with pytest.raises(DataError, match="one folder per class"):
         prepared(tmp_path / "flat", tmp_path / "stores")
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder's own name, a split file, what was skipped; options that a layout does not take are refused."""
+    source, root = class_folders(tmp_path / "Mes images été"), tmp_path / "stores"
+    (source / "class3" / "broken é.png").write_bytes(b"no picture")
+
+    def prepare(*args: object) -> int:
+        return cli.main(["data", "prepare", *map(str, args), "--root", str(root)])
+
+    assert prepare("folder", "--from", source, "--image", 8) == 0
+    out = capsys.readouterr().out
+    assert "mes-images-ete: train 6 classes, 18 images" in out and "skipped class3/broken é.png: not a JPEG" in out
+    (tmp_path / "split.csv").write_text("class,split\nclass1,train\nclass2,test\n")
+    assert prepare("folder", "--from", source, "--store", "own", "--split", tmp_path / "split.csv", "--image", 8) == 0
+    assert "8 pictures or classes outside the splits" in capsys.readouterr().out
+    assert open_store("own", root).splits["test"].classes == ("class2",)
+    assert prepare("folder", "--from", source, "--split", tmp_path / "none.csv") == 1
+    assert "none.csv cannot be read: No such file" in capsys.readouterr().err
+    assert prepare("folder", "--from", source, "--store", "Not a name") == 1
+    assert prepare("cifar100", "--from", source, "--split", "fc100") == 2
+    assert "takes no --split, only omniglot and folder do" in capsys.readouterr().err

@@ -103,15 +103,39 @@ def test_tanh_net(moved, fast, loss, grad, x64):
     np.testing.assert_allclose((grads["weights"]["w1"], grads["weights"]["w2"]), grad, atol=1e-9)
 
 
+LINE = Formula(lambda w, x: w["w"] * x + w["b"])
+
+
+def h3():
+    return points((-1, 0.5, 2), (0.3, -0.2, 1.1), (1, -2), (0.4, 0.9))
+
+
+@pytest.mark.parametrize(
+    "steps,fast,loss,second,first",
+    [
+        (1, (0.26, -0.02), 1.0496, (1.928, -1.552), (2.72, -1.6)),
+        (5, (0.310275375, 0.14056925), 0.953467058117, (0.618845339492, -0.903907560545),
+         (2.810807625, -1.329136875)),
+    ],
+)  # fmt: skip
+def test_linear_regression(steps, fast, loss, second, first, x64):
+    meta = {"weights": {"w": jnp.asarray(0.2), "b": jnp.asarray(-0.1)}, "rule": {}, "start": {}}
+    for order, grad in ((2, second), (1, first)):
+        learner = MAML(LINE, SquaredError(), SGD(0.1), steps=steps, order=order)
+        got, value, grads = differentiate(learner, meta, h3())
+        np.testing.assert_allclose((got["w"], got["b"]), fast, atol=1e-9)
+        np.testing.assert_allclose(value, loss, atol=1e-9)
+        np.testing.assert_allclose((grads["weights"]["w"], grads["weights"]["b"]), grad, atol=1e-9)
+
+
 def test_meta_sgd(x64):
-    episode = points((-1, 0.5, 2), (0.3, -0.2, 1.1), (1, -2), (0.4, 0.9))
-    line = Formula(lambda w, x: w["w"] * x + w["b"])
+    episode = h3()
     meta = {
         "weights": {"w": jnp.asarray(0.2), "b": jnp.asarray(-0.1)},
         "rule": {"w": jnp.asarray(0.07), "b": jnp.asarray(-0.02)},
         "start": {},
     }
-    fast, loss, grads = differentiate(MAML(line, SquaredError(), MetaSGD(), steps=1), meta, episode)
+    fast, loss, grads = differentiate(MAML(LINE, SquaredError(), MetaSGD(), steps=1), meta, episode)
     np.testing.assert_allclose((fast["w"], fast["b"]), (0.242, -0.116), atol=1e-9)
     np.testing.assert_allclose(loss, 1.162538, atol=1e-9)
     np.testing.assert_allclose((grads["weights"]["w"], grads["weights"]["b"]), (2.02265, -2.03578), atol=1e-9)

@@ -84,7 +84,9 @@ def test_golden(variants, x64, monkeypatch):
 
         def total(meta):
             losses, infos = jax.vmap(lambda e: learner.loss(meta, e))(episodes)
-            return jnp.sum(losses), infos
+            outputs = jax.vmap(lambda e: learner.path(meta, e, 4)[0])(episodes)
+            first = learner.adapt(meta, jax.tree.map(lambda leaf: leaf[0], episodes.support))[0].weights
+            return jnp.sum(losses), (infos, outputs[:, 1:], first)
 
         return jax.value_and_grad(total, has_aux=True)(meta)
 
@@ -96,29 +98,58 @@ def test_golden(variants, x64, monkeypatch):
         check_golden(data, variant, learner, lambda meta, shares=shares: run(meta, shares))
 
 
-def check_golden(data, variant, learner, run):
-    a, settings, net = data.arrays, data.settings["variants"][variant], learner.net
+def golden_meta(data, net, gates):
+    """Meta-parameters of the stored arrays, and where our tensors stand in the stored order."""
     shapes = jax.eval_shape(net.init, jax.random.key(0))
     names = trees.names(trees.partition(shapes, net.adapted(shapes))[0])
     order = data.permutation(names)
-    stored = [k.removeprefix("param/") for k in a if k.startswith("param/") and "task_learning" not in k]
+    stored = [k.removeprefix("param/") for k in data.arrays if k.startswith("param/") and "task_learning" not in k]
     tree = data.tree("param/", 1, stored)
     attenuator = data.attenuator(tree.pop("attenuator"), names)
-    rates = iter(a["param/task_learning_rate"].T[order])
+    rates = iter(data.arrays["param/task_learning_rate"].T[order])
     moving, _ = trees.partition(tree, net.adapted(tree))
     rule = jax.tree.map(lambda _: jnp.asarray(next(rates)), moving)
-    meta = {"weights": tree, "rule": rule, "start": attenuator if settings["att"] else {}, "encoder": {}}
-    meta = jax.tree.map(jnp.asarray, meta)
-    (value, info), grads = run(meta)
+    meta = {"weights": tree, "rule": rule, "start": attenuator if gates else {}, "encoder": {}}
+    return jax.tree.map(jnp.asarray, meta), names, order
+
+
+def test_golden_float32():
+    """Losses and gates to 1e-4."""
+    data, variant = Golden("conv4_mamlpp_4way2shot_20px"), "mamlpp_l2f_second"
+    net = Conv4(way=4, image=20, channels=1, filters=6, norm_steps=4)
+    learner, (meta, _, order) = L2F(net, rule=LSLR(), steps=4), golden_meta(data, net, gates=True)
+    meta, episodes = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), meta), data.episodes(np.float32)
+    outputs, info = jax.jit(jax.vmap(lambda e: learner.path(meta, e, 4)))(jax.tree.map(jnp.asarray, episodes))
+    losses = jax.vmap(jax.vmap(learner.objective.loss, (0, None)))(outputs[:, 1:], episodes.query.y)
+    seen = {**info, "query": losses, "gates": info["gates"][:, np.argsort(order)]}
+    names = {"query": "query_loss_per_step", "support_losses": "support_loss", "gates": "gamma"}
+    for ours, stored in names.items():
+        np.testing.assert_allclose(seen[ours], data.arrays[f"{variant}/{stored}"], rtol=1e-4)
+
+
+def check_golden(data, variant, learner, run):
+    a, settings = data.arrays, data.settings["variants"][variant]
+    meta, names, order = golden_meta(data, learner.net, settings["att"])
+    (value, (info, outputs, first)), grads = run(meta)
     close = dict(rtol=1e-9, atol=1e-11)
+    data.check_adapted(variant, 1, first, **close)
+    np.testing.assert_allclose(outputs, a[f"{variant}/query_logits_all"], **close)
+    np.testing.assert_allclose(outputs[:, -1], a[f"{variant}/query_logits_last"], **close)
+    labels = data.episodes(np.float64).query.y
+    losses = [[learner.objective.loss(o, y) for o in along] for along, y in zip(outputs, labels, strict=True)]
+    np.testing.assert_allclose(losses, a[f"{variant}/query_loss_per_step"], **close)
     np.testing.assert_allclose(value, a[f"{variant}/total_loss"], **close)
     np.testing.assert_allclose(info["support_losses"], a[f"{variant}/support_loss"], **close)
-    expected = {k.removeprefix(f"{variant}/grad/"): v for k, v in a.items() if k.startswith(f"{variant}/grad/")}
-    of_rates = expected.pop("task_learning_rate").T[order]
+    of_rates = a[f"{variant}/grad/task_learning_rate"].T[order]
     np.testing.assert_allclose(np.stack(jax.tree.leaves(grads["rule"])), of_rates, **close)
     if settings["att"]:
-        np.testing.assert_allclose(info["gates"], a[f"{variant}/gamma"][:, order], **close)
-    gradient = data.tree(f"{variant}/grad/", 1, [k for k in expected if settings["att"] or "attenuator" not in k])
+        for ours, stored in (("gates", "gamma"), ("embedding", "embedding")):
+            np.testing.assert_allclose(info[ours], a[f"{variant}/{stored}"][:, order], **close)
+        np.testing.assert_allclose(info["support_loss_at_theta"], a[f"{variant}/support_loss_at_theta"], **close)
+    of_net = [
+        k.removeprefix(f"{variant}/grad/") for k in a if k.startswith(f"{variant}/grad/") and "task_lear" not in k
+    ]
+    gradient = data.tree(f"{variant}/grad/", 1, of_net)
     if settings["att"]:
         jax.tree.map(
             lambda g, e: np.testing.assert_allclose(g, e, **close), grads["start"],
@@ -126,6 +157,7 @@ def check_golden(data, variant, learner, run):
         )  # fmt: skip
     gradient.pop("attenuator", None)
     jax.tree.map(lambda g, e: np.testing.assert_allclose(g, e, **close), grads["weights"], gradient)
+    data.check_complete(variant)
 
 
 def test_modulation(x64):

@@ -104,8 +104,8 @@ def test_a_table_from_nothing(small, capsys):
 def test_plan_and_messages(small, capsys):
     assert cli.main([*COMMAND, "--dry-run"]) == 0
     assert "0/4" in capsys.readouterr().out and not (small / "runs").exists()
-    assert cli.main(["reproduce", "y"]) == 1
-    assert cli.main(["reproduce", "x", "--budget", "2"]) == 1
+    assert cli.main(["reproduce", "y"]) == 2
+    assert cli.main(["reproduce", "x", "--budget", "2"]) == 2
     assert "--budget has to be" in capsys.readouterr().err
     found = reproduce.jobs(cells.find("x"), small, budget=0.001, steps=None, seeds=1)
     assert {job.recipe.steps for job in found} == {50}

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -56,12 +57,15 @@ def lethax(tmp_path_factory):
 
 
 def final_files(folder):
-    # safetensors writes its header in no fixed order: the arrays' bytes and the checksum of all of it are compared.
-    path = folder / "checkpoints" / "step-00004000.safetensors"
-    arrays = {name: (a.dtype, a.shape, a.tobytes()) for name, a in safetensors.numpy.load_file(path).items()}
-    state = arrays, checkpoint.read_info(path)
-    best = sorted(p.name for p in (folder / "checkpoints").glob("best-*"))
-    return state, best, (folder / "metrics.jsonl").read_text()
+    """The newest state, the best checkpoints that it lists, and the metrics."""
+
+    def content(path):  # safetensors writes its header in no fixed order: arrays and info are compared
+        arrays = {name: (a.dtype, a.shape, a.tobytes()) for name, a in safetensors.numpy.load_file(path).items()}
+        return arrays, checkpoint.read_info(path)
+
+    newest = content(max((folder / "checkpoints").glob("step-*")))
+    best = [content(folder / "checkpoints" / f"best-{step:08d}.safetensors") for _, step in newest[1]["best"]]
+    return newest, best, (folder / "metrics.jsonl").read_text()
 
 
 def test_killed_at_random_moments(lethax, tmp_path):
@@ -82,6 +86,21 @@ def test_killed_at_random_moments(lethax, tmp_path):
         rounds += 1
 
 
+def test_damaged_newest_state_is_named_and_the_one_before_used(lethax, tmp_path):
+    """With its best checkpoints too, though each later epoch is better here and has taken a place among them."""
+    code, _, err = lethax("train", "sinusoid", "--steps", 600, "--epoch", 100, "--out", tmp_path / "whole")
+    assert code == 0, err
+    shutil.copytree(tmp_path / "whole", tmp_path / "run")
+    newest = tmp_path / "run" / "checkpoints" / "step-00000600.safetensors"
+    newest.write_bytes(newest.read_bytes()[:-1])
+    code, out, err = lethax("evaluate", tmp_path / "run", "--episodes", "100", "--ensemble", "3", "--json")
+    assert code == 0 and "step-00000600.safetensors damaged and passed over, step-00000500" in err
+    assert len(json.loads(out)[0]["checkpoints"]) == 3
+    code, _, err = lethax("train", "--resume", tmp_path / "run")
+    assert code == 0 and "damaged and passed over" in err
+    assert final_files(tmp_path / "run") == final_files(tmp_path / "whole")
+
+
 def killed(process, folder, clock, moving):
     """Whether the process was still there to be killed; `moving` waits for a new checkpoint, so that the run gets on."""
     while not (folder / "recipe.toml").exists() and process.poll() is None:
@@ -98,17 +117,26 @@ def killed(process, folder, clock, moving):
 
 
 def test_interrupt_saves_and_lock_refuses(lethax, tmp_path):
+    """An interrupt saves where no checkpoint was due, in the middle of a line of metrics; the run ends in the same bits."""
+    options = ["train", "sinusoid", "--steps", 58 * 435, "--epoch", 58 * 435, "--val-episodes", 50]  # 435 steps a call
+    code, _, err = lethax(*options, "--out", tmp_path / "whole")
+    assert code == 0, err
     folder = tmp_path / "run"
-    process = lethax.start("train", "sinusoid", "--steps", "500000", "--out", folder)
-    deadline = time.monotonic() + 120
-    while not list(folder.glob("checkpoints/step-*")) and time.monotonic() < deadline:
-        time.sleep(0.1)
+    process = lethax.start(*options, "--out", folder)
+    while not (folder / ".lock").exists() and process.poll() is None:
+        time.sleep(0.01)
     code, _, err = lethax("train", "--resume", folder)
     assert code == 1 and f"in use by process {process.pid}" in err
+    while not (folder / "metrics.jsonl").exists() and process.poll() is None:
+        time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130 and "the state is saved" in err
-    assert list(folder.glob("checkpoints/step-*"))
+    saved = [checkpoint.step_of(path) for path in folder.glob("checkpoints/step-*")]
+    assert len(saved) == 1 and 0 < saved[0] < 58 * 435
+    code, _, err = lethax("train", "--resume", folder)
+    assert code == 0, err
+    assert final_files(folder) == final_files(tmp_path / "whole")
 
 
 def test_evaluate_several(lethax, tmp_path):
@@ -133,12 +161,12 @@ def test_evaluate_several(lethax, tmp_path):
     "args,code,message",
     [
         (["train", "sinusoids"], 1, "net 'conv4'|no data set 'sinusoids'"),
-        (["train", "sinusoid", "--method", "l2g"], 1, "Did you mean 'l2f'"),
+        (["train", "sinusoid", "--method", "l2g"], 2, "Did you mean 'l2f'"),
         (["train", "sinusoid", "--stepz", "3"], 2, ""),
-        (["train"], 1, "needs DATA"),
+        (["train"], 2, "needs DATA"),
         (["train", "--resume", "nowhere"], 1, "is not a run"),
         (["evaluate", "nowhere"], 1, "is not a run"),
-        (["train", "sinusoid", "--order", "3"], 1, "order is 3"),
+        (["train", "sinusoid", "--order", "3"], 2, "order is 3"),
         (["data", "prepare", "cifar100", "--from", "nowhere"], 1, "does not exist"),
         (["data", "verify", "nothing"], 1, "no data set 'nothing'"),
         (["data", "list"], 0, ""),

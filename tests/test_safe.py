@@ -170,6 +170,23 @@ def test_a_truncated_archive_is_named(tmp_path: Path) -> None:
             Archive(tmp_path / "data.zip").names()
 
 
+@pytest.mark.parametrize("kind", ["tar.gz", "tar.xz", "tar.bz2", "zip"])
+def test_an_altered_archive_is_named(kind: str, tmp_path: Path) -> None:
+    """Also where only the checksum shows it: one altered byte of data that are stored rather than compressed."""
+    content = np.random.default_rng(0).bytes(300_000)
+    path = tmp_path / f"data.{kind}"
+    if kind == "zip":
+        zipped(path, {"a": content})
+    else:
+        tarred(path, {"a": content}, KINDS[kind])
+    blob = bytearray(path.read_bytes())
+    blob[len(blob) // 2] ^= 1
+    path.write_bytes(blob)
+    for read in (lambda: list(Archive(path).items()), lambda: Archive(path).read("a")):
+        with pytest.raises(DataError, match=f"data.{kind} .* damaged or truncated"):
+            read()
+
+
 def test_links_and_devices_are_refused(tmp_path: Path) -> None:
     for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE):
         path = tarred(tmp_path / "bad.tar", {"a": b""}, "w", type=kind, linkname="/etc/hostname")

@@ -1,8 +1,11 @@
 """Stores survive interruption and show damage; hostile files do nothing."""
 
+import contextlib
 import io
 import os
 import pickle
+import subprocess
+import sys
 import tarfile
 import zipfile
 
@@ -29,6 +32,33 @@ def test_round_trip(tmp_path):
     assert train.starts.tolist() == [0, 2, 3] and train.classes == ("a", "b") and train.superclasses == ("x", "x")
     verify_store("toy", tmp_path)
     assert list_stores(tmp_path) == ["toy"]
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from lethax.data import store
+renames = iter([os.replace] * int(sys.argv[2]))
+store.os.replace = lambda a, b: next(renames, lambda *_: os._exit(9))(a, b)
+with store.StoreWriter(Path(sys.argv[1]), "toy", mean=(0.5,), std=(0.5,), source={}) as writer:
+    writer.split("train", (2, 2, 1), [("a", "x", 1)])[:] = 9
+"""
+
+
+@pytest.mark.parametrize("renames", [0, 1])
+def test_what_a_killed_import_leaves_is_swept(renames, tmp_path):
+    """Killed before the first or between the two renames; the next import begins with the earlier store, and tidies."""
+    write(tmp_path, 1)
+    assert subprocess.run([sys.executable, "-c", KILLED, str(tmp_path), str(renames)]).returncode == 9
+    assert len(list(tmp_path.iterdir())) == 2
+    with StoreWriter(tmp_path, "toy", mean=(0.5,), std=(0.5,), source={}) as other:
+        assert (open_store("toy", tmp_path).splits["train"].images == 1).all()
+        with contextlib.suppress(RuntimeError):  # it sweeps too, but not the folder of an import that is under way
+            write(tmp_path, 2, fail=True)
+        other.split("train", (2, 2, 1), [("a", "x", 1)])[:] = 3
+    assert [p.name for p in tmp_path.iterdir()] == ["toy"] and len(
+        open_store("toy", tmp_path).splits["train"].images
+    ) == 1
 
 
 def test_interrupted_writer_leaves_the_earlier_store(tmp_path):

@@ -1,11 +1,13 @@
 """Data sets by name: what prepares them. Importers are loaded when used, so that a short command stays short."""
 
+import re
+import unicodedata
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from lethax.errors import DataError
+from lethax.errors import DataError, RecipeError
 
 IMPORTERS = {
     "cifar100": ("cifar", "prepare_cifar100"),
@@ -17,14 +19,44 @@ IMPORTERS = {
 }
 
 
+# What an importer takes beside them; the rest is a RecipeError, not silently nothing.
+OPTIONS: dict[str, tuple[str, ...]] = {
+    "omniglot": ("split",),
+    "miniimagenet": ("image",),
+    "tieredimagenet": ("image",),
+    "folder": ("store", "split", "image", "seed"),
+    "features": ("store",),
+}
+
+
 def prepare(
-    name: str, source: Path | None, root: Path | None, progress: Callable[[str, float], None], **options: Any
+    layout: str, source: Path | None, root: Path | None, progress: Callable[[str, float], None], **options: Any
 ) -> list[str]:
-    """Turn a published layout into stores and give their names; DataError says what is missing or damaged."""
-    if name == "glyphs":
+    """Turn a published layout into stores and give their names; DataError says what is missing or damaged.
+
+    `options` are those of `lethax data prepare`; what of them is None was not given.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    for name in given.keys() - set(OPTIONS.get(layout, ())):
+        takers = " and ".join(other for other, known in OPTIONS.items() if name in known)
+        raise RecipeError(f"prepare {layout} takes no --{name}, only {takers} do: leave it out.")
+    if layout == "glyphs":
         return [import_module("lethax.data.glyphs").build_glyphs(root, progress)]
     if source is None:
-        raise DataError(f"prepare {name} needs --from FOLDER_OR_ARCHIVE with the published files.")
-    module, function = IMPORTERS[name]
-    names: list[str] = getattr(import_module(f"lethax.data.{module}"), function)(source, root, progress, **options)
+        raise DataError(f"prepare {layout} needs --from FOLDER_OR_ARCHIVE with the published files.")
+    if "store" in OPTIONS.get(layout, ()):
+        given["name"] = given.pop("store", None) or _store_name(source)
+    if layout == "folder" and "split" in given:
+        given["split"] = Path(given["split"])
+    module, function = IMPORTERS[layout]
+    names: list[str] = getattr(import_module(f"lethax.data.{module}"), function)(source, root, progress, **given)
     return names
+
+
+def _store_name(source: Path) -> str:
+    """The name of a folder or file in the letters that a store's name may have: "mes-images-ete" of "Mes images été"."""
+    plain = unicodedata.normalize("NFKD", source.resolve().name.partition(".")[0]).encode("ascii", "ignore").decode()
+    name = re.sub(r"[^a-z0-9_-]+", "-", plain.lower()).strip("-_")
+    if not name:
+        raise DataError(f"{source} has no name that a data set can have: choose one with --store.")
+    return name

@@ -20,6 +20,11 @@ Progress = Callable[[str, float], None]
 Parts = dict[str, dict[bytes, Any]]  # the pickles' dicts, by file name
 MEAN, STD = (0.5071, 0.4847, 0.4408), (0.2675, 0.2565, 0.2761)
 PARTS = ("train", "test", "meta")
+COUNTS = (500, 100)  # images of a class in train and test
+MD5 = {
+    "train": "16019d7e3df5f24257cddd939b257f8d", "test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
+    "meta": "7973b15100ade9c7d40fb424638fde48",
+}  # fmt: skip
 TOP = "cifar-100-python"
 STORES = ("cifar_fs", "fc100")
 
@@ -32,13 +37,14 @@ def published_split(name: str) -> dict[str, Any]:
 
 
 def prepare_cifar100(
-    source: Path, root: Path | None, progress: Progress, *, per_class: tuple[int, int] = (500, 100)
+    source: Path, root: Path | None, progress: Progress, *, per_class: tuple[int, int] = COUNTS
 ) -> list[str]:
     """Write the stores cifar_fs and fc100 from cifar-100-python.tar.gz, or a folder that holds it or its files.
 
-    `per_class`: images of a class in the train and test parts. DataError names the file and what is missing.
+    `per_class`: images of a class in the train and test parts; the published counts also have the published MD5s. DataError
+    names the file and what is missing.
     """
-    parts, sums = _read(_place(source), progress)
+    parts, sums = _read(_place(source), progress, MD5 if per_class == COUNTS else {})
     names, above = _names(parts, source)
     images = [_pixels(parts, part, 100 * n, source) for part, n in zip(PARTS, per_class, strict=False)]
     rows = [_rows(parts, part, n, source) for part, n in zip(PARTS, per_class, strict=False)]
@@ -64,7 +70,7 @@ def _place(source: Path) -> Path:
     return next((path for path in inside if path.exists()), source)
 
 
-def _read(source: Path, progress: Progress) -> tuple[Parts, dict[str, str]]:
+def _read(source: Path, progress: Progress, md5: dict[str, str]) -> tuple[Parts, dict[str, str]]:
     """The three pickles' dicts, and the SHA-256 of each file."""
 
     def wanted(name: str) -> bool:
@@ -80,6 +86,9 @@ def _read(source: Path, progress: Progress) -> tuple[Parts, dict[str, str]]:
             raise DataError(
                 f"{source}: {name} holds a {type(loaded).__name__}, expected CIFAR-100's dict: fetch it again."
             )
+        found = hashlib.md5(content, usedforsecurity=False).hexdigest()
+        if found != md5.get(part, found):
+            raise DataError(f"{source}: {name} is damaged: its MD5 is {found}, expected {md5[part]}: fetch it again.")
         parts[part], sums[part] = loaded, hashlib.sha256(content).hexdigest()
         progress(f"reading {part}", 0.2 * len(parts))
     missing = [part for part in PARTS if part not in parts]

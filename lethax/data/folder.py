@@ -140,8 +140,10 @@ def _plan(
 def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is no UTF-8 text ({type(error).__name__}); give a JSON or CSV file.") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}; give a JSON or CSV file.") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is no UTF-8 text; give a JSON or CSV file.") from error
 
 
 def read_split(path: Path) -> dict[str, list[str]]:
@@ -217,7 +219,9 @@ def prepare_folder(
     decide, or else `seed` and `fractions`.
     """
     if channels not in (1, 3) or image < 1:
-        raise DataError(f"pictures of {image} pixels and {channels} channels were asked for; channels must be 1 or 3.")
+        raise DataError(
+            f"pictures of {image} pixels and {channels} channels were asked for; expected at least 1 pixel, and 1 or 3 channels."
+        )
     tree = Tree(source)
     plan, rule, ignored = _plan(tree, split, seed, fractions)
     check_disjoint(plan)

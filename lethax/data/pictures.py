@@ -68,7 +68,7 @@ class Tree:
         """The content of one file."""
         if self.source.is_dir():
             return (self.source / name).read_bytes()
-        return next(content for _, content in self.archive.items(lambda member: member == name))
+        return self.archive.read(name)
 
     def find(self, basename: str) -> str | None:
         """The file of that name nearest to the top."""

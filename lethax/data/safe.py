@@ -143,8 +143,9 @@ class Archive:
 
     def read(self, name: str) -> bytes:
         """The content of one file; DataError if there is none of that name."""
-        for _, content in self.items(lambda found: found == name):
-            return content
+        found = dict(self.items(lambda member: member == name))  # to the end, see `_Bounded.finish`
+        if name in found:
+            return found[name]
         raise DataError(f"{self.path} has no {name}.{did_you_mean(name, self.names())} Fetch it again.")
 
     def items(self, wanted: Wanted | None = None) -> Iterator[tuple[str, bytes]]:
@@ -208,7 +209,9 @@ class Archive:
                         yield name, self._content(file, name)
 
     def _tar(self, wanted: Wanted) -> Iterator[tuple[str, bytes]]:
-        with self._unpacked() as plain, tarfile.open(fileobj=_Bounded(plain, self), mode="r:") as archive:  # type: ignore[call-overload]
+        with self._unpacked() as plain:
+            tape = _Bounded(plain, self)
+            archive = tarfile.open(fileobj=tape, mode="r:")  # type: ignore[call-overload]
             count = 0
             while (entry := archive.next()) is not None:
                 count += 1
@@ -222,6 +225,7 @@ class Archive:
                 file = archive.extractfile(entry) if entry.isfile() and wanted(name) else None
                 if file:
                     yield name, self._content(file, name)
+            tape.finish()
 
     def _unpacked(self) -> IO[bytes]:
         begins = self._begins(6)
@@ -271,3 +275,8 @@ class _Bounded:
         if place > TOTAL_BYTES:
             raise self._archive._too_large(f"more than {TOTAL_BYTES} bytes")
         return self._file.seek(place, whence)
+
+    def finish(self) -> None:
+        """Read to the end: what was compressed has its checksum there."""
+        while self._file.read(1 << 20):
+            self.seek(self.tell())

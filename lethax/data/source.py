@@ -28,20 +28,30 @@ class Features(NamedTuple):
 
 
 def draw_places(
-    keys: tuple[PRNGKeyArray, PRNGKeyArray], starts: Int[Array, " classes_1"], largest: int, shape: EpisodeShape
+    keys: tuple[PRNGKeyArray, PRNGKeyArray],
+    starts: Int[Array, " classes_1"],
+    sizes: tuple[int, int],
+    shape: EpisodeShape,
 ) -> Int[Array, "way shot_query"]:
     """Where an episode's examples lie: classes without replacement, K + Q of each without replacement.
 
-    largest: examples of the largest class. Labels are positions in the drawn list of classes.
+    sizes: examples of the smallest and the largest class; DataError, before anything compiles, where the classes or the
+    smallest one do not allow the shape. Labels are positions in the drawn list of classes.
     """
     for_classes, for_images = keys
-    classes = jax.random.permutation(for_classes, starts.shape[0] - 1)[: shape.way]
-    begin = starts[classes]
-    counts = starts[classes + 1] - begin
+    (smallest, largest), classes, need = sizes, starts.shape[0] - 1, shape.shot + shape.query
+    if shape.way > classes or need > smallest:
+        raise DataError(
+            f"{shape.way}-way episodes of {need} examples a class were asked for, but there are {classes} classes and the "
+            f"smallest has {smallest} examples: lower way, shot or query."
+        )
+    drawn = jax.random.permutation(for_classes, classes)[: shape.way]
+    begin = starts[drawn]
+    counts = starts[drawn + 1] - begin
     # The K + Q smallest of uniform scores are a uniform draw without replacement; places past the class's end never win.
     scores = jax.random.uniform(for_images, (shape.way, largest))
     scores = jnp.where(jnp.arange(largest) < counts[:, None], scores, 2.0)
-    _, places = jax.lax.top_k(-scores, shape.shot + shape.query)
+    _, places = jax.lax.top_k(-scores, need)
     return begin[:, None] + places
 
 
@@ -57,15 +67,18 @@ def _episode(x: Array, shape: EpisodeShape) -> Episode:
 
 @dataclass(frozen=True)
 class FeatureTasks:
-    """N-way K-shot episodes of feature vectors. unit: scale each to length 1, as LEO does. largest: of the largest class."""
+    """N-way K-shot episodes of feature vectors. unit: scale each to length 1, as LEO does.
 
-    largest: int
+    sizes: examples of the smallest and the largest class.
+    """
+
+    sizes: tuple[int, int]
     unit: bool = True
 
     def draw(self, features: Features, shape: EpisodeShape, key: PRNGKeyArray) -> Episode:
         """Labels are positions in the drawn list of classes."""
         for_classes, for_images = jax.random.split(key)
-        x = features.images[draw_places((for_classes, for_images), features.starts, self.largest, shape)]
+        x = features.images[draw_places((for_classes, for_images), features.starts, self.sizes, shape)]
         if self.unit:
             x = x / jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
         return _episode(x, shape)
@@ -73,20 +86,21 @@ class FeatureTasks:
 
 @dataclass(frozen=True)
 class ImageTasks:
-    """N-way K-shot episodes. mean, std: per channel, of pixels scaled to [0, 1]. largest: images of the largest class.
+    """N-way K-shot episodes. mean, std: per channel, of pixels scaled to [0, 1].
 
-    rotate: each class of an episode is turned by a random multiple of 90° (Omniglot's training, as in the MAML++ code).
+    sizes: images of the smallest and the largest class. rotate: each class of an episode is turned by a random multiple of
+    90° (Omniglot's training, as in the MAML++ code).
     """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    largest: int
+    sizes: tuple[int, int]
     rotate: bool = False
 
     def draw(self, pixels: Pixels, shape: EpisodeShape, key: PRNGKeyArray) -> Episode:
         """Pixels scaled to [0, 1], less the mean, over the deviation; labels are positions in the drawn list of classes."""
         for_classes, for_images, for_turns = jax.random.split(key, 3)
-        chosen = pixels.images[draw_places((for_classes, for_images), pixels.starts, self.largest, shape)]
+        chosen = pixels.images[draw_places((for_classes, for_images), pixels.starts, self.sizes, shape)]
         if self.rotate:
             turns = jax.random.randint(for_turns, (shape.way,), 0, 4)
             quarter = [lambda c, k=k: jnp.rot90(c, k, axes=(1, 2)) for k in range(4)]
@@ -125,16 +139,19 @@ def check_shape(split: ClassSplit, shape: EpisodeShape, name: str) -> None:
         )
 
 
+def _sizes(split: ClassSplit) -> tuple[int, int]:
+    counts = np.diff(split.starts)
+    return int(counts.min()), int(counts.max())
+
+
 def on_device(
     split: ClassSplit, mean: tuple[float, ...], std: tuple[float, ...], rotate: bool
 ) -> tuple[ImageTasks, Pixels]:
     """The task family of a split and its arrays, moved to the device once."""
-    tasks = ImageTasks(tuple(mean), tuple(std), int(np.diff(split.starts).max()), rotate)
+    tasks = ImageTasks(tuple(mean), tuple(std), _sizes(split), rotate)
     return tasks, Pixels(jnp.asarray(split.images), jnp.asarray(split.starts, jnp.int32))
 
 
 def features_on_device(split: ClassSplit) -> tuple[FeatureTasks, Features]:
     """`on_device` for features."""
-    return FeatureTasks(int(np.diff(split.starts).max())), Features(
-        jnp.asarray(split.images), jnp.asarray(split.starts, jnp.int32)
-    )
+    return FeatureTasks(_sizes(split)), Features(jnp.asarray(split.images), jnp.asarray(split.starts, jnp.int32))

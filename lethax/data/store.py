@@ -7,6 +7,7 @@ A store is written to a temporary folder and renamed, so there is the old one or
 
 import contextlib
 import errno
+import fcntl
 import json
 import math
 import os
@@ -167,7 +168,11 @@ class StoreWriter:
     def __enter__(self) -> "StoreWriter":
         try:
             self._target.parent.mkdir(parents=True, exist_ok=True)
+            _sweep(self._target)
             self._folder = Path(tempfile.mkdtemp(dir=self._target.parent, prefix=f".{self._target.name}."))
+            self._lock = os.open(self._folder, os.O_RDONLY)
+            with contextlib.suppress(OSError):  # a file system without locks: nothing is ever swept there
+                fcntl.flock(self._lock, fcntl.LOCK_EX)
         except OSError as error:
             raise DataError(f"{self._target.parent} cannot be written: {error.strerror}.") from None
         return self
@@ -205,6 +210,7 @@ class StoreWriter:
         finally:
             self._arrays.clear()
             shutil.rmtree(self._folder, ignore_errors=True)
+            os.close(self._lock)
         if isinstance(error, OSError) and error.errno in _NO_ROOM:
             raise self._unwritable(error) from None
 
@@ -239,6 +245,22 @@ class StoreWriter:
         return DataError(
             f"{self._target} cannot be written: {error.strerror or error}; free some space or choose another --root."
         )
+
+
+def _sweep(target: Path) -> None:
+    """Delete what killed imports of this name left beside it; the folder of one that still runs is locked."""
+    for path in target.parent.glob(f".{target.name}.*"):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if path.suffix == ".old" and not target.exists():  # killed between the two renames
+                os.replace(path, target)
+            else:
+                shutil.rmtree(path, ignore_errors=True)
+        except OSError:
+            pass
+        finally:
+            os.close(handle)
 
 
 def _reserve(path: Path) -> None:

@@ -1,0 +1,87 @@
+"""The outer step: reduction, clamps, schedule, and what happens to a meta-gradient that is no number."""
+
+import dataclasses
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from lethax import trees
+from lethax.data.curves import family
+from lethax.methods import L2F
+from lethax.nets import MLP
+from lethax.objectives import SquaredError
+from lethax.outer import Plan, begin, draw_batch, fit, not_finite, outer_step
+from lethax.records import EpisodeShape
+
+
+@dataclass(frozen=True)
+class Plain(Plan):
+    """With steps of the gradient itself in Adam's place, so that they can be read."""
+
+    def optimizer(self):
+        return optax.sgd(1.0)
+
+
+PLAN = Plain(EpisodeShape(1, 5, 10), total=4, batch=4)
+LEARNER = L2F(MLP(hidden=(8,), spread=0.5), objective=SquaredError(), steps=1)
+TASKS, SOURCE, _ = family("sinusoid")
+
+
+def moved(plan, key, source=SOURCE):
+    """How far one outer step goes, tensor by tensor."""
+    state = begin(LEARNER, plan, key)
+    after, info = outer_step(LEARNER, plan, state, *draw_batch(TASKS, source, plan, state))
+    assert int(after.step) == 1
+    return jax.tree.map(lambda a, b: a - b, state.meta, after.meta), info
+
+
+def test_sum_and_mean_of_the_meta_batch(key):
+    together, _ = moved(PLAN, key)
+    mean, _ = moved(dataclasses.replace(PLAN, reduction="mean"), key)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, 4 * b, rtol=1e-3, atol=1e-5), together, mean)
+
+
+def test_the_clamp_spares_the_attenuator(key):
+    free, _ = moved(PLAN, key)
+    cut, _ = moved(dataclasses.replace(PLAN, clamp=1e-3), key)
+    assert jnp.abs(free["start"]["layer1"]["bias"]).max() > 0.002
+    np.testing.assert_allclose(cut["start"]["layer1"]["bias"], free["start"]["layer1"]["bias"], rtol=1e-3, atol=1e-5)
+    for ours, whole in zip(jax.tree.leaves(cut["weights"]), jax.tree.leaves(free["weights"]), strict=True):
+        np.testing.assert_allclose(ours, np.clip(whole, -1e-3, 1e-3), atol=1e-6)
+
+
+def test_bounds_on_norms(key):
+    whole, _ = moved(dataclasses.replace(PLAN, clip_norm=1e-2), key)
+    np.testing.assert_allclose(trees.norm(whole), 1e-2, rtol=1e-2)
+    each, _ = moved(dataclasses.replace(PLAN, clip_tensor_norm=1e-3), key)
+    assert all(jnp.linalg.norm(leaf.ravel()) < 1.1e-3 for leaf in jax.tree.leaves(each))
+
+
+def test_a_step_that_is_no_number_is_named_or_skipped(key):
+    broken = SOURCE._replace(high=SOURCE.high.at[0, 0].set(jnp.inf))
+    skipping = dataclasses.replace(PLAN, skip=True)
+    still, info = moved(skipping, key, broken)
+    assert not any(jnp.any(leaf) for leaf in jax.tree.leaves(still)) and not jnp.all(info["finite"])
+    meta = begin(LEARNER, PLAN, key).meta
+    for _, seen in fit(LEARNER, begin(LEARNER, PLAN, key), TASKS, broken, PLAN):
+        step, tensor = not_finite(seen, meta, 0)
+        assert step == 0 and "/" in tensor
+        break
+
+
+@pytest.mark.parametrize("least,at", [(1e-5, {0: 1e-3, 500: 5.05e-4, 999: 1.0244e-5}), (1e-3, {0: 1e-3, 999: 1e-3})])
+def test_cosine_of_epochs(least, at):
+    """Under a constant gradient Adam's step is its rate; a rate that ends where it began is constant."""
+    adam = Plan(EpisodeShape(1, 1, 1), total=1_000, epoch=10, min_rate=least).optimizer()
+
+    def step(state, _):
+        update, state = adam.update(jnp.ones(()), state)
+        return state, -update
+
+    rates = jax.jit(lambda: jax.lax.scan(step, adam.init(jnp.zeros(())), length=1_000)[1])()
+    for place, expected in at.items():
+        np.testing.assert_allclose(rates[place], expected, rtol=1e-3)
