@@ -36,13 +36,12 @@ def learner(recipe: Recipe) -> Any:
     literal: Any = recipe
     world = environment(recipe)
     hidden = (recipe.filters or 100,) * (recipe.depth or 2)
-    gates = {name: value for name, value in options(recipe, "gate_").items() if name != "log_std"}
     return methods.build(
         recipe.method,
         GaussianPolicy(world.observations, world.actions, hidden, literal.rl_activation),
         rate=recipe.inner_rate or 0.0,
         rule=recipe.rule,
-        attenuator={**gates, "kept": () if recipe.gate_log_std else ("log_std",)},
+        attenuator={**options(recipe, "gate_"), "kept": () if recipe.rl_gate_log_std else ("log_std",)},
         objective=PolicyGradient(literal.rl_loss),
         steps=recipe.inner_steps,
         order=recipe.order,
