@@ -13,10 +13,11 @@ from lethax.data.source import check_shape, features_on_device, on_device
 from lethax.data.store import Store, open_store
 from lethax.errors import DataError, RecipeError
 from lethax.evaluate import Trial, episodes_hash, evaluate
+from lethax.names import CONTROL, LOCOMOTION, REGRESSION
 from lethax.nets.layers import ConvForm
 from lethax.objectives import CrossEntropy, SquaredError
 from lethax.outer import Plan
-from lethax.recipe import CONTROL, LOCOMOTION, REGRESSION, Recipe, options
+from lethax.recipe import Recipe, options
 from lethax.records import EpisodeShape
 
 CHUNK = 500  # outer steps in one compiled call where that is no slower than one

@@ -18,6 +18,7 @@ from lethax import arguments
 from lethax import recipe as recipes
 from lethax.errors import RecipeError
 from lethax.files import to_json
+from lethax.names import CONTROL
 from lethax.recipe import Recipe
 
 console = Console()
@@ -109,7 +110,7 @@ def evaluate(args: arguments.Evaluate) -> None:
     results = []
     for folder in args.runs:
         run = runs.open_run(folder)
-        control = run.recipe.data in recipes.CONTROL
+        control = run.recipe.data in CONTROL
         results.append(runs.evaluate_run(
             run, episodes=args.episodes or (40 if control else 600), ensemble=args.ensemble,
             steps=(4 if control else 10) if args.steps is None else args.steps, seed=args.seed, split=args.split,

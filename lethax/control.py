@@ -8,8 +8,9 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from lethax import methods
+from lethax.names import NAVIGATION, navigation_setting
 from lethax.nets.policy import GaussianPolicy
-from lethax.recipe import NAVIGATION, Recipe, navigation_setting, options
+from lethax.recipe import Recipe, options
 from lethax.rl import evaluate as returns
 from lethax.rl import film
 from lethax.rl.locomotion import Locomotion

@@ -12,8 +12,9 @@ from lethax import assemble, runs, training
 from lethax import recipe as recipes
 from lethax.checkpoint import step_path
 from lethax.errors import RunError
+from lethax.names import CONTROL, NAVIGATION, REGRESSION, navigation_setting
 from lethax.outer import begin, fit, fit_together
-from lethax.recipe import CONTROL, NAVIGATION, REGRESSION, Recipe, navigation_setting
+from lethax.recipe import Recipe
 from lethax.report import returns, tables
 from lethax.report.cells import Cell
 from lethax.runs import read_rollouts

@@ -18,8 +18,9 @@ from lethax.baselines import NearestPrototype
 from lethax.errors import RecipeError, RunError
 from lethax.evaluate import Score, bernoulli_std, by_repeats, evaluate, score
 from lethax.files import to_json, write_atomic
+from lethax.names import CONTROL, LOCOMOTION, NAVIGATION, REGRESSION
 from lethax.outer import begin
-from lethax.recipe import CONTROL, LOCOMOTION, NAVIGATION, REGRESSION, Recipe
+from lethax.recipe import Recipe
 
 
 class Run(NamedTuple):

@@ -22,8 +22,8 @@ from lethax.evaluate import score
 from lethax.files import append_line, to_json, truncate_lines
 from lethax.learner import Learner
 from lethax.lock import RunLock
+from lethax.names import CONTROL, REGRESSION
 from lethax.outer import OuterPlan, TrainState, begin, fit, fit_together, not_finite
-from lethax.recipe import CONTROL, REGRESSION
 from lethax.runs import Run, best_path, checkpoints
 
 # What metrics.jsonl has of a step; from "before" on, of control alone.

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FLOORS = [
-    ["records", "learner", "errors", "trees", "objectives", "gaussian", "rules", "files", "toml", "lock"],
+    ["records", "learner", "errors", "trees", "objectives", "gaussian", "names", "rules", "files", "toml", "lock"],
     [
         "inner",
         "nets",
@@ -31,7 +31,7 @@ FLOORS = [
     ],
     ["methods"],
     ["outer", "evaluate", "baselines", "pretrain", "rl.outer", "rl.evaluate", "rl.film"],
-    ["recipe", "control", "assemble", "runs", "training"],
+    ["recipe", "presets", "control", "assemble", "runs", "training"],
     ["report"],
     ["cli", "arguments", "commands", "demo", "reproduce", "embed", "__main__"],
 ]

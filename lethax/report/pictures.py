@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from lethax import assemble, control, runs
-from lethax.recipe import LOCOMOTION, NAVIGATION, navigation_setting
+from lethax.names import LOCOMOTION, NAVIGATION, navigation_setting
 from lethax.report import figures
 from lethax.rl import render
 

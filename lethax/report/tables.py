@@ -12,7 +12,8 @@ import numpy as np
 from lethax.evaluate import by_repeats, score
 from lethax.files import read_json, to_json, write_atomic
 from lethax.methods import METHODS
-from lethax.recipe import REGRESSION, Recipe
+from lethax.names import REGRESSION
+from lethax.recipe import Recipe
 from lethax.report.cells import Cell
 
 
