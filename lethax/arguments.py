@@ -41,18 +41,22 @@ class Evaluate:
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
     """Run folders."""
-    episodes: int = 600
-    """Test episodes (a sinusoid's protocol has 10000)."""
+    episodes: int | None = None
+    """Test episodes, 600 unless given (a sinusoid's protocol has 10000); in control tasks, 40 unless given."""
     ensemble: int = 1
     """Best checkpoints whose outputs are averaged; the paper's code takes 3."""
-    steps: int = 10
-    """Inner steps of the adaptation curve."""
+    steps: int | None = None
+    """Inner steps of the adaptation curve: 10 unless given, 4 in control."""
+    data: str | None = None
+    """Another data set to judge on; of control another setting: navigation_b, navigation_c, navigation_d."""
     seed: int = 0
     """Of the episodes."""
     split: Literal["train", "val", "test"] = "test"
     """Classes to draw from."""
     root: Path | None = None
     """Where prepared data is."""
+    pictures: bool = False
+    """Also draw: scores against inner steps; paths of navigation; films of locomotion, before and after adaptation."""
     json: bool = False
     """Print the records as JSON."""
 

@@ -1,20 +1,22 @@
 """From a recipe to what runs: the data, the learner, and how both go through the device."""
 
 import os
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
-from lethax import methods, nets
+from lethax import control, methods, nets
 from lethax.data import curves
 from lethax.data.source import check_shape, features_on_device, on_device
 from lethax.data.store import Store, open_store
 from lethax.errors import DataError, RecipeError
-from lethax.evaluate import Trial
+from lethax.evaluate import Trial, episodes_hash, evaluate
 from lethax.nets.layers import ConvForm
 from lethax.objectives import CrossEntropy, SquaredError
 from lethax.outer import Plan
-from lethax.recipe import REGRESSION, Recipe, options
+from lethax.recipe import CONTROL, LOCOMOTION, REGRESSION, Recipe, options
 from lethax.records import EpisodeShape
 
 CHUNK = 500  # outer steps in one compiled call where that is no slower than one
@@ -40,12 +42,14 @@ def use_all_cores() -> None:
 
 def shape_of(recipe: Recipe, split: str = "train") -> EpisodeShape:
     """N, K, Q of a split's episodes."""
-    assert recipe.way and recipe.query and recipe.eval_query
+    assert recipe.way and recipe.shot and recipe.query and recipe.eval_query
     return EpisodeShape(recipe.way, recipe.shot, recipe.query if split == "train" else recipe.eval_query)
 
 
 def family(recipe: Recipe, split: str) -> Family:
     """Tasks of a split ("train", "val", "test"); DataError where its classes do not allow the episode's shape."""
+    if recipe.data in CONTROL:
+        return Family(control.environment(recipe), ())
     if recipe.data in REGRESSION:
         tasks, training, evaluation = curves.family(recipe.data)
         return Family(tasks, evaluation if split == "test" else training)
@@ -68,7 +72,7 @@ def _checked_store(recipe: Recipe, split: str) -> Store:
 
 def check(recipe: Recipe) -> None:
     """An error, before a folder is made or anything compiles, where data, episodes and net of a resolved recipe do not fit."""
-    if recipe.data not in REGRESSION:
+    if recipe.data not in (*REGRESSION, *CONTROL):
         for split in ("train", "val"):
             _checked_store(recipe, split)
     method = learner(recipe)
@@ -113,6 +117,8 @@ def net(recipe: Recipe) -> Any:
 
 def learner(recipe: Recipe) -> Any:
     """The method of a resolved recipe."""
+    if recipe.data in CONTROL:
+        return control.learner(recipe)
     regression = recipe.data in REGRESSION
     return methods.build(
         recipe.method,
@@ -152,9 +158,17 @@ def _through(recipe: Recipe, tasks: int) -> tuple[str, int]:
     return ("scan" if recipe.memory == "lean" else "unroll"), devices_for(tasks)
 
 
-def plan(recipe: Recipe) -> Plan:
+def plan(recipe: Recipe) -> Any:
     """The outer loop of a resolved recipe. A convolutional net on a CPU takes one step a call: see `layers.conv`."""
-    assert recipe.steps and recipe.batch and recipe.outer_rate is not None and recipe.min_outer_rate is not None
+    if recipe.data in CONTROL:
+        return control.plan(recipe)
+    assert (
+        recipe.steps
+        and recipe.batch
+        and recipe.epoch
+        and recipe.outer_rate is not None
+        and recipe.min_outer_rate is not None
+    )
     tasks, devices = _through(recipe, recipe.batch)
     chunk = 1 if recipe.net != "mlp" and _on_cpu() else CHUNK
     while any(
@@ -174,14 +188,38 @@ def plan(recipe: Recipe) -> Plan:
 def shape_key(recipe: Recipe) -> Any:
     """Resolved recipes of equal keys can train together, in one program: those that differ in seed and ranges alone.
 
-    None for images, whose nets fill the machine one run at a time.
+    None for images, whose nets fill the machine one run at a time, and for simulators of the host.
     """
+    if recipe.data in LOCOMOTION:
+        return None
     return (learner(recipe), plan(recipe), family(recipe, "train").tasks) if recipe.net == "mlp" else None
 
 
 def devices_for(count: int) -> int:
     """The most devices that share `count` equal pieces of work evenly."""
     return max(d for d in range(1, len(jax.devices()) + 1) if count % d == 0)
+
+
+def judge(
+    recipe: Recipe, split: str, metas: Sequence[Any], episodes: int, steps: int, key: Any, *, curve: bool = False
+) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
+    """Yields (scores [n, steps + 1], or [n, 1] unless `curve`, {"gates": [n, L]}) of meta-parameters on fixed episodes.
+
+    Several are an ensemble of mean outputs; in control, where outputs are drawn from, there can be one.
+    """
+    if recipe.data in CONTROL:
+        if len(metas) > 1:
+            raise RecipeError(f"an ensemble of {len(metas)} policies was asked for; control judges one: --ensemble 1.")
+        return control.judge(recipe, metas[0], episodes, steps, key)
+    how = trial(recipe, episodes, curve=curve, steps=steps)
+    return evaluate(learner(recipe), metas, *family(recipe, split), how, key)
+
+
+def hash_of(recipe: Recipe, split: str, episodes: int, key: Any) -> str:
+    """16 digits that are equal where two evaluations have the same episodes."""
+    if recipe.data in CONTROL:
+        return control.tasks_hash(recipe, key, episodes)
+    return episodes_hash(*family(recipe, split), shape_of(recipe, "test"), key, episodes)
 
 
 def trial(recipe: Recipe, episodes: int, *, curve: bool = False, steps: int | None = None) -> Trial:

@@ -59,9 +59,8 @@ def main(argv: list[str] | None = None) -> int:
 def entry() -> None:
     """The `lethax` program."""
     code = main()
-    if (
-        code == 130
-    ):  # what was interrupted may still run in threads, which an orderly end of the interpreter can trip over
+    if code == 130:
+        # What was interrupted may still run in threads, which an orderly end of the interpreter can trip over.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

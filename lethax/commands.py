@@ -69,9 +69,9 @@ def train(args: Any) -> None:
             raise RecipeError("train needs DATA, --recipe FILE or --resume RUN.")
         base = recipes.load(args.recipe) if args.recipe else Recipe()
         recipe = dataclasses.replace(base, **given, **({"data": args.data} if args.data else {}))
-        resolved = recipes.resolve(recipe)
+        recipe = recipes.resolve(recipe)
         assemble.use_all_cores()
-        assemble.check(resolved)
+        assemble.check(recipe)
         name = f"{recipe.data}-{recipe.method}-{recipe.shot}shot-seed{recipe.seed}"
         run = runs.create(recipe, args.out or Path("runs") / name)
     console.print(
@@ -103,15 +103,20 @@ def evaluate(args: arguments.Evaluate) -> None:
     from lethax import assemble, runs
     from lethax.evaluate import paired
 
-    if not args.runs or min(args.episodes, args.ensemble) < 1 or args.steps < 0:
+    if not args.runs or min(args.episodes or 1, args.ensemble) < 1 or (args.steps or 0) < 0 or args.episodes == 0:
         raise RecipeError("evaluate needs a RUN, --episodes and --ensemble of at least 1, and --steps of at least 0.")
     assemble.use_all_cores()
     results = []
     for folder in args.runs:
         run = runs.open_run(folder)
+        control = run.recipe.data in recipes.CONTROL
         results.append(runs.evaluate_run(
-            run, episodes=args.episodes, ensemble=args.ensemble, steps=args.steps, seed=args.seed, split=args.split
+            run, episodes=args.episodes or (40 if control else 600), ensemble=args.ensemble,
+            steps=(4 if control else 10) if args.steps is None else args.steps, seed=args.seed, split=args.split,
+            data=args.data,
         ))  # fmt: skip
+    if args.pictures:
+        drawn = _draw(args, results)
     if args.json:
         print(to_json([result.record for result in results], None))
         return
@@ -142,6 +147,19 @@ def evaluate(args: arguments.Evaluate) -> None:
             console.print(
                 f"  gate {gate['name']}: {gate['mean']:.3f} ± {gate['std']:.3f} over episodes", highlight=False
             )
+    if args.pictures:
+        console.print(f"drawn: {', '.join(map(str, drawn))}", highlight=False, soft_wrap=True)
+
+
+def _draw(args: arguments.Evaluate, results: list[Any]) -> list[Path]:
+    from lethax import runs
+    from lethax.report import pictures
+
+    return [
+        path
+        for folder, result in zip(args.runs, results, strict=True)
+        for path in pictures.draw(runs.open_run(folder), result, args.seed)
+    ]
 
 
 def _prepare(args: arguments.DataPrepare) -> None:
@@ -231,7 +249,7 @@ def embed_images(args: arguments.Embed) -> None:
 
 def fill_table(args: arguments.Reproduce) -> None:
     from lethax import assemble, reproduce
-    from lethax.report import cells, tables
+    from lethax.report import cells
 
     if not 0 < args.budget <= 1 or args.seeds < 1 or (args.steps is not None and args.steps < 1):
         raise RecipeError("--budget has to be above 0 and at most 1, --seeds and --steps at least 1.")
@@ -254,9 +272,8 @@ def fill_table(args: arguments.Reproduce) -> None:
             _follow(f"{title}: outer steps", group[0].recipe.steps or 0, reproduce.train(group))
         for job in group:
             reproduce.judge(job)
-        rows = reproduce.table(every, shlex.join(["lethax", *sys.argv[1:]]))
-        paths = tables.write(found[0].table, rows, args.tables)
-    console.print(tables.markdown(found[0].table, rows), highlight=False, soft_wrap=True, markup=False)
+        text, paths = reproduce.write(every, shlex.join(["lethax", *sys.argv[1:]]), args.tables)
+    console.print(text, highlight=False, soft_wrap=True, markup=False)
     console.print(f"written: {', '.join(map(str, paths))}", highlight=False, soft_wrap=True)
 
 

@@ -5,7 +5,8 @@ LethaxError
 ├── DataError         a data set, archive or picture that is missing, damaged or too small
 ├── CheckpointError   a checkpoint that is damaged, of another format or of another net
 ├── RunError          a run folder that is missing, locked or of another recipe
-└── DivergedError     NaN or Inf appeared in training; the last good checkpoint is kept
+├── DivergedError     NaN or Inf appeared in training; the last good checkpoint is kept
+└── EnvironmentFault  a simulator that is missing or breaks down, or a task or action that does not fit it
 """
 
 import difflib
@@ -34,6 +35,10 @@ class RunError(LethaxError):
 
 class DivergedError(LethaxError):
     """NaN or Inf appeared in training; the last good checkpoint is kept."""
+
+
+class EnvironmentFault(LethaxError):
+    """A simulator that is missing or breaks down, or a task or action that does not fit it."""
 
 
 def did_you_mean(found: str, known: Iterable[str]) -> str:

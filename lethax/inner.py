@@ -6,7 +6,6 @@ backward pass (mixed-mode differentiation; Kemaev et al. 2025).
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import jax
@@ -16,6 +15,7 @@ from jaxtyping import Array, Float
 T = TypeVar("T")
 Loss = Callable[[Any, Any, Any], Array]
 Loop = Literal["unroll", "scan"]
+Derivative = Literal["mixed", "plain"]
 
 
 class Path(NamedTuple):
@@ -26,9 +26,11 @@ class Path(NamedTuple):
     stops: Any
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _mixed_mode(loss: Loss, fast: T, constants: Any, data: Any) -> tuple[Array, T]:
+def _plain(loss: Loss, fast: T, constants: Any, data: Any) -> tuple[Array, T]:
     return jax.value_and_grad(loss)(fast, constants, data)
+
+
+_mixed_mode = jax.custom_vjp(_plain, nondiff_argnums=(0,))
 
 
 def _forward(loss: Loss, fast: T, constants: Any, data: Any) -> tuple[tuple[Array, T], tuple[T, Any, Any]]:
@@ -47,17 +49,21 @@ def _backward(loss: Loss, saved: tuple[Any, Any, Any], cotangents: tuple[Array, 
 _mixed_mode.defvjp(_forward, _backward)
 
 
-def gradient(loss: Loss, fast: T, constants: Any, data: Any, *, order: int = 2) -> tuple[Float[Array, ""], T]:
+def gradient(
+    loss: Loss, fast: T, constants: Any, data: Any, *, order: int = 2, derivative: Derivative = "mixed"
+) -> tuple[Float[Array, ""], T]:
     """Value and gradient g = ∇_w L(w, c, data) of an inner loss, differentiable once more in w and c.
 
     `loss(fast, constants, data)` must not close over traced values. `fast` (w) and `constants` (c: meta-parameters that
     the inner loop does not move, such as batch norms) are trees of floats; `data` is anything and counts as constant.
-    `order` 1 stops the derivative of g, 2 keeps it. The loss value carries no derivative.
+    `order` 1 stops the derivative of g, 2 keeps it. The loss value carries no derivative. `derivative` "plain" leaves it to JAX,
+    which takes more time and memory but can also go forward (the curvature products of a trust region need that).
     """
     if order == 1:
         value, grads = jax.value_and_grad(loss)(fast, constants, data)
         return jax.lax.stop_gradient(value), jax.lax.stop_gradient(grads)
-    value, grads = _mixed_mode(loss, fast, constants, data)
+    differentiated = _mixed_mode if derivative == "mixed" else _plain
+    value, grads = differentiated(loss, fast, constants, data)
     return jax.lax.stop_gradient(value), grads
 
 

@@ -6,7 +6,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +28,39 @@ class TrainState(NamedTuple):
     optim: Any
     step: Int[Array, ""]
     key: PRNGKeyArray
+
+
+class OuterPlan(Protocol):
+    """What `fit` asks of a plan: supervised learning's is `Plan`, reinforcement learning's `rl.outer.PolicyPlan`."""
+
+    @property
+    def total(self) -> int:
+        """Outer steps."""
+
+    @property
+    def epoch(self) -> int:
+        """Outer steps between validations."""
+
+    @property
+    def chunk(self) -> int:
+        """Outer steps in one compiled call."""
+
+    @property
+    def devices(self) -> int:
+        """Devices that share a meta-batch."""
+
+    @property
+    def skip(self) -> bool:
+        """Whether a step whose meta-gradient is not finite is passed over."""
+
+    def optimizer(self) -> optax.GradientTransformation:
+        """Its state is part of `TrainState`."""
+
+    def advance(self, learner: Any, state: TrainState, tasks: Any, source: Any) -> tuple[TrainState, Info]:
+        """One outer step, within a program."""
+
+    def single(self, learner: Any, state: TrainState, tasks: Any, source: Any) -> tuple[TrainState, Info]:
+        """One outer step as a call of its own."""
 
 
 @dataclass(frozen=True)
@@ -66,9 +99,17 @@ class Plan:
 
         return optax.adam(rate if self.min_rate != self.rate else self.rate)
 
+    def advance(self, learner: Learner, state: TrainState, tasks: Any, source: Any) -> tuple[TrainState, Info]:
+        """One outer step on a meta-batch drawn for it."""
+        return outer_step(learner, self, state, *draw_batch(tasks, source, self, state))
+
+    def single(self, learner: Learner, state: TrainState, tasks: Any, source: Any) -> tuple[TrainState, Info]:
+        """The same in programs of its own, one for the draw: the images then stay on one device, no loop surrounds the net."""
+        return _step(learner, self, state, *_draw(tasks, source, self, state))
+
 
 @partial(jax.jit, static_argnums=(0, 1))
-def begin(learner: Learner, plan: Plan, key: PRNGKeyArray) -> TrainState:
+def begin(learner: Learner, plan: OuterPlan, key: PRNGKeyArray) -> TrainState:
     """The state before the first outer step."""
     for_meta, for_tasks = jax.random.split(key)
     meta = learner.init(for_meta)
@@ -152,16 +193,16 @@ def draw_batch(tasks: Any, source: Any, plan: Plan, state: TrainState) -> tuple[
     return episodes, keys[plan.batch :]
 
 
-def _scan(learner: Learner, plan: Plan, state: TrainState, source: Any, tasks: Any) -> tuple[TrainState, Info]:
+def _scan(learner: Learner, plan: OuterPlan, state: TrainState, source: Any, tasks: Any) -> tuple[TrainState, Info]:
     def body(state: TrainState, _: None) -> tuple[TrainState, Info]:
-        return outer_step(learner, plan, state, *draw_batch(tasks, source, plan, state))
+        return plan.advance(learner, state, tasks, source)
 
     return jax.lax.scan(body, state, None, length=plan.chunk)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 4, 5))
 def _scan_together(
-    learner: Learner, plan: Plan, states: TrainState, sources: Any, tasks: Any, devices: int
+    learner: Learner, plan: OuterPlan, states: TrainState, sources: Any, tasks: Any, devices: int
 ) -> tuple[TrainState, Info]:
     def local(_: None, runs: tuple[TrainState, Any]) -> tuple[TrainState, Info]:
         return jax.vmap(lambda state, source: _scan(learner, plan, state, source, tasks))(*runs)
@@ -170,12 +211,13 @@ def _scan_together(
 
 
 _steps = jax.jit(_scan, static_argnums=(0, 1, 4))
-# With one step a call the draw is a program of its own: the images then stay on one device, and no loop surrounds the net.
 _draw = jax.jit(draw_batch, static_argnums=(0, 2))
 _step = jax.jit(outer_step, static_argnums=(0, 1))
 
 
-def fit(learner: Learner, state: TrainState, tasks: Any, source: Any, plan: Plan) -> Iterator[tuple[TrainState, Info]]:
+def fit(
+    learner: Learner, state: TrainState, tasks: Any, source: Any, plan: OuterPlan
+) -> Iterator[tuple[TrainState, Info]]:
     """Yields (state, info) after every compiled call, until `plan.total`; every array of info leads with the call's steps.
 
     `plan.total` and the learner's switch of order have to be multiples of `plan.chunk` from `state.step` on.
@@ -185,7 +227,7 @@ def fit(learner: Learner, state: TrainState, tasks: Any, source: Any, plan: Plan
     while done < plan.total:
         now = learner.at(done)
         if plan.chunk == 1:
-            state, info = _step(now, plan, state, *_draw(tasks, source, plan, state))
+            state, info = plan.single(now, state, tasks, source)
             info = jax.tree.map(lambda leaf: leaf[None], info)
         else:
             state, info = _steps(now, plan, state, source, tasks)
@@ -194,7 +236,7 @@ def fit(learner: Learner, state: TrainState, tasks: Any, source: Any, plan: Plan
 
 
 def fit_together(
-    learner: Learner, states: TrainState, tasks: Any, sources: Any, plan: Plan, devices: int = 1
+    learner: Learner, states: TrainState, tasks: Any, sources: Any, plan: OuterPlan, devices: int = 1
 ) -> Iterator[tuple[TrainState, Info]]:
     """`fit` for several runs of one shape, at the same step, in one program.
 

@@ -11,6 +11,9 @@ from lethax import toml
 from lethax.errors import RecipeError, did_you_mean
 
 REGRESSION = ("sinusoid", "sinusoid_shift", "sinusoid_maml", "sinusoid_reptile", "modes2", "modes3", "modes5")
+NAVIGATION = ("navigation", "navigation_b", "navigation_c", "navigation_d")
+LOCOMOTION = ("cheetah_dir", "cheetah_vel", "ant_dir", "ant_goal", "ant_vel")
+CONTROL = (*NAVIGATION, *LOCOMOTION)
 NETS = ("conv4", "resnet12", "mlp")
 _CHOICES: dict[str, tuple[str, ...]] = {
     "net": NETS,
@@ -25,7 +28,20 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "gate_scope": ("network", "layer", "tensor", "filter", "parameter"),
     "gate_activation": ("sigmoid", "identity", "twice_sigmoid"),
     "gate_embedding": ("mean", "mean_abs", "norm"),
+    "rl_actions": ("normalized", "raw"),
+    "rl_activation": ("relu", "tanh"),
+    "rl_loss": ("log", "ratio", "importance"),
+    "rl_physics": ("gym", "rllab"),
+    "rl_starts": ("task", "rollout"),
 }
+
+
+_CONTROL_METHODS = ("maml", "fomaml", "sign_maml", "metasgd", "anil", "boil", "alfa")
+_CONTROL_RANGES = (
+    ("rl_horizon", 1, 100_000), ("rl_discount", 0, 1), ("rl_smoothing", 0, 1), ("rl_later_rate", 0, 1), ("rl_max_kl", 1e-8, 10),
+    ("rl_cg_iterations", 1, 1000), ("rl_cg_share", 1e-3, 1), ("rl_damping", 0, 10), ("rl_backtrack", 0.01, 0.99),
+    ("rl_backtracks", 1, 100),
+)  # fmt: skip
 
 
 def _f(default: Any, text: str) -> Any:
@@ -36,7 +52,7 @@ def _f(default: Any, text: str) -> Any:
 class Recipe:
     """None stands for "as the preset says"; `resolve` leaves none."""
 
-    data: str = _f("sinusoid", "a prepared data set of images or features, or a sinusoid family")
+    data: str = _f("sinusoid", "a prepared data set of images or features, a sinusoid family, or control tasks")
     method: str = _f(
         "l2f",
         "maml, l2f, fomaml, sign_maml, metasgd, anil, boil, maml_pp, alfa, mumomaml, cavia, reptile, imaml, leo, or one +l2f",
@@ -44,7 +60,7 @@ class Recipe:
     net: str | None = _f(None, "conv4, resnet12 or mlp")
     preset: str = _f("code", "where paper and released code differ: code or paper")
     way: int | None = _f(None, "classes an episode")
-    shot: int = _f(5, "support examples a class")
+    shot: int | None = _f(None, "support examples a class; rollouts an update in control")
     query: int | None = _f(None, "query examples a class")
     eval_query: int | None = _f(None, "query examples a class in validation and test; as in training unless given")
     batch: int | None = _f(None, "episodes an outer step")
@@ -76,8 +92,8 @@ class Recipe:
     non_finite: str | None = _f(None, "an outer step whose meta-gradient is NaN or Inf: stop, or skip and count it")
     reduction: str = _f("sum", "of the meta-batch: sum or mean")
     rotate: bool | None = _f(None, "turn the classes of training episodes by multiples of 90 degrees")
-    epoch: int = _f(500, "outer steps between validations")
-    val_episodes: int | None = _f(None, "fixed episodes a validation")
+    epoch: int | None = _f(None, "outer steps between validations")
+    val_episodes: int | None = _f(None, "fixed episodes, or control tasks, a validation")
     keep: int = _f(3, "best checkpoints kept by validation score")
     memory: str = _f("fast", "fast: unrolled loops; lean: memory flat in inner steps and tasks")
     leo_dropout: float | None = _f(None, "leo: share of a feature vector's entries that training leaves out")
@@ -97,6 +113,28 @@ class Recipe:
     gate_exclude_head: bool = _f(False, "the last layer keeps gate 1")
     gate_every_step: bool = _f(False, "attenuate before every inner step")
     gate_bias_init: float = _f(0.0, "added to the attenuator's last bias")
+    gate_log_std: bool = _f(False, "control: log σ has a gate too")
+    rl_horizon: int | None = _f(None, "control: steps of a rollout")
+    rl_discount: float = _f(0.99, "control: discount of later rewards")
+    rl_smoothing: float = _f(1.0, "control: λ of the advantage estimates")
+    rl_loss: str = _f("log", "control: inner loss: log, ratio (with the curvature of the sampling) or importance")
+    rl_resample: bool = _f(False, "control: L2F's attenuated policy draws the rollouts of the first update itself")
+    rl_later_rate: float = _f(0.5, "control: share of the inner rate in updates beyond the trained ones")
+    rl_max_kl: float = _f(0.01, "control: mean divergence of an outer step, at most")
+    rl_cg_iterations: int = _f(10, "control: conjugate gradient steps")
+    rl_cg_share: float = _f(1.0, "control: share of the tasks whose curvature they see")
+    rl_damping: float = _f(1e-5, "control: added to that curvature")
+    rl_backtrack: float = _f(0.8, "control: factor of the line search")
+    rl_backtracks: int = _f(15, "control: its tries")
+    rl_activation: str = _f("relu", "control: of the policy: relu or tanh")
+    rl_limit: float | None = _f(None, "navigation: longest move along an axis")
+    rl_actions: str = _f(
+        "normalized", "navigation: moves are limit × action (normalized) or the action (raw), then cut"
+    )
+    rl_starts: str = _f("task", "navigation: a start is of the task, or of every rollout")
+    rl_physics: str = _f("gym", "locomotion: time steps of gym or rllab")
+    rl_action_scale: float | None = _f(None, "locomotion: actions in ± this span the motors' range")
+    rl_contact: bool = _f(False, "ant: contact forces are observed and cost")
 
 
 def load(path: Path) -> Recipe:
@@ -115,12 +153,15 @@ def _presets(recipe: Recipe) -> dict[str, Any]:
     common = {
         "outer_rate": rate, "min_outer_rate": rate, "non_finite": "stop", "clip_tensor_norm": 0.0, "inner_clamp": 0.0,
         "clamp": 0.0, "rotate": False, "val_episodes": 600, "first_order_steps": 0, "multi_step_steps": 0,
+        "shot": 5, "epoch": 500, "rl_horizon": 0, "rl_limit": 0.0, "rl_action_scale": 0.0,
         "multi_step_epochs": 10, "per_step_norm": base == "maml_pp" and recipe.data not in REGRESSION,
-        "spread": 0.01 if recipe.data in REGRESSION else 0.0,
+        "spread": 0.01 if recipe.data in ("sinusoid_maml", "sinusoid_reptile") else 0.0,  # TensorFlow's sources; PyTorch's
         "leo_dropout": 0.0, "leo_kl": 0.0, "leo_penalty": 0.0, "leo_l2": 0.0, "leo_orthogonality": 0.0,
     }  # fmt: skip
     if base == "leo":
         found = _leo(recipe)
+    elif recipe.data in CONTROL:
+        found = _control(recipe)
     elif recipe.data in REGRESSION:
         found = _regression(recipe, base)
     else:
@@ -156,12 +197,28 @@ def _leo(recipe: Recipe) -> dict[str, Any]:
     """The authors' settings for mini- and tieredImageNet, 1 and 5 shots; other data sets take the nearer of mini-ImageNet's."""
     from lethax.methods.leo import published
 
-    known = published(recipe.data.startswith("tiered"), recipe.shot)
+    known = published(recipe.data.startswith("tiered"), recipe.shot or 5)
     rate = known.pop("outer_rate")
     rates = {"outer_rate": rate, "min_outer_rate": rate} if recipe.outer_rate is None else {}
     return _features(recipe) | {
         "full_steps": 100_000, "batch": 12, "clamp": 0.1, "clip_tensor_norm": 0.1, "non_finite": "skip", **rates,
         **{f"leo_{name}": value for name, value in known.items()},
+    }  # fmt: skip
+
+
+def _control(recipe: Recipe) -> dict[str, Any]:
+    """Baik et al. 2020, Table E(b); what it leaves open, and under "code" its two doubtful values, as in MAML's code.
+
+    Under "paper" the inner rate is 0.01 and the longest move 0.2; MAML's code has 0.1 for both.
+    """
+    far, paper = recipe.data in NAVIGATION, recipe.preset == "paper"
+    shot = recipe.shot or (20 if far else 40)
+    return {
+        "way": 1, "shot": shot, "query": shot, "eval_query": shot, "net": "mlp", "filters": 100, "depth": 2,
+        "full_steps": 500, "epoch": 10, "val_episodes": 40, "batch": 20 if far else 40, "inner_steps": 1,
+        "inner_rate": 0.01 if paper else 0.1, "rl_horizon": 100 if far else 200,
+        "rl_limit": (0.2 if paper else 0.1) if far else 0.0,
+        "rl_action_scale": 0.0 if far else (10.0 if recipe.rl_physics == "gym" else 1.0),
     }  # fmt: skip
 
 
@@ -247,12 +304,36 @@ def check(recipe: Recipe) -> None:
             f"multi_step_steps is {recipe.multi_step_steps}; it has to be a multiple of the {recipe.multi_step_epochs} "
             "multi_step_epochs."
         )
+    if recipe.data in CONTROL:
+        _check_control(recipe)
     if recipe.gate_layers not in (2, 3):
         raise RecipeError(f"gate_layers is {recipe.gate_layers}; it has to be 2 or 3.")
-    if recipe.net != "mlp" and recipe.data in REGRESSION:
+    if recipe.net != "mlp" and recipe.data in (*REGRESSION, *CONTROL):
         raise RecipeError(
-            f"net '{recipe.net}' does not fit data '{recipe.data}': sinusoids and features take mlp, images conv4 or resnet12."
+            f"net '{recipe.net}' does not fit data '{recipe.data}': sinusoids, features and control take mlp, images conv4 or "
+            "resnet12."
         )
+
+
+def _check_control(recipe: Recipe) -> None:
+    base = "maml" if recipe.method == "l2f" else recipe.method.partition("+")[0]
+    if base not in _CONTROL_METHODS:
+        raise RecipeError(
+            f"method '{recipe.method}' does not fit data '{recipe.data}': control takes {', '.join(_CONTROL_METHODS)}, each also "
+            "with +l2f."
+        )
+    if not recipe.shot == recipe.query == recipe.eval_query:
+        raise RecipeError(
+            f"query is {recipe.query}, eval_query {recipe.eval_query}; in control both are shot, {recipe.shot}: leave them out."
+        )
+    for name, low, high in _CONTROL_RANGES:
+        if not low <= getattr(recipe, name) <= high:
+            raise RecipeError(f"{name} is {getattr(recipe, name)}; it has to be from {low:g} to {high:g}.")
+
+
+def navigation_setting(data: str) -> str:
+    """ "a" of "navigation", "b" of "navigation_b"."""
+    return data.partition("_")[2] or "a"
 
 
 def options(recipe: Recipe, prefix: str) -> dict[str, Any]:

@@ -9,10 +9,10 @@ Info = dict[str, Any]  # what is only looked at: logged, plotted, never fed back
 
 
 class Split(NamedTuple):
-    """Examples of one task: `x` [n, ...], `y` [n] (class numbers) or [n, out] (targets)."""
+    """Examples of one task: `x` [n, ...], `y` [n] (class numbers) or [n, out] (targets), or a record of arrays."""
 
     x: Array
-    y: Array
+    y: Any
 
 
 class Episode(NamedTuple):

@@ -13,9 +13,10 @@ from lethax import recipe as recipes
 from lethax.checkpoint import step_path
 from lethax.errors import RunError
 from lethax.outer import begin, fit, fit_together
-from lethax.recipe import REGRESSION, Recipe
-from lethax.report import tables
+from lethax.recipe import CONTROL, NAVIGATION, REGRESSION, Recipe, navigation_setting
+from lethax.report import returns, tables
 from lethax.report.cells import Cell
+from lethax.runs import read_rollouts
 
 
 class Job(NamedTuple):
@@ -32,19 +33,25 @@ class Job(NamedTuple):
 
 
 class Protocol(NamedTuple):
-    """How a cell is judged: test episodes, best checkpoints whose outputs are averaged."""
+    """How a cell is judged: test episodes, best checkpoints whose outputs are averaged, inner steps, and where else."""
 
     episodes: int
     ensemble: int
+    steps: int = 0
+    elsewhere: tuple[str, ...] = ()
 
-    @property
-    def file(self) -> str:
-        """Where the run keeps the result."""
-        return f"test-seed0-n{self.episodes}-best{self.ensemble}.json"
+    def file(self, elsewhere: str | None = None) -> str:
+        """Where the run keeps the result, on its own data or on others."""
+        return f"{elsewhere + '-' if elsewhere else ''}test-seed0-n{self.episodes}-best{self.ensemble}.json"
 
 
 def protocol(recipe: Recipe) -> Protocol:
-    """600 episodes and the three best, as the released code; 10 000 and the best one for LEO, as published, and for curves."""
+    """600 episodes and the three best, as the released code; 10 000 and the best one for LEO, as published, and for curves.
+
+    In control 40 tasks after 0 to 4 updates; navigation also in the paper's other three settings.
+    """
+    if recipe.data in CONTROL:
+        return Protocol(40, 1, 4, NAVIGATION[1:] if recipe.data == NAVIGATION[0] else ())
     if recipe.method.startswith("leo"):
         return Protocol(10_000, 1)
     return Protocol(10_000, 1) if recipe.data in REGRESSION else Protocol(600, min(3, recipe.keep))
@@ -95,21 +102,68 @@ def train(group: Sequence[Job]) -> Generator[training.Status, None, None]:
 def judge(job: Job) -> None:
     """Evaluate a trained run, unless that is done."""
     how = protocol(job.recipe)
-    if not (job.folder / "evaluations" / how.file).is_file():
-        steps = job.recipe.inner_steps or 0
-        runs.evaluate_run(opened(job), episodes=how.episodes, ensemble=how.ensemble, steps=steps, seed=0)
+    for data in (None, *how.elsewhere):
+        if not (job.folder / "evaluations" / how.file(data)).is_file():
+            run, steps = opened(job), max(job.recipe.inner_steps or 0, how.steps)
+            runs.evaluate_run(run, episodes=how.episodes, ensemble=how.ensemble, steps=steps, seed=0, data=data)
 
 
 def table(found: Sequence[Job], command: str) -> list[dict[str, Any]]:
     """The rows of all cells whose runs are evaluated."""
     entries = {}
-    for name in dict.fromkeys(job.cell.name for job in found):
-        mine = [job for job in found if job.cell.name == name]
+    for name, mine in _by_cell(found).items():
         first = mine[0]
-        row = tables.entry(first.cell, first.recipe, [j.folder for j in mine], protocol(first.recipe).file, command)
+        row = tables.entry(first.cell, first.recipe, [j.folder for j in mine], protocol(first.recipe).file(), command)
         if row:
             entries[name] = (first.cell, row)
     return tables.compare(entries)
+
+
+def table_of_returns(found: Sequence[Job], command: str) -> list[dict[str, Any]]:
+    """The rows of all cells of control whose runs are evaluated: one for each setting that they are judged on."""
+    rows: list[dict[str, Any]] = []
+    for mine in _by_cell(found).values():
+        first, how = mine[0], protocol(mine[0].recipe)
+        files = [how.file(data) for data in (None, *how.elsewhere)]
+        made = [returns.entry(first.cell, first.recipe, [j.folder for j in mine], file, command) for file in files]
+        rows.extend(row for row in made if row)
+    return returns.compare(sorted(rows, key=lambda row: row["data"]))
+
+
+def _by_cell(found: Sequence[Job]) -> dict[str, list[Job]]:
+    names = dict.fromkeys(job.cell.name for job in found)
+    return {name: [job for job in found if job.cell.name == name] for name in names}
+
+
+def write(found: Sequence[Job], command: str, folder: Path) -> tuple[str, list[Path]]:
+    """The table of one or more cells as text and as files; of navigation, Figure F as well."""
+    name = found[0].cell.table
+    if found[0].recipe.data not in CONTROL:
+        rows = table(found, command)
+        return tables.markdown(name, rows), tables.write(name, rows, folder)
+    rows = table_of_returns(found, command)
+    text = returns.markdown(name, rows)
+    paths = tables.write_files(name, rows, folder, {"md": text})
+    return text, [*paths, *_pictures(found, rows, folder / name.replace("_", "-"))]
+
+
+def _pictures(found: Sequence[Job], rows: list[dict[str, Any]], stem: Path) -> list[Path]:
+    """Returns against updates; of navigation also paths of the first seeds of MAML and MAML+L2F, in the same tasks."""
+    from lethax.report import figures
+
+    made = [stem.with_name(f"{stem.name}-returns.png")]
+    figures.returns_after_updates(rows, made[0])
+    first = {job.cell.recipe.method: job for job in reversed(found) if job.recipe.data in NAVIGATION}
+    files = [protocol(job.recipe).file(data) for job in first.values() for data in (None, *NAVIGATION[1:])]
+    if first and all((job.folder / "evaluations" / file).is_file() for job in first.values() for file in files):
+        paths = {
+            method: {navigation_setting(data or ""): read_rollouts(job.folder / "evaluations" / protocol(job.recipe).file(data))
+                     for data in (None, *NAVIGATION[1:])}
+            for method, job in sorted(first.items(), reverse=True)
+        }  # fmt: skip
+        made.append(stem.with_name(f"{stem.name}-paths.png"))
+        figures.navigation_paths(paths, made[1])
+    return made
 
 
 def estimate(group: Sequence[Job], clock: Callable[[], float] = time.monotonic) -> float:

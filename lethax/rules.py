@@ -102,6 +102,33 @@ class LSLR:
         return jax.tree.map(lambda w, rates, g: w - at_step(rates, step) * g, weights, params, gradient)
 
 
+@dataclass(frozen=True)
+class Slower:
+    """The steps of another rule, those from step `since` on shortened: w_{j+1} = w_j + share (rule(w_j) − w_j).
+
+    Finn et al. 2017 (code of its reinforcement learning): a half from the second update on.
+    """
+
+    rule: Rule
+    share: float = 0.5
+    since: int = 1
+
+    @property
+    def exact(self) -> bool:
+        """As the rule."""
+        return self.rule.exact
+
+    def init(self, key: PRNGKeyArray, like: Weights, steps: int) -> Any:
+        """The rule's."""
+        return self.rule.init(key, like, steps)
+
+    def apply(self, params: Any, weights: Weights, gradient: Weights, step: Any) -> Weights:
+        """w + share (rule(w) − w)."""
+        moved = self.rule.apply(params, weights, gradient, step)
+        share = jnp.where(step < self.since, 1.0, self.share)
+        return jax.tree.map(lambda w, new: w + share * (new - w), weights, moved)
+
+
 def at_step(values: Array, step: Any) -> Array:
     """Row `step`, the last row beyond the end."""
     return values[jnp.minimum(step, values.shape[0] - 1)]

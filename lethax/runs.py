@@ -10,15 +10,16 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import safetensors.numpy
 
 from lethax import __version__, assemble, checkpoint, toml
 from lethax import recipe as recipes
 from lethax.baselines import NearestPrototype
-from lethax.errors import RunError
-from lethax.evaluate import Score, bernoulli_std, by_repeats, episodes_hash, evaluate, score
+from lethax.errors import RecipeError, RunError
+from lethax.evaluate import Score, bernoulli_std, by_repeats, evaluate, score
 from lethax.files import to_json, write_atomic
 from lethax.outer import begin
-from lethax.recipe import REGRESSION, Recipe
+from lethax.recipe import CONTROL, LOCOMOTION, NAVIGATION, REGRESSION, Recipe
 
 
 class Run(NamedTuple):
@@ -98,49 +99,87 @@ def best_metas(run: Run, count: int) -> tuple[list[Any], list[int]]:
     return [checkpoint.load(best_path(run, step), fresh.meta)[0] for step in steps], steps
 
 
-def evaluate_run(run: Run, *, episodes: int, ensemble: int, steps: int, seed: int, split: str = "test") -> Result:
-    """Judge the best checkpoints on fixed test episodes after 0 … `steps` inner steps, and write evaluations/….json."""
-    recipe = run.recipe
-    learner = assemble.learner(recipe)
-    tasks, source = assemble.family(recipe, split)
-    inner = recipe.inner_steps or 0
-    trial = assemble.trial(recipe, episodes, curve=True, steps=max(steps, inner))
+def evaluate_run(
+    run: Run, *, episodes: int, ensemble: int, steps: int, seed: int, split: str = "test", data: str | None = None
+) -> Result:
+    """Judge the best checkpoints on fixed test episodes after 0 … `steps` inner steps, and write evaluations/….json.
+
+    `data`: another data set, of examples of the same shape, or another setting of control.
+    """
+    recipe = elsewhere(run.recipe, data)
+    learner, inner = assemble.learner(recipe), recipe.inner_steps or 0
     metas, at = best_metas(run, ensemble)
     key = assemble.test_key(seed)
-    parts, gates = [], []
-    for scores, seen in evaluate(learner, metas, tasks, source, trial, key):
-        parts.append(scores)
-        gates.extend([seen["gates"]] if "gates" in seen else [])
-    table = np.concatenate(parts)
+    judged = list(assemble.judge(recipe, split, metas, episodes, max(steps, inner), key, curve=True))
+    table = np.concatenate([scores for scores, _ in judged])
+    seen = {name: np.concatenate([s[name] for _, s in judged]) for name in judged[0][1]}
     curve = [score(column) for column in table.T]
     final = curve[inner]
     record: dict[str, Any] = {
         "data": recipe.data, "split": split, "method": recipe.method, "way": recipe.way, "shot": recipe.shot,
-        "query": trial.shape.query, "inner_steps": inner, "norm": recipe.norm, "seed": seed, "checkpoints": at,
+        "query": recipe.eval_query, "inner_steps": inner, "norm": recipe.norm, "seed": seed, "checkpoints": at,
         "score": learner.objective.score_name, "n": final.n, "mean": final.mean, "ci95": final.ci95, "std": final.std,
         "median": float(np.median(final.per_task)),
-        "episodes_hash": episodes_hash(tasks, source, trial.shape, key, episodes),
+        "episodes_hash": assemble.hash_of(recipe, split, episodes, key),
         "by_inner_steps": [{"steps": j, "mean": s.mean, "ci95": s.ci95} for j, s in enumerate(curve)],
         "per_episode": final.per_task.tolist(), "command": _environment()["command"],
     }  # fmt: skip
     if recipe.data in REGRESSION and episodes % 100 == 0:
         record["mean_100"], record["ci95_100"] = by_repeats(final.per_task, episodes // 100)
-    if recipe.data not in REGRESSION:
+    if recipe.data not in (*REGRESSION, *CONTROL):
         record["bernoulli_std"] = bernoulli_std(final.mean)
-    if recipe.data not in REGRESSION and len(assemble.entry_of(recipe)) == 1:
-        record["nearest_prototype"] = _baseline(recipe, tasks, source, replace(trial, steps=0), key)
-    all_gates = np.concatenate(gates) if gates else None
-    if all_gates is not None:
+        if len(assemble.entry_of(recipe)) == 1:
+            record["nearest_prototype"] = _baseline(recipe, split, episodes, key)
+    if "gates" in seen:
         record["gates"] = [{"name": n, "mean": float(g.mean()), "std": float(g.std())}
-                           for n, g in zip(learner.gate_names(), all_gates.T, strict=True)]  # fmt: skip
-    path = run.folder / "evaluations" / f"{split}-seed{seed}-n{episodes}-best{ensemble}.json"
+                           for n, g in zip(learner.gate_names(), seen["gates"].T, strict=True)]  # fmt: skip
+    where = split if recipe.data == run.recipe.data else f"{recipe.data}-{split}"
+    path = run.folder / "evaluations" / f"{where}-seed{seed}-n{episodes}-best{ensemble}.json"
     path.parent.mkdir(exist_ok=True)
+    if recipe.data in CONTROL:
+        record["returns"] = table.tolist()
+        kept = {name: seen[name] for name in ("tasks", "observations", "alive")}
+        write_atomic(rollouts_path(path), safetensors.numpy.save(kept))
     write_atomic(path, to_json(record) + "\n")
-    return Result(final, curve, all_gates, record, path)
+    return Result(final, curve, seen.get("gates"), record, path)
 
 
-def _baseline(recipe: Recipe, tasks: Any, source: Any, trial: Any, key: Any) -> dict[str, float]:
+def rollouts_path(evaluation: Path) -> Path:
+    """Where an evaluation of control keeps a rollout of every task: see `rl.evaluate.evaluate`."""
+    return evaluation.with_suffix(".rollouts.safetensors")
+
+
+def read_rollouts(evaluation: Path) -> dict[str, np.ndarray]:
+    """The rollouts beside an evaluation of control."""
+    try:
+        return safetensors.numpy.load_file(rollouts_path(evaluation))
+    except (OSError, safetensors.SafetensorError) as error:
+        raise RunError(f"{rollouts_path(evaluation)} cannot be read ({error}): evaluate the run again.") from None
+
+
+def elsewhere(recipe: Recipe, data: str | None) -> Recipe:
+    """The recipe on other data; RecipeError where its net cannot read them."""
+    if data is None or data == recipe.data:
+        return recipe
+    for kind in (REGRESSION, NAVIGATION):
+        if (recipe.data in kind) != (data in kind):
+            raise RecipeError(
+                f"a run on {recipe.data} cannot be judged on {data}: its net reads inputs of another kind."
+            )
+    if recipe.data in LOCOMOTION or data in LOCOMOTION:
+        raise RecipeError(f"a run on {recipe.data} cannot be judged on {data}: their rewards are not comparable.")
+    other = replace(recipe, data=data)
+    if data not in (*REGRESSION, *CONTROL) and assemble.entry_of(other) != assemble.entry_of(recipe):
+        raise RecipeError(
+            f"{data} has examples of shape {assemble.entry_of(other)}, {recipe.data} of {assemble.entry_of(recipe)}: prepare it "
+            "in that size."
+        )
+    return other
+
+
+def _baseline(recipe: Recipe, split: str, episodes: int, key: Any) -> dict[str, float]:
     """Features as they are: the nearest prototype on the same episodes."""
-    judged = evaluate(NearestPrototype(recipe.way or 5), [{}], tasks, source, trial, key)
+    how = assemble.trial(recipe, episodes, curve=True, steps=0)
+    judged = evaluate(NearestPrototype(recipe.way or 5), [{}], *assemble.family(recipe, split), how, key)
     result = score(np.concatenate([scores[:, 0] for scores, _ in judged]))
     return {"mean": result.mean, "ci95": result.ci95}

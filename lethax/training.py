@@ -18,14 +18,19 @@ import numpy as np
 
 from lethax import assemble, checkpoint
 from lethax.errors import DivergedError
-from lethax.evaluate import evaluate, score
+from lethax.evaluate import score
 from lethax.files import append_line, to_json, truncate_lines
 from lethax.learner import Learner
 from lethax.lock import RunLock
-from lethax.outer import Plan, TrainState, begin, fit, fit_together, not_finite
-from lethax.recipe import REGRESSION
+from lethax.outer import OuterPlan, TrainState, begin, fit, fit_together, not_finite
+from lethax.recipe import CONTROL, REGRESSION
 from lethax.runs import Run, best_path, checkpoints
 
+# What metrics.jsonl has of a step; from "before" on, of control alone.
+LOGGED = (
+    "loss", "score", "gates", "before", "kl", "accepted", "backtracks", "std", "env_steps", "moved_weights", "moved_rule",
+    "moved_start",
+)  # fmt: skip
 LOG_EVERY = 100  # outer steps a line of metrics
 SAVE_SECONDS = 60.0  # between checkpoints that are not at the end of an epoch
 
@@ -51,7 +56,7 @@ class _Window:
 
     def add(self, info: dict[str, Any]) -> None:
         kept = np.all(info["finite"], axis=-1)
-        for name in ("loss", "score", "gates"):
+        for name in LOGGED:
             if name in info:
                 values = np.asarray(info[name], np.float64)[kept]
                 self.sums[name] = (np.asarray(self.sums.get(name, 0.0)) + values.sum(axis=0)).tolist()
@@ -69,7 +74,7 @@ class _Window:
 class _Recorder:
     """What is written of one run while it trains, its share of the time included where it trains `together` with others."""
 
-    def __init__(self, run: Run, learner: Learner, plan: Plan, together: int = 1) -> None:
+    def __init__(self, run: Run, learner: Learner, plan: OuterPlan, together: int = 1) -> None:
         self.run, self.learner, self.plan, self.together = run, learner, plan, together
         self.fresh = begin(learner, plan, jax.random.key(run.recipe.seed))
         self.window, self.best = _Window(), []  # type: tuple[_Window, list[list[float]]]
@@ -144,19 +149,19 @@ class _Recorder:
     def _validate(self, meta: Any) -> dict[str, Any]:
         recipe = self.run.recipe
         assert recipe.val_episodes
-        tasks, source = assemble.family(recipe, "val")
-        trial = assemble.trial(recipe, recipe.val_episodes)
-        key = assemble.validation_key(recipe.seed)
-        scores = np.concatenate([s for s, _ in evaluate(self.learner, [meta], tasks, source, trial, key)])
+        key, steps = assemble.validation_key(recipe.seed), recipe.inner_steps or 0
+        judged = assemble.judge(recipe, "val", [meta], recipe.val_episodes, steps, key)
+        scores = np.concatenate([s for s, _ in judged])
         result = score(scores[:, -1])
         return {"val_score": result.mean, "val_ci95": result.ci95, "val_episodes": result.n}
 
     def diverged(self, step: int, tensor: str) -> DivergedError:
         kept = sorted(checkpoints(self.run).glob("step-*.safetensors"))
         last = f"the last good checkpoint is {kept[-1]}" if kept else "there is no checkpoint yet"
+        smaller = "--inner-rate" if self.run.recipe.data in CONTROL else "--inner-rate or --outer-rate, --clip-norm 10"
         return DivergedError(
             f"outer step {step} of {self.run.folder}: the meta-gradient of {tensor} is not finite; {last}. "
-            "Try a smaller --inner-rate or --outer-rate, --clip-norm 10, or --non-finite skip."
+            f"Try a smaller {smaller}, or --non-finite skip."
         )
 
 
@@ -214,9 +219,8 @@ def _follow(
     for recorder in recorders:
         recorder.drop_after(done)
     plan = recorders[0].plan
-    settled: tuple[Any, list[Any]] | None = (
-        None  # the last states of which all is recorded, and the recorders' marks there
-    )
+    # The last states of which all is recorded, and the recorders' marks there.
+    settled: tuple[Any, list[Any]] | None = None
     try:
         for states, infos in calls:
             fetched = jax.device_get(infos)

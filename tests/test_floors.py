@@ -10,15 +10,33 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FLOORS = [
-    ["records", "learner", "errors", "trees", "objectives", "rules", "files", "toml", "lock"],
-    ["inner", "nets", "data", "checkpoint"],
+    ["records", "learner", "errors", "trees", "objectives", "gaussian", "rules", "files", "toml", "lock"],
+    [
+        "inner",
+        "nets",
+        "data",
+        "checkpoint",
+        "rl",
+        "rl.aims",
+        "rl.physics",
+        "rl.locomotion",
+        "rl.gym_adapter",
+        "rl.render",
+        "rl.environment",
+        "rl.navigation",
+        "rl.rollouts",
+        "rl.advantages",
+        "rl.objective",
+        "rl.trpo",
+    ],
     ["methods"],
-    ["outer", "evaluate", "baselines", "pretrain"],
-    ["recipe", "assemble", "runs", "training"],
+    ["outer", "evaluate", "baselines", "pretrain", "rl.outer", "rl.evaluate", "rl.film"],
+    ["recipe", "control", "assemble", "runs", "training"],
     ["report"],
     ["cli", "arguments", "commands", "demo", "reproduce", "embed", "__main__"],
 ]
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
+SPREAD = {name.split(".")[0] for name in FLOOR if "." in name}  # packages whose modules have floors of their own
 
 
 def module_name(path: Path) -> str:
@@ -42,8 +60,14 @@ def imports(name: str) -> Iterator[str]:
                 yield f"{base}.{alias.name}" if f"{base}.{alias.name}" in MODULES else base
 
 
+def part_of(name: str) -> str:
+    """`data` of lethax.data.source; `rl.render` of lethax.rl.render, as rl is spread over floors."""
+    whole = name.removeprefix("lethax.")
+    return whole if whole.split(".")[0] in SPREAD else whole.split(".")[0]
+
+
 def floor(name: str) -> int:
-    part = name.split(".")[1]
+    part = part_of(name)
     assert part in FLOOR, f"{name} has no floor: add '{part}' to FLOORS in {Path(__file__).name}"
     return FLOOR[part]
 
@@ -66,6 +90,11 @@ def test_matplotlib_is_only_imported_where_figures_and_glyphs_are_drawn(name: st
         assert not any(found.split(".")[0] == "matplotlib" for found in imports(name))
 
 
+@pytest.mark.parametrize("name", CHECKED)
+def test_simulators_are_imported_when_used(name: str) -> None:
+    assert not {found.split(".")[0] for found in imports(name)} & {"gymnasium", "mujoco"}
+
+
 @pytest.mark.skipif("lethax.cli" not in MODULES, reason="there is no command line yet")
 def test_command_line_starts_without_jax() -> None:
     code = "import sys, lethax.cli; print(sorted({'jax', 'jaxlib', 'optax', 'matplotlib'} & set(sys.modules)))"
@@ -74,4 +103,4 @@ def test_command_line_starts_without_jax() -> None:
 
 
 def test_every_floor_is_of_a_module() -> None:
-    assert set(FLOOR) <= {name.split(".")[1] for name in CHECKED}, "FLOORS names a module that is gone"
+    assert set(FLOOR) <= {part_of(name) for name in CHECKED}, "FLOORS names a module that is gone"

@@ -31,7 +31,7 @@ class Attenuator:
     hand, nothing learned. task_dependent False: one learned vector of gates for all tasks. embedding: what of a gradient is
     read. detached False: differentiate through the gradient that is read. layers: linear layers, 2 or 3.
     exclude_head: the last layer keeps gate 1. every_step: attenuate before every inner step. bias_init: added to the last
-    bias; large values start from γ ≈ 1.
+    bias; large values start from γ ≈ 1. kept: layers that have no gate and are not read.
     """
 
     scope: Scope = "tensor"
@@ -45,16 +45,18 @@ class Attenuator:
     exclude_head: bool = False
     every_step: bool = False
     bias_init: float = 0.0
+    kept: tuple[str, ...] = ()
 
     def groups(self, like: Weights) -> list[str]:
         """The name of every gate, in order: of the network, its layers, tensors or filters; one name where all are shared."""
         if self.scope in ("network", "parameter"):
             return [self.scope]
+        like = self._gated(like)
         names = trees.names(like)
         if self.scope == "tensor":
             return names
         if self.scope == "layer":
-            return list(dict.fromkeys(name.rpartition("/")[0] for name in names))
+            return list(dict.fromkeys(_layer(name) for name in names))
         leaves = jax.tree.leaves(like)
         return [f"{name}:{i}" for name, leaf in zip(names, leaves, strict=True) for i in range(leaf.shape[-1])]
 
@@ -62,6 +64,7 @@ class Attenuator:
         """`layer0..` with `weight` [out, in] and `bias` [out]; only a bias where gates do not depend on the task."""
         if self.fixed is not None:
             return {}
+        like = self._gated(like)
         outputs = len(self.groups(like))
         inputs = len(trees.names(like)) if self.scope == "network" else outputs
         if not self.task_dependent:
@@ -77,6 +80,8 @@ class Attenuator:
 
     def apply(self, params: Any, gradient: Weights, weights: Weights) -> tuple[Weights, Info]:
         """γ ⊙ w; info has the embedding and the gates, one entry a group (per tensor, the mean of its gates, for "parameter")."""
+        others = {name: layer for name, layer in weights.items() if name in self.kept}
+        gradient, weights = self._gated(gradient), self._gated(weights)
         embedding = self.embed(gradient)
         if self.scope == "parameter" and self.fixed is None and self.task_dependent:
             gates = jax.tree.map(lambda g: self._network(params, g.reshape(-1, 1)).reshape(g.shape), gradient)
@@ -87,7 +92,11 @@ class Attenuator:
         if self.exclude_head:
             last = trees.names(weights)[-1].rpartition("/")[0]
             gates = trees.map_named(lambda n, g: jnp.ones_like(g) if n.startswith(f"{last}/") else g, gates)
-        return jax.tree.map(lambda gate, w: gate * w, gates, weights), {"gates": flat, "embedding": embedding}
+        gated = jax.tree.map(lambda gate, w: gate * w, gates, weights)
+        return {**gated, **others} if others else gated, {"gates": flat, "embedding": embedding}
+
+    def _gated(self, tree: Any) -> Any:
+        return {name: layer for name, layer in tree.items() if name not in self.kept} if self.kept else tree
 
     def embed(self, gradient: Weights) -> Float[Array, " inputs"]:
         """e: one number for each tensor, layer or filter."""
@@ -97,7 +106,7 @@ class Attenuator:
         elif self.scope == "layer":
             by_layer: dict[str, list[Array]] = {}
             for name, leaf in zip(trees.names(gradient), leaves, strict=True):
-                by_layer.setdefault(name.rpartition("/")[0], []).append(leaf.ravel())
+                by_layer.setdefault(_layer(name), []).append(leaf.ravel())
             pieces = [jnp.concatenate(parts)[:, None] for parts in by_layer.values()]
         else:
             pieces = [leaf.reshape(-1, 1) for leaf in leaves]
@@ -138,5 +147,10 @@ class Attenuator:
                 structure, [flat[e - leaf.shape[-1] : e] for e, leaf in zip(ends, leaves, strict=True)]
             )
         groups = self.groups(weights)
-        named = [name if self.scope == "tensor" else name.rpartition("/")[0] for name in trees.names(weights)]
+        named = [name if self.scope == "tensor" else _layer(name) for name in trees.names(weights)]
         return jax.tree.unflatten(structure, [flat[groups.index(name)] for name in named])
+
+
+def _layer(name: str) -> str:
+    """The layer of a tensor: "conv0" of "conv0/weight"; a tensor that is in none is its own."""
+    return name.rpartition("/")[0] or name

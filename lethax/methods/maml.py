@@ -83,7 +83,10 @@ class MAML:
     queries: "batch" the query batch's own (transductive, as released), "support" the support set's, "support+1" those of
     the support set and the query alone. loop: see `inner.descend`. multi_step_until: outer steps before this one have the
     multi-step loss, in epochs of `multi_step_epoch`; 0 is off. inner_clamp: every entry of a gradient that moves the
-    weights is cut to ±inner_clamp, as in MuMoMAML's released code; 0 is off.
+    weights is cut to ±inner_clamp, as in MuMoMAML's released code; 0 is off. derivative: see `inner.gradient`.
+
+    A support set may be a list of them where the data depend on the weights (reinforcement learning): one for each inner step, of
+    which the start reads the first; or one more, which the start alone reads.
     """
 
     net: Net
@@ -101,6 +104,7 @@ class MAML:
     multi_step_until: int = 0
     multi_step_epoch: int = 500
     inner_clamp: float = 0.0
+    derivative: inner.Derivative = "mixed"
 
     def init(self, key: PRNGKeyArray) -> dict[str, Any]:
         """{"weights": θ, "rule": …, "start": …, "encoder": …}; a part without meta-parameters is empty."""
@@ -140,25 +144,28 @@ class MAML:
         support, step = data
         return self.objective.loss(self.net.apply(_whole(moving, fixed), support.x, step=step), support.y)
 
-    def _descend(self, meta: Any, support: Split, steps: int, stops: bool) -> tuple[inner.Path, Weights, Info]:
+    def _descend(
+        self, meta: Any, support: Split | list[Split], steps: int, stops: bool
+    ) -> tuple[inner.Path, Weights, Info]:
+        first, of_step = (support[0], support[-steps:]) if isinstance(support, list) else (support, None)
         moving, still = trees.partition(meta["weights"], self.mask(meta["weights"]))
         fixed = {"weights": still}
         if self.encoder:
-            fixed["modulation"] = self.encoder.apply(meta["encoder"], support)
+            fixed["modulation"] = self.encoder.apply(meta["encoder"], first)
         info: Info = {}
         pull = self.bridge.proximity if self.bridge else 0.0
 
         def begin(weights: Weights, step: Any) -> tuple[Weights, Info]:
             assert self.start is not None
             order = 1 if self.start.detached else 2
-            loss, grads = inner.gradient(self.support_loss, weights, fixed, (support, step), order=order)
+            loss, grads = self._gradient(weights, fixed, (first, step), order)
             weights, seen = self.start.apply(meta["start"], grads, weights)
             return weights, {**seen, "support_loss_at_theta": loss}
 
         def update(weights: Weights, step: Any) -> tuple[Weights, Array]:
             if self.start and self.start.every_step:
                 weights, _ = begin(weights, step)
-            loss, grads = inner.gradient(self.support_loss, weights, fixed, (support, step), order=self.order)
+            loss, grads = self._gradient(weights, fixed, (of_step[step] if of_step else first, step), self.order)
             if pull:
                 grads = jax.tree.map(lambda g, w, w_0: g + pull * (w - w_0), grads, weights, moving)
             if self.inner_clamp:
@@ -170,13 +177,16 @@ class MAML:
         path = inner.descend(update, moving, steps, loop=self.loop, stops=stops)
         if self.bridge and steps:
             last = jax.lax.stop_gradient(path.last)
-            path = path._replace(last=self.bridge.apply(self.support_loss, moving, last, fixed, (support, steps - 1)))
+            path = path._replace(last=self.bridge.apply(self.support_loss, moving, last, fixed, (first, steps - 1)))
         return path, fixed, {**info, "support_losses": path.losses}
 
-    def _fast(self, moving: Weights, fixed: Weights, step: Any, support: Split) -> Fast:
+    def _gradient(self, weights: Weights, fixed: Weights, data: tuple[Split, Any], order: int) -> tuple[Array, Weights]:
+        return inner.gradient(self.support_loss, weights, fixed, data, order=order, derivative=self.derivative)
+
+    def _fast(self, moving: Weights, fixed: Weights, step: Any, support: Any) -> Fast:
         return Fast(_whole(moving, fixed), step, None if self.norm == "batch" else support.x)
 
-    def adapt(self, meta: Any, support: Split, *, key: PRNGKeyArray | None = None) -> tuple[Fast, Info]:
+    def adapt(self, meta: Any, support: Split | list[Split], *, key: PRNGKeyArray | None = None) -> tuple[Fast, Info]:
         """Weights after J inner steps on `support`; info has the support loss before every step, and L2F's gates."""
         path, fixed, info = self._descend(meta, support, self.steps, stops=False)
         return self._fast(path.last, fixed, max(self.steps - 1, 0), support), info

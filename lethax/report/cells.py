@@ -12,15 +12,20 @@ from lethax.recipe import Recipe
 
 _HERE = Path(__file__).parent
 # Beside the package where it is installed, at the top of the sources where it is not.
+_ALIASES = {"figure_f": "navigation", "f": "navigation"}
 FOLDER = next((f for f in (_HERE.parent / "recipes", _HERE.parent.parent / "recipes") if f.is_dir()), _HERE / "recipes")
 
 
 class Published(NamedTuple):
-    """A number as printed; `interval` is what stands after its ±, which for the classification tables is √(p(1 − p))."""
+    """A number as printed; `interval` is what stands after its ±, which for the classification tables is √(p(1 − p)).
+
+    `by_updates`: in control, returns after 0, 1, … updates, `value` among them.
+    """
 
     value: float
     interval: float | None
     source: str
+    by_updates: tuple[float, ...] = ()
 
 
 class Cell(NamedTuple):
@@ -46,7 +51,10 @@ class Cell(NamedTuple):
 def published() -> dict[str, Published]:
     """The published numbers by cell."""
     entries = tomllib.loads((_HERE / "published.toml").read_text(encoding="utf-8"))
-    return {name: Published(e["value"], e.get("interval"), e["source"]) for name, e in entries.items()}
+    return {
+        name: Published(e["value"], e.get("interval"), e["source"], tuple(e.get("by_updates", ())))
+        for name, e in entries.items()
+    }
 
 
 def every_cell() -> list[Cell]:
@@ -59,6 +67,7 @@ def every_cell() -> list[Cell]:
 def find(target: str, only: Sequence[str] = ()) -> list[Cell]:
     """The cells of a table ("table_b", "table-b", "b") or one cell, of the methods `only` where given; RecipeError if none."""
     wanted = target.lower().replace("-", "_").removesuffix(".toml").removeprefix("recipes/")
+    wanted = _ALIASES.get(wanted, wanted)
     cells = every_cell()
     found = [c for c in cells if wanted in (c.name.lower().replace("-", "_"), c.table, c.table.removeprefix("table_"))]
     if not found:

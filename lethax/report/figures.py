@@ -1,15 +1,16 @@
 """Figures from the records of runs; the only place where matplotlib draws."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 
-COLOURS = {"maml": "#4c72b0", "l2f": "#dd8452"}
+COLOURS = {"maml": "#4c72b0", "l2f": "#dd8452", "maml+l2f": "#dd8452"}
 TITLES = {"maml": "MAML", "l2f": "MAML+L2F"}
 
 
@@ -49,5 +50,67 @@ def sinusoid_fits(fits: Mapping[str, dict[str, Any]], path: Path) -> None:
         axes.set(title=TITLES.get(method, method), xlabel="x")
         axes.legend(frameon=False, fontsize=8)
     panels[0][0].set_ylabel("y")
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def returns_after_updates(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Return against the number of updates, a panel a setting, a line a method, its 95 % interval over tasks as a band."""
+    settings = list(dict.fromkeys(row["data"] for row in rows))
+    figure, panels = plt.subplots(
+        1, len(settings), figsize=(3.4 * len(settings), 3.2), layout="constrained", squeeze=False
+    )
+    for axes, setting in zip(panels[0], settings, strict=True):
+        for row in (row for row in rows if row["data"] == setting):
+            updates, means, ci95 = (
+                np.array([at[key] for at in row["by_updates"]]) for key in ("updates", "mean", "ci95")
+            )
+            colour = COLOURS.get(row["method"])
+            axes.plot(updates, means, marker="o", label=row["method"], color=colour)
+            axes.fill_between(updates, means - ci95, means + ci95, alpha=0.2, color=colour)
+            if row["published_by_updates"]:
+                known = row["published_by_updates"]
+                axes.plot(range(len(known)), known, "x", color="black", label=f"{row['method']}, published")
+        axes.set(title=setting, xlabel="updates", xticks=updates)
+    panels[0][0].set_ylabel("return")
+    panels[0][0].legend(frameon=False, fontsize=8)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def navigation_paths(paths: Mapping[str, Mapping[str, Mapping[str, np.ndarray]]], path: Path, task: int = 1) -> None:
+    """Figure F: the way of one rollout before and after updates, a row a method, a column a setting, the same task in a column.
+
+    `paths`: by method and setting, what `runs.read_rollouts` gives.
+    """
+    count = len(next(iter(paths.values())))
+    figure, panels = plt.subplots(
+        len(paths),
+        count,
+        figsize=(3 * count, 3 * len(paths)),
+        layout="constrained",
+        squeeze=False,
+        sharex="col",
+        sharey="col",
+    )
+    shades = plt.get_cmap("viridis")
+    for row, (method, settings) in zip(panels, paths.items(), strict=True):
+        for axes, seen, letter in zip(row, settings.values(), settings, strict=True):
+            goal = seen["tasks"][task, :2]
+            for updates, (way, alive) in enumerate(zip(seen["observations"][task], seen["alive"][task], strict=True)):
+                way = way[: max(int(alive.sum()), 1)]
+                axes.plot(
+                    *way.T,
+                    color=shades(updates / 4.5),
+                    linewidth=1,
+                    marker=".",
+                    markersize=2,
+                    label=f"{updates} updates",
+                )
+            axes.plot(*seen["observations"][task, 0, 0], "s", color="black", markersize=5, label="start")
+            axes.plot(*goal, "*", color="red", markersize=11, label="goal")
+            axes.set_title(f"{'MAML+L2F' if method == 'l2f' else method.upper()} ({letter})")
+            axes.set_aspect("equal", adjustable="datalim")
+    panels[0][0].legend(frameon=False, fontsize=7)
     figure.savefig(path, dpi=120)
     plt.close(figure)

@@ -39,7 +39,7 @@ def _entry(cell: Cell, recipe: Recipe, folders: Sequence[Path], paths: list[Path
     if recipe.data in REGRESSION and scores.shape[1] % 100 == 0:
         interval = float(np.mean([by_repeats(of_seed, scores.shape[1] // 100)[1] for of_seed in scores]))
     return {
-        "cell": cell.name, "method": "maml+l2f" if recipe.method == "l2f" else recipe.method, "data": recipe.data,
+        **common_entry(cell, recipe, folders, command), "data": recipe.data,
         "net": recipe.net, "way": recipe.way, "shot": recipe.shot, "inner_steps": recipe.inner_steps,
         "published": cell.published.value if cell.published else None,
         "published_interval": cell.published.interval if cell.published else None,
@@ -47,15 +47,22 @@ def _entry(cell: Cell, recipe: Recipe, folders: Sequence[Path], paths: list[Path
         "score": records[0]["score"], "ours": factor * result.mean, "interval": factor * interval,
         "median_episode": factor * float(np.median(scores)), "by_seed": [factor * mean for mean in means],
         "median_seed": factor * float(np.median(means)), "std_over_seeds": factor * float(np.std(means)),
-        "episodes": result.n, "seeds": len(records), "checkpoints": len(records[0]["checkpoints"]),
-        "episodes_hash": records[0]["episodes_hash"], "outer_steps": recipe.steps, "full_outer_steps": recipe.full_steps,
+        "episodes": result.n, "checkpoints": len(records[0]["checkpoints"]), "episodes_hash": records[0]["episodes_hash"],
         "non_finite": recipe.non_finite, "clip_norm": recipe.clip_norm,
         "skipped_steps": sum(_skipped(folder) for folder in folders),
-        "device": read_json(folders[0] / "environment.json")["device"],
-        "hours": round(sum(_seconds(folder) for folder in folders) / 3600, 4) or None, "command": command,
         "nearest_prototype": [factor * r["nearest_prototype"]["mean"] for r in records if "nearest_prototype" in r],
         "by_inner_steps": [r["by_inner_steps"] for r in records], "gates": [r["gates"] for r in records if "gates" in r],
-        "learning_curve": [_learning_curve(folder) for folder in folders], "_scores": factor * scores,
+        "learning_curve": [learning_curve(folder) for folder in folders], "_scores": factor * scores,
+    }  # fmt: skip
+
+
+def common_entry(cell: Cell, recipe: Recipe, folders: Sequence[Path], command: str) -> dict[str, Any]:
+    """What every row says of how it was made."""
+    return {
+        "cell": cell.name, "method": "maml+l2f" if recipe.method == "l2f" else recipe.method, "seeds": len(folders),
+        "outer_steps": recipe.steps, "full_outer_steps": recipe.full_steps,
+        "device": read_json(folders[0] / "environment.json")["device"],
+        "hours": round(sum(_seconds(folder) for folder in folders) / 3600, 4) or None, "command": command,
     }  # fmt: skip
 
 
@@ -71,9 +78,10 @@ def _seconds(folder: Path) -> float:
     return sum(line["seconds"] for line in _lines(folder / "timing.jsonl"))
 
 
-def _learning_curve(folder: Path) -> list[dict[str, Any]]:
+def learning_curve(
+    folder: Path, wanted: Sequence[str] = ("step", "val_score", "val_ci95", "val_episodes")
+) -> list[dict[str, Any]]:
     """What each validation of a run found."""
-    wanted = ("step", "val_score", "val_ci95", "val_episodes")
     return [{key: line[key] for key in wanted} for line in _lines(folder / "metrics.jsonl") if "val_score" in line]
 
 
@@ -147,17 +155,18 @@ def markdown(table: str, rows: Sequence[dict[str, Any]]) -> str:
 
 def write(table: str, rows: Sequence[dict[str, Any]], folder: Path) -> list[Path]:
     """TABLE.json, TABLE.md and TABLE.csv."""
-    name = table.replace("_", "-")
-    folder.mkdir(parents=True, exist_ok=True)
     sheet = io.StringIO()
     writer = csv.DictWriter(sheet, _COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(_text(row) for row in rows)
-    contents = {
-        "json": to_json({"table": table, "cells": list(rows)}) + "\n",
-        "md": markdown(table, rows),
-        "csv": sheet.getvalue(),
-    }
+    return write_files(table, rows, folder, {"md": markdown(table, rows), "csv": sheet.getvalue()})
+
+
+def write_files(table: str, rows: Sequence[dict[str, Any]], folder: Path, others: Mapping[str, str]) -> list[Path]:
+    """TABLE.json with the rows, and the others by their endings."""
+    name = table.replace("_", "-")
+    folder.mkdir(parents=True, exist_ok=True)
+    contents = {"json": to_json({"table": table, "cells": list(rows)}) + "\n", **others}
     paths = [folder / f"{name}.{kind}" for kind in contents]
     for path, content in zip(paths, contents.values(), strict=True):
         write_atomic(path, content)

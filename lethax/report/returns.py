@@ -1,0 +1,105 @@
+"""Tables of returns: control, judged after 0, 1, … updates, made from run folders and from nothing else."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lethax.evaluate import score
+from lethax.files import read_json
+from lethax.recipe import Recipe
+from lethax.report.cells import Cell
+from lethax.report.tables import common_entry, learning_curve
+
+
+def entry(cell: Cell, recipe: Recipe, folders: Sequence[Path], evaluation: str, command: str) -> dict[str, Any] | None:
+    """A row from a cell's runs, one a seed, on one setting; None where one is not evaluated yet.
+
+    `by_updates`: after each number of updates, the mean over tasks and seeds and 1.96 s/√n over tasks, each one's return a mean
+    over seeds.
+    """
+    paths = [folder / "evaluations" / evaluation for folder in folders]
+    if not all(path.is_file() for path in paths):
+        return None
+    records = [read_json(path) for path in paths]
+    returns = np.array([record["returns"] for record in records])  # [seeds, tasks, updates + 1]
+    scores = [score(column) for column in returns.mean(axis=0).T]
+    home = records[0]["data"] == recipe.data
+    known = cell.published if home else None
+    return {
+        **common_entry(cell, recipe, folders, command), "data": records[0]["data"], "score": "return",
+        "published_by_updates": list(known.by_updates) if known else None, "source": known.source if known else None,
+        "by_updates": [
+            {"updates": u, "mean": s.mean, "ci95": s.ci95, "by_seed": returns[:, :, u].mean(axis=1).tolist()}
+            for u, s in enumerate(scores)
+        ],
+        "tasks": returns.shape[1], "rollouts": recipe.shot, "horizon": recipe.rl_horizon,
+        "episodes_hash": records[0]["episodes_hash"],
+        "inner_rate": recipe.inner_rate, "later_rate": recipe.rl_later_rate, "cg_share": recipe.rl_cg_share,
+        "env_steps": [_env_steps(folder, recipe) for folder in folders], "gates": [r["gates"] for r in records if "gates" in r],
+        "learning_curve": [learning_curve(folder) for folder in folders], "_returns": returns,
+    }  # fmt: skip
+
+
+def _env_steps(folder: Path, recipe: Recipe) -> int:
+    """Steps of the environment that a run's training took."""
+    lines = learning_curve(folder, ("step", "env_steps"))
+    since = [0, *(line["step"] for line in lines[:-1])]
+    each = [line["env_steps"] * (line["step"] - start) for line, start in zip(lines, since, strict=True)]
+    return round(sum(each) * (recipe.batch or 1))
+
+
+def compare(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows, each with its paired differences to MAML in the same setting on the same tasks, after each number of updates."""
+    made = []
+    for row in rows:
+        plain = {key: value for key, value in row.items() if key != "_returns"}
+        same = ("data", "episodes_hash", "seeds", "rollouts", "outer_steps")
+        base = next((r for r in rows if r["method"] == "maml" and all(r[k] == row[k] for k in same)), None)
+        if base and base is not row:
+            gaps = [score(column) for column in (row["_returns"] - base["_returns"]).mean(axis=0).T]
+            plain["paired"] = [{"minus": "maml", "mean": gap.mean, "ci95": gap.ci95, "n": gap.n} for gap in gaps]
+        made.append(plain)
+    return made
+
+
+def markdown(table: str, rows: Sequence[dict[str, Any]]) -> str:
+    """The table for reading."""
+    updates = len(rows[0]["by_updates"]) if rows else 0
+    columns = ["tasks from", "method", *(f"{u} update{'s' * (u != 1)}" for u in range(updates)), "budget", "hours"]
+    lines = [
+        f"# {table.replace('_', ' ').title()}: return after updates\n",
+        f"Mean ± 95 % over {rows[0]['tasks']} test tasks, each one's return a mean over the seeds; in brackets the paired",
+        "difference to MAML. Budget: outer steps, and their share of the recipe's. Hours: of training.\n",
+        f"`{rows[0]['command']}`\n",
+        "| " + " | ".join(columns) + " |",
+        "|" + "---|" * len(columns),
+    ]
+    for row in rows:
+        lines.append("| " + " | ".join(_texts(row)) + " |")
+        if row["published_by_updates"]:
+            known = [f"{value:.2f}" for value in row["published_by_updates"]]
+            blank = [""] * (updates - len(known))
+            lines.append(
+                "| " + " | ".join([row["data"], f"*{row['method']}, published*", *known, *blank, "", ""]) + " |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def _texts(row: Mapping[str, Any]) -> list[str]:
+    gaps = row.get("paired") or [None] * len(row["by_updates"])
+    returns = [
+        f"{at['mean']:.2f} ± {at['ci95']:.2f}" + (f" ({gap['mean']:+.2f} ± {gap['ci95']:.2f})" if gap else "")
+        for at, gap in zip(row["by_updates"], gaps, strict=True)
+    ]
+    share = row["outer_steps"] / row["full_outer_steps"]
+    budget = f"{row['outer_steps']} steps" + (f" ({100 * share:.2g} %)" if share < 1 else "")
+    seeds = f"{row['seeds']} seed{'s' * (row['seeds'] > 1)}"
+    return [
+        row["data"],
+        row["method"],
+        *returns,
+        f"{budget}, {seeds}",
+        "" if row["hours"] is None else f"{row['hours']:.2f}",
+    ]

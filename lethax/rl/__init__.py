@@ -1,0 +1,1 @@
+"""Meta-reinforcement learning: environments, rollouts, policy gradients, trust-region outer steps."""

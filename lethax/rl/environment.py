@@ -1,0 +1,74 @@
+"""What an environment is. A task is a vector of numbers: a goal, a velocity, a direction.
+
+On the device (`Environment`) everything is a pure function of one rollout, and `vmap` makes the batch. In a simulator of the host
+(`HostEnvironment`) everything is a batch of n rollouts in NumPy.
+"""
+
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+
+
+class Environment(Protocol):
+    """A simulator on the device: a frozen dataclass, compared by value."""
+
+    on_host: Literal[False]
+
+    @property
+    def observations(self) -> int:
+        """Entries of an observation."""
+
+    @property
+    def actions(self) -> int:
+        """Entries of an action."""
+
+    @property
+    def horizon(self) -> int:
+        """Steps of a rollout."""
+
+    def draw(self, key: PRNGKeyArray) -> Float[Array, " task"]:
+        """A task of the environment's distribution."""
+
+    def check(self, tasks: Any) -> None:
+        """EnvironmentFault for tasks [n, task] that `draw` cannot give."""
+
+    def reset(self, key: PRNGKeyArray, task: Array) -> tuple[Any, Float[Array, " o"]]:
+        """The first state and observation of a rollout."""
+
+    def step(
+        self, key: PRNGKeyArray, state: Any, action: Float[Array, " a"], task: Array
+    ) -> tuple[Any, Float[Array, " o"], Float[Array, ""], Bool[Array, ""]]:
+        """(state, observation, reward, done) after an action, as the policy drew it."""
+
+
+class HostEnvironment(Protocol):
+    """A simulator on the host: a frozen dataclass, compared by value. Finished rollouts stay as they are."""
+
+    on_host: Literal[True]
+
+    @property
+    def observations(self) -> int:
+        """Entries of an observation."""
+
+    @property
+    def actions(self) -> int:
+        """Entries of an action."""
+
+    @property
+    def horizon(self) -> int:
+        """Steps of a rollout."""
+
+    def draw(self, rng: np.random.Generator, count: int, balanced: bool = False) -> np.ndarray:
+        """Tasks [count, task]; balanced: as many of one direction as of the other, where there are two."""
+
+    def check(self, tasks: np.ndarray) -> None:
+        """EnvironmentFault for tasks [n, task] that `draw` cannot give."""
+
+    def reset(self, rng: np.random.Generator, tasks: np.ndarray) -> tuple[Any, np.ndarray]:
+        """The first states, and observations [n, o], of rollouts in the tasks [n, task]."""
+
+    def step(
+        self, state: Any, actions: np.ndarray, tasks: np.ndarray
+    ) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray]:
+        """(states, observations [n, o], rewards [n], done [n]) after actions [n, a], as the policy drew them."""
