@@ -16,7 +16,7 @@ from rich.table import Table
 
 from lethax import arguments
 from lethax import recipe as recipes
-from lethax.errors import RecipeError
+from lethax.errors import DataError, RecipeError
 from lethax.files import to_json
 from lethax.names import CONTROL
 from lethax.recipe import Recipe
@@ -208,7 +208,10 @@ def data_sets(args: arguments.DataCommand) -> None:
     else:
         names = list_stores(action.root)
         for name in names:
-            _describe(name, action.root)
+            try:
+                _describe(name, action.root)
+            except DataError as error:  # of one must not hide the others
+                console.print(f"{name}: {error}", highlight=False, markup=False, soft_wrap=True)
         if not names:
             console.print(
                 f"no data set in {action.root or default_root()}: see lethax data prepare --help", highlight=False

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -35,9 +36,10 @@ def run(out: Path, console: Console, train: Callable[[Any], None]) -> None:
     assemble.use_all_cores()
     console.print("building the embedded glyphs (once)", highlight=False)
     data.prepare("glyphs", None, None, lambda what, share: None)
-    table = Table(title="5-shot sinusoids and 5-way 1-shot characters; tiny budgets, see the columns", show_lines=True)
-    for column in ("tasks", "method", "outer steps", "test episodes", "before", "after", "L2F − MAML, paired"):
-        table.add_column(column)
+    title = "5-shot sinusoids, 5-way 1-shot characters: n test episodes, ± 1.96 s/√n"
+    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for column in ("tasks", "method", "steps", "n", "before", "after", "L2F − MAML"):
+        table.add_column(column, no_wrap=True)
     for name, (base, episodes) in SETTINGS.items():
         results = {
             method: _result(out / f"{name}-{method}", base, method, episodes, console, train) for method in METHODS
@@ -46,17 +48,14 @@ def run(out: Path, console: Console, train: Callable[[Any], None]) -> None:
         for method, result in results.items():
             inner = result.record["inner_steps"]
             table.add_row(
-                f"{name} ({result.record['score']})", method, str(base.steps), str(result.score.n),
+                f"{name}, {result.record['score']}", figures.TITLES[method], str(base.steps), str(result.score.n),
                 f"{result.curve[0].mean:.3f}", f"{result.curve[inner].mean:.3f} ± {result.score.ci95:.3f}",
                 f"{gap.mean:+.3f} ± {gap.ci95:.3f}" if method == "l2f" else "",
             )  # fmt: skip
         figures.adaptation_curves({m: r.record for m, r in results.items()}, out / f"{name}-adaptation.png")
     figures.sinusoid_fits({m: _fits(out / f"sinusoid-{m}") for m in METHODS}, out / "sinusoid-fits.png")
     console.print(table)
-    console.print(
-        f"± is 1.96 s/√n over episodes. Pictures: {', '.join(str(p) for p in sorted(out.glob('*.png')))}",
-        highlight=False,
-    )
+    console.print(f"Pictures: {', '.join(map(str, sorted(out.glob('*.png'))))}", highlight=False, soft_wrap=True)
 
 
 def _result(

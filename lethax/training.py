@@ -64,7 +64,8 @@ class _Window:
         self.skipped += int((~kept).sum())
 
     def line(self, step: int) -> dict[str, Any]:
-        means = {name: (np.asarray(total) / max(self.count, 1)).tolist() for name, total in self.sums.items()}
+        counted = self.sums if self.count else {}
+        means = {name: (np.asarray(total) / self.count).tolist() for name, total in counted.items()}
         line = {"step": step, **means, **({"skipped": self.skipped} if self.skipped else {})}
         self.count, self.skipped, self.sums = 0, 0, {}
         return line

@@ -11,6 +11,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 
 COLOURS = {"maml": "#4c72b0", "l2f": "#dd8452", "maml+l2f": "#dd8452"}
+TITLES = {"maml": "MAML", "l2f": "MAML+L2F"}
 
 
 def adaptation_curves(records: Mapping[str, dict[str, Any]], path: Path) -> None:
@@ -19,7 +20,7 @@ def adaptation_curves(records: Mapping[str, dict[str, Any]], path: Path) -> None
     for method, record in records.items():
         curve = record["by_inner_steps"]
         steps, means = [c["steps"] for c in curve], [c["mean"] for c in curve]
-        axes.plot(steps, means, marker="o", label=method, color=COLOURS.get(method))
+        axes.plot(steps, means, marker="o", label=TITLES.get(method, method), color=COLOURS.get(method))
         low, high = ([c["mean"] + sign * c["ci95"] for c in curve] for sign in (-1, 1))
         axes.fill_between(steps, low, high, alpha=0.2, color=COLOURS.get(method))
     first = next(iter(records.values()))
@@ -43,10 +44,12 @@ def sinusoid_fits(fits: Mapping[str, dict[str, Any]], path: Path) -> None:
         x = fit["query"].x[:, 0]
         axes.plot(x, fit["query"].y[:, 0], color="black", label="task")
         for steps, style in ((0, ":"), (1, "--"), (5, "-")):
-            axes.plot(x, fit["path"][steps], linestyle=style, color=COLOURS.get(method), label=f"after {steps} steps")
+            label = f"after {steps} step{'' if steps == 1 else 's'}"
+            axes.plot(x, fit["path"][steps], linestyle=style, color=COLOURS.get(method), label=label)
         axes.scatter(fit["support"].x[:, 0], fit["support"].y[:, 0], color="black", zorder=3, label="support")
-        axes.set(title=method, xlabel="x")
-    panels[0][0].legend(frameon=False, fontsize=8)
+        axes.set(title=TITLES.get(method, method), xlabel="x")
+        axes.legend(frameon=False, fontsize=8)
+    panels[0][0].set_ylabel("y")
     figure.savefig(path, dpi=120)
     plt.close(figure)
 

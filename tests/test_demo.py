@@ -1,0 +1,26 @@
+"""The demo, with budgets of seconds and without its glyphs: a table that fits eighty columns, and pictures."""
+
+from dataclasses import replace
+
+from PIL import Image
+
+from lethax import cli, commands, data, demo
+
+
+def test_demo(tmp_path, monkeypatch, capsys):
+    recipe, _ = demo.SETTINGS["sinusoid"]
+    tiny = replace(recipe, steps=100, epoch=100, val_episodes=50, filters=8)
+    monkeypatch.setattr(demo, "SETTINGS", {"sinusoid": (tiny, 100)})
+    monkeypatch.setattr(data, "prepare", lambda *_: ["glyphs"])
+    monkeypatch.setattr(commands.console, "_width", 80)
+    monkeypatch.setenv("LETHAX_CACHE", str(tmp_path / "cache"))
+    for _ in range(2):  # the second time everything is there
+        assert cli.main(["demo", "--out", str(tmp_path / "out")]) == 0
+        out = capsys.readouterr().out
+        assert "…" not in out and "MAML+L2F  100" in out and out.count(" ± ") == 4
+    for name in ("sinusoid-adaptation.png", "sinusoid-fits.png"):
+        with Image.open(tmp_path / "out" / name) as picture:
+            assert picture.width > 500
+    monkeypatch.setattr(demo, "SETTINGS", {"sinusoid": (replace(tiny, filters=9), 100)})
+    assert cli.main(["demo", "--out", str(tmp_path / "out")]) == 1
+    assert "is of another recipe: choose another --out" in capsys.readouterr().err
