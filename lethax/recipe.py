@@ -34,6 +34,10 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 }
 
 
+_POSITIVE = (
+    "way", "shot", "query", "eval_query", "batch", "steps", "epoch", "keep", "filters", "depth", "val_episodes",
+    "multi_step_epochs",
+)  # fmt: skip
 _CONTROL_METHODS = ("maml", "fomaml", "sign_maml", "metasgd", "anil", "boil", "alfa")
 _CONTROL_RANGES = (
     ("rl_horizon", 1, 100_000), ("rl_discount", 0, 1), ("rl_smoothing", 0, 1), ("rl_later_rate", 0, 1), ("rl_max_kl", 1e-8, 10),
@@ -177,20 +181,7 @@ def check(recipe: Recipe) -> None:
         value = getattr(recipe, name)
         if value is not None and value not in known:
             raise RecipeError(f"{name} is '{value}'.{did_you_mean(value, known)} Expected one of: {', '.join(known)}.")
-    for name in (
-        "way",
-        "shot",
-        "query",
-        "eval_query",
-        "batch",
-        "steps",
-        "epoch",
-        "keep",
-        "filters",
-        "depth",
-        "val_episodes",
-        "multi_step_epochs",
-    ):
+    for name in _POSITIVE:
         if getattr(recipe, name) < 1:
             raise RecipeError(f"{name} is {getattr(recipe, name)}; it has to be at least 1.")
     if recipe.inner_steps is None or recipe.inner_steps < 0:
@@ -207,6 +198,10 @@ def check(recipe: Recipe) -> None:
         )
     if recipe.data in CONTROL:
         _check_control(recipe)
+    if recipe.data in REGRESSION and recipe.method.startswith("leo"):
+        raise RecipeError(
+            f"method '{recipe.method}' does not fit data '{recipe.data}': leo takes features, see lethax embed."
+        )
     if recipe.gate_layers not in (2, 3):
         raise RecipeError(f"gate_layers is {recipe.gate_layers}; it has to be 2 or 3.")
     if recipe.net != "mlp" and recipe.data in (*REGRESSION, *CONTROL):

@@ -141,3 +141,9 @@ def test_bomb_is_bounded(tmp_path, monkeypatch):
         archive.writestr("zeros", bytes(100_000))
     with pytest.raises(DataError, match="more than 1000"):
         list(Archive(tmp_path / "b.zip").items())
+
+
+def test_names_of_made_tasks_are_taken(tmp_path):
+    for name in ("sinusoid", "navigation"):
+        with pytest.raises(DataError, match=f"'{name}' is the name of tasks that lethax makes itself"):
+            StoreWriter(tmp_path, name, mean=(0.0,), std=(1.0,), source={})

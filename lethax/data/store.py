@@ -25,6 +25,7 @@ import numpy as np
 from lethax import __version__
 from lethax.data.safe import sha256
 from lethax.errors import DataError, did_you_mean
+from lethax.names import CONTROL, REGRESSION
 
 FORMAT = 1
 SPLITS = ("train", "val", "test")
@@ -158,6 +159,8 @@ class StoreWriter:
     def __init__(
         self, root: Path | None, name: str, *, mean: Sequence[float], std: Sequence[float], source: dict[str, Any]
     ) -> None:
+        if name in (*REGRESSION, *CONTROL):
+            raise DataError(f"'{name}' is the name of tasks that lethax makes itself: choose another with --store.")
         self._target = (root or default_root()) / _checked(name)
         self._manifest: dict[str, Any] = {
             "format": FORMAT, "name": name, "lethax": __version__, "mean": list(mean), "std": list(std),
