@@ -101,5 +101,5 @@ def _texts(row: Mapping[str, Any]) -> list[str]:
         row["method"],
         *returns,
         f"{budget}, {seeds}",
-        "" if row["hours"] is None else f"{row['hours']:.2f}",
+        "" if row["hours"] is None else f"{row['hours']:.2g}",
     ]

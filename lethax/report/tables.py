@@ -134,7 +134,7 @@ def _text(row: dict[str, Any]) -> dict[str, str]:
         "paired difference": f"{number(gap['mean'], '+')} ± {number(gap['ci95'])} to {gap['minus']}" if gap else "",
         "budget": f"{row['outer_steps']} steps" + (f" ({100 * share:.2g} %)" if share < 1 else "") + f", {row['seeds']} seed"
         + ("s" if row["seeds"] > 1 else ""),
-        "hours": "" if row["hours"] is None else f"{row['hours']:.2f}",
+        "hours": "" if row["hours"] is None else f"{row['hours']:.2g}",
     }  # fmt: skip
 
 
