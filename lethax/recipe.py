@@ -114,7 +114,9 @@ class Recipe:
     gate_layers: int = _f(2, "linear layers of the attenuator: 2 (code) or 3")
     gate_exclude_head: bool = _f(False, "the last layer keeps gate 1")
     gate_every_step: bool = _f(False, "attenuate before every inner step")
-    gate_bias_init: float = _f(0.0, "added to the attenuator's last bias")
+    gate_bias_init: float | None = _f(
+        None, "added to the attenuator's last bias; 0, in control 4: gates of 0.98 at first"
+    )
     rl_horizon: int | None = _f(None, "control: steps of a rollout")
     rl_discount: float = _f(0.99, "control: discount of later rewards")
     rl_smoothing: float = _f(1.0, "control: λ of the advantage estimates")
