@@ -10,7 +10,7 @@ objective. Finn et al. 2017; Baik et al. 2020, supplement D.
 from dataclasses import dataclass, replace
 from functools import partial
 from math import ceil
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from lethax.gaussian import Normal, divergence, log_density
-from lethax.outer import TrainState
+from lethax.outer import TrainState, over_tasks
 from lethax.records import Info, Split
 from lethax.rl.objective import as_split, mean_over
 from lethax.rl.rollouts import Rollouts, collect_batch, draw_tasks
@@ -31,8 +31,8 @@ class PolicyPlan:
     """How the outer loop runs. total: outer steps. batch: tasks an outer step. rollouts: of a task before every update and after.
 
     discount, smoothing: γ, λ of the advantages. share: of the tasks, those whose curvature the conjugate gradients see.
-    resample: L2F's attenuated policy draws the rollouts of the first update itself; they are counted. epoch, chunk: as in
-    `outer.Plan`.
+    resample: L2F's attenuated policy draws the rollouts of the first update itself; they are counted. tasks, epoch, chunk: as
+    in `outer.Plan`; a loop over the tasks keeps what the curvature products read in a core's cache.
     """
 
     total: int
@@ -47,6 +47,7 @@ class PolicyPlan:
     chunk: int = 1
     devices: int = 1
     skip: bool = False
+    tasks: Literal["vmap", "scan", "unroll"] = "vmap"
 
     def optimizer(self) -> optax.GradientTransformation:
         """None: a trust-region step has no state."""
@@ -131,10 +132,11 @@ def improve(
     start, tree = ravel_pytree(meta)
 
     def policies(vector: Array, supports: list[Split], x: Array) -> Normal:
-        def one(mine: list[Split], x: Array) -> Normal:
+        def one(task: tuple[list[Split], Array]) -> Normal:
+            mine, x = task
             return learner.net.apply(learner.adapt(tree(vector), mine)[0].weights, x)
 
-        return jax.vmap(one)(supports, x)
+        return over_tasks(one, (supports, x), plan.tasks)
 
     old, forward = jax.linearize(lambda v: policies(v, supports, query.x), start)
     backward = jax.linear_transpose(forward, start)
