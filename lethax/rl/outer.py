@@ -30,7 +30,8 @@ from lethax.rl.trpo import TrustRegion, line_search, natural_step
 class PolicyPlan:
     """How the outer loop runs. total: outer steps. batch: tasks an outer step. rollouts: of a task before every update and after.
 
-    discount, smoothing: γ, λ of the advantages. share: of the tasks, those whose curvature the conjugate gradients see.
+    discount, smoothing: γ, λ of the advantages. share: of the tasks, those whose curvature the conjugate gradients see; the length
+    of the step is measured on all.
     resample: L2F's attenuated policy draws the rollouts of the first update itself; they are counted. tasks, epoch, chunk: as
     in `outer.Plan`; a loop over the tasks keeps what the curvature products read in a core's cache.
     """
@@ -131,31 +132,46 @@ def improve(
     """The trust-region step of the meta-parameters on stored rollouts, and what it did."""
     start, tree = ravel_pytree(meta)
 
-    def policies(vector: Array, supports: list[Split], x: Array) -> Normal:
-        def one(task: tuple[list[Split], Array]) -> Normal:
-            mine, x = task
-            return learner.net.apply(learner.adapt(tree(vector), mine)[0].weights, x)
+    def policy(vector: Array, mine: list[Split], x: Array) -> Normal:
+        return learner.net.apply(learner.adapt(tree(vector), mine)[0].weights, x)
 
-        return over_tasks(one, (supports, x), plan.tasks)
+    def slope(task: tuple[list[Split], Split]) -> tuple[Array, Normal]:
+        def value(vector: Array) -> tuple[Array, Normal]:
+            new = policy(vector, task[0], task[1].x)
+            old = jax.lax.stop_gradient(new)
+            return loss_of(new, old, task[1].y), old
 
-    old, forward = jax.linearize(lambda v: policies(v, supports, query.x), start)
-    backward = jax.linear_transpose(forward, start)
-    (gradient,) = backward(jax.grad(partial(surrogate, old=old, query=query))(old))
+        return jax.grad(value, has_aux=True)(start)
+
+    gradients, old = over_tasks(slope, (supports, query), plan.tasks)
+    gradient = jnp.mean(gradients, axis=0)
     count = ceil(plan.share * plan.batch)
-    if count < plan.batch:
-        few = jax.tree.map(lambda leaf: leaf[:count], (supports, query.x))
-        _, forward = jax.linearize(lambda v: policies(v, *few), start)
-        backward = jax.linear_transpose(forward, start)
-    some_old, some_query = jax.tree.map(lambda leaf: leaf[:count], (old, query))
+    few, some_old, some_query = jax.tree.map(lambda leaf: leaf[:count], ((supports, query.x), old, query))
+    _, forward = jax.linearize(lambda v: over_tasks(lambda task: policy(v, *task), few, plan.tasks), start)
+    backward = jax.linear_transpose(forward, start)
 
     def product(vector: Array) -> Array:
         return backward(fisher(some_old, some_query, forward(vector)))[0]
 
-    def judge(vector: Array) -> tuple[Array, Array]:
-        new = policies(vector, supports, query.x)
-        return surrogate(new, old, query), mean_divergence(new, old, query)
+    def measure(vector: Array) -> Array:
+        def one(task: tuple[list[Split], Split]) -> Array:
+            mine, seen = task
+            old, change = jax.jvp(lambda v: policy(v, mine, seen.x), (start,), (vector,))
+            weighed = fisher_of(old, seen.y.alive, change)
+            return jnp.vdot(change.mean, weighed.mean) + jnp.vdot(change.log_std, weighed.log_std)
 
-    step = natural_step(plan.region, product, gradient)
+        return jnp.mean(over_tasks(one, (supports, query), plan.tasks))
+
+    def judge(vector: Array) -> tuple[Array, Array]:
+        def one(task: tuple[list[Split], Split, Normal]) -> tuple[Array, Array]:
+            mine, seen, before = task
+            new = policy(vector, mine, seen.x)
+            return loss_of(new, before, seen.y), divergence_of(new, before, seen.y)
+
+        losses, divergences = over_tasks(one, (supports, query, old), plan.tasks)
+        return jnp.mean(losses), jnp.mean(divergences)
+
+    step = natural_step(plan.region, product, gradient, measure if count < plan.batch else None)
     vector, outcome = line_search(plan.region, judge, start, step, surrogate(old, old, query))
     finite = jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree(gradient))])
     moved = {f"moved_{name}": jnp.linalg.norm(ravel_pytree(part)[0])
@@ -168,28 +184,34 @@ def improve(
     return tree(vector), info
 
 
+def loss_of(new: Normal, old: Normal, steps: Any) -> Float[Array, ""]:
+    """−mean over the steps of one task of π_new/π_old A'."""
+    ratio = jnp.exp(log_density(new, steps.actions) - log_density(old, steps.actions))
+    return -mean_over(ratio * steps.advantages, steps.alive)
+
+
+def divergence_of(new: Normal, old: Normal, steps: Any) -> Float[Array, ""]:
+    """Mean over the steps of one task of KL(old ‖ new)."""
+    return mean_over(divergence(old, new), steps.alive)
+
+
 def surrogate(new: Normal, old: Normal, query: Split) -> Float[Array, ""]:
-    """J: −mean over tasks and steps of π_new/π_old A'."""
-
-    def one(new: Normal, old: Normal, steps: Any) -> Array:
-        ratio = jnp.exp(log_density(new, steps.actions) - log_density(old, steps.actions))
-        return -mean_over(ratio * steps.advantages, steps.alive)
-
-    return jnp.mean(jax.vmap(one)(new, old, query.y))
+    """J: the mean over tasks of `loss_of`."""
+    return jnp.mean(jax.vmap(loss_of)(new, old, query.y))
 
 
 def mean_divergence(new: Normal, old: Normal, query: Split) -> Float[Array, ""]:
-    """Mean over tasks of the mean over steps of KL(old ‖ new)."""
-    one = lambda p, q, alive: mean_over(divergence(p, q), alive)  # noqa: E731
-    return jnp.mean(jax.vmap(one)(old, new, query.y.alive))
+    """C: the mean over tasks of `divergence_of`."""
+    return jnp.mean(jax.vmap(divergence_of)(new, old, query.y))
+
+
+def fisher_of(old: Normal, alive: Array, tangent: Normal) -> Normal:
+    """F dy of one task: the second derivative of `divergence_of` in the outputs, 1/σ² for means and 2 for log σ, times dy."""
+    share = alive / jnp.sum(alive)
+    return Normal(share[:, None] * tangent.mean * jnp.exp(-2 * old.log_std), 2 * tangent.log_std)
 
 
 def fisher(old: Normal, query: Split, tangent: Normal) -> Normal:
-    """F dy: the second derivative of `mean_divergence` in the outputs, 1/σ² for means and 2 for log σ, times a change of them."""
-
-    def one(old: Normal, alive: Array, tangent: Normal) -> Normal:
-        share = alive / jnp.sum(alive)
-        return Normal(share[:, None] * tangent.mean * jnp.exp(-2 * old.log_std), 2 * tangent.log_std)
-
-    changed = jax.vmap(one)(old, query.y.alive, tangent)
+    """F dy for `mean_divergence`."""
+    changed = jax.vmap(fisher_of)(old, query.y.alive, tangent)
     return jax.tree.map(lambda leaf: leaf / leaf.shape[0], changed)

@@ -59,11 +59,17 @@ def conjugate_gradient(product: Product, b: Vector, iterations: int, residual: f
     return jax.lax.fori_loop(0, iterations, body, start)[0]
 
 
-def natural_step(region: TrustRegion, product: Product, gradient: Vector) -> Vector:
-    """The step of largest decrease within the region, as the quadratic model sees it; 0 where that has no curvature."""
+def natural_step(
+    region: TrustRegion, product: Product, gradient: Vector, measure: Callable[[Vector], Array] | None = None
+) -> Vector:
+    """The step of largest decrease within the region, as the quadratic model sees it; 0 where that has no curvature.
+
+    `measure` is v ↦ vᵀ H v where `product` only approximates H: the direction is the approximation's, the length is not.
+    """
     damped = lambda v: product(v) + region.damping * v  # noqa: E731
     x = conjugate_gradient(damped, gradient, region.iterations, region.residual)
-    curvature = jnp.vdot(x, damped(x))
+    measured = measure(x) if measure else jnp.vdot(x, product(x))
+    curvature = measured + region.damping * jnp.vdot(x, x)
     usable = jnp.isfinite(curvature) & (curvature > 0)
     scale = jnp.sqrt(2 * region.max_kl / jnp.where(usable, curvature, 1.0))
     return jnp.where(usable, -scale * jnp.where(jnp.isfinite(x), x, 0.0), 0.0)
