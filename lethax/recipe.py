@@ -92,7 +92,7 @@ class Recipe:
     clip_norm: float = _f(0.0, "bound on the norm of the whole meta-gradient, 0 for none")
     clip_tensor_norm: float | None = _f(None, "bound on the norm of every tensor's meta-gradient, 0 for none")
     non_finite: str | None = _f(None, "an outer step whose meta-gradient is NaN or Inf: stop, or skip and count it")
-    reduction: str = _f("sum", "of the meta-batch: sum or mean")
+    reduction: str | None = _f(None, "of the meta-batch: sum or mean")
     rotate: bool | None = _f(None, "turn the classes of training episodes by multiples of 90 degrees")
     epoch: int | None = _f(None, "outer steps between validations")
     val_episodes: int | None = _f(None, "fixed episodes, or control tasks, a validation")

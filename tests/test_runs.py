@@ -193,3 +193,8 @@ def test_presets_follow_the_released_configurations():
     assert (half.batch, half.first_order_steps, half.clamp) == (4, 2_750, 0.0)
     paper = resolve(Recipe(data="tieredimagenet", preset="paper", net="resnet12"))
     assert (paper.batch, paper.steps, paper.first_order_steps) == (1, 125_000, 0)
+    # Released with ALFA, which has L2F as a switch: the budget of L2F's own configurations is theirs alone.
+    assert resolve(Recipe(data="miniimagenet", method="alfa+l2f", shot=5)).steps == 50_000
+    assert mini.reduction == half.reduction == "sum"
+    leo = resolve(Recipe(data="mini_leo", method="leo", shot=1))
+    assert (leo.reduction, leo.clamp, leo.clip_tensor_norm, leo.batch, leo.steps) == ("mean", 0.1, 0.1, 12, 100_000)
