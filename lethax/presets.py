@@ -17,7 +17,8 @@ def presets(recipe: "Recipe") -> dict[str, Any]:
         "clamp": 0.0, "rotate": False, "val_episodes": 600, "first_order_steps": 0, "multi_step_steps": 0,
         "reduction": "sum", "shot": 5, "epoch": 500, "rl_horizon": 0, "rl_limit": 0.0, "rl_action_scale": 0.0,
         "multi_step_epochs": 10, "per_step_norm": base == "maml_pp" and recipe.data not in REGRESSION,
-        "spread": 0.01 if recipe.data in ("sinusoid_maml", "sinusoid_reptile") else 0.0,  # TensorFlow's sources; PyTorch's
+        # A normal as in the sources of these families; PyTorch's uniform weights elsewhere.
+        "spread": 0.01 if recipe.data.startswith(("sinusoid_maml", "sinusoid_reptile", "modes")) else 0.0,
         "leo_dropout": 0.0, "leo_kl": 0.0, "leo_penalty": 0.0, "leo_l2": 0.0, "leo_orthogonality": 0.0,
     }  # fmt: skip
     if base == "leo":
