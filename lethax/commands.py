@@ -285,14 +285,16 @@ def _show_plan(groups: list[list[Any]]) -> None:
     table.add_column("cells", overflow="fold", min_width=48)
     for column in ("runs", "steps", "done", "hours left"):
         table.add_column(column, justify="right")
+    table.add_column("hours are", overflow="fold")
     total = 0.0
-    for group in groups:
-        missing = [job for job in group if not job.trained]
-        hours = reproduce.estimate(missing) / 3600 if missing else 0.0
-        total += hours
-        names = "\n".join(dict.fromkeys(job.cell.name for job in group))
-        done = f"{len(group) - len(missing)}/{len(group)}"
-        table.add_row(names, str(len(group)), str(group[0].recipe.steps), done, f"{hours:.2f}")
+    with _bar("estimating", len(groups)) as show:
+        for number, (group, left) in enumerate(zip(groups, reproduce.estimates(groups), strict=True), 1):
+            total += left.seconds / 3600
+            names = "\n".join(dict.fromkeys(job.cell.name for job in group))
+            done = f"{sum(job.trained for job in group)}/{len(group)}"
+            hours = f"{left.seconds / 3600:.2f}"
+            table.add_row(names, str(len(group)), str(group[0].recipe.steps), done, hours, left.source)
+            show(number, "")
     console.print(table)
     console.print(f"{total:.2f} hours of training on this machine, validation and evaluation aside", highlight=False)
 
