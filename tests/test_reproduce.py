@@ -26,6 +26,17 @@ def test_every_recipe_resolves_and_every_published_number_has_one():
     assert len([c for c in every if c.table == "table_d"]) == 48
 
 
+def test_recipes_follow_the_protocols_of_what_they_reproduce():
+    """LEO is judged on all other images of a class, MAML++ has two tasks for both shots, ALFA its own budget."""
+    every = {cell.name: resolve(cell.recipe) for cell in cells.every_cell()}
+    leo = [recipe for recipe in every.values() if recipe.method.startswith("leo")]
+    assert len(leo) == 12 and {r.shot + r.eval_query for r in leo} == {600} and {r.query for r in leo} == {15}
+    mini = {n.removeprefix("miniimagenet/"): r for n, r in every.items() if r.data == "miniimagenet"}
+    assert {r.batch for r in mini.values() if r.method == "maml_pp"} == {2}
+    steps = {r.method: r.steps for r in mini.values()}
+    assert steps == {"maml": 50_000, "l2f": 30_000, "maml_pp": 50_000, "alfa": 50_000, "alfa+l2f": 50_000}
+
+
 def test_published_intervals_of_own_runs_are_bernoulli_deviations():
     """What stands after ± in the paper's tables A and B is √(p(1 − p)) as a fraction, not an interval."""
     own = [c for c in cells.every_cell() if c.published and "supplement" in c.published.source]
