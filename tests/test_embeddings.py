@@ -196,6 +196,8 @@ def test_recipes_of_features(pictures, tmp_path):
     with pytest.raises(RecipeError, match="'conv4' does not fit data 'made': it holds features"):
         assemble.learner(resolve(Recipe(data="made", method="maml", query=5)))
     with pytest.raises(RecipeError, match="'mlp' does not fit data 'pictures': it holds images"):
+        assemble.learner(resolve(Recipe(data="pictures", method="maml", net="mlp")))
+    with pytest.raises(RecipeError, match="leo takes features, and it holds images: see lethax embed"):
         assemble.learner(resolve(Recipe(data="pictures", method="leo")))
     with pytest.raises(DataError, match="made holds features; embed reads images"):
         embed.images_of("made")

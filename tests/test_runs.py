@@ -14,6 +14,7 @@ import pytest
 import safetensors.numpy
 
 from lethax import checkpoint
+from lethax.errors import RecipeError
 from lethax.recipe import Recipe, resolve
 
 KILLS = 20
@@ -179,6 +180,27 @@ def test_messages(args, code, message, lethax):
     got, out, err = lethax(*args)
     assert got == code and re.search(message, err), (got, out, err)
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    "values,message",
+    [
+        ({"method": "cavia+l2f"}, "cavia moves a context that starts at 0"),
+        ({"method": "leo"}, "leo takes features, see lethax embed"),
+        ({"method": "leo+l2f", "data": "made", "gate_fixed": (1.0, 1.0)}, "gate_fixed is .* does not have that choice"),
+        ({"method": "leo+l2f", "data": "made", "gate_scope": "layer"}, "gate_scope is layer"),
+        ({"method": "leo", "data": "made", "rule": "lslr"}, "rule is lslr; method 'leo'"),
+        ({"method": "leo", "data": "made", "leo_dropout": 1.0}, "at least 0 and below 1"),
+        ({"method": "reptile", "multi_step_steps": 10_000}, "multi_step_steps is 10000; method 'reptile'"),
+        ({"method": "reptile", "inner_rate": 0.0}, "reptile divides by it"),
+        ({"method": "imaml+l2f", "proximity": 0.0}, "proximity is 0.0; it has to be above 0"),
+        ({"method": "maml_pp", "multi_step_epochs": 0}, "multi_step_epochs is 0; it has to be at least 1"),
+        ({"method": "maml", "full_steps": 0}, "full_steps is 0; it has to be at least 1"),
+    ],
+)
+def test_combinations_that_cannot_be(values, message):
+    with pytest.raises(RecipeError, match=message):
+        resolve(Recipe(**values))
 
 
 def test_help_imports_no_jax():
