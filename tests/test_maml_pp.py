@@ -49,6 +49,14 @@ def test_multi_step_weights(epochs, epoch, early, last, x64):
     assert jnp.isclose(weights.sum(), 1.0)
 
 
+def test_multi_step_weights_of_other_lengths(x64):
+    close = lambda got, expected: np.testing.assert_allclose(got, expected, atol=1e-11)  # noqa: E731
+    close(maml.multi_step_weights(2, 1, 10), (0.45, 0.55))
+    close(maml.multi_step_weights(4, 3, 15), (0.2, 0.2, 0.2, 0.4))
+    close(maml.multi_step_weights(4, 14, 15), (*[1 / 60] * 3, 0.95))
+    close(maml.multi_step_weights(1, 3, 10), (1.0,))
+
+
 def test_alfa(x64):
     episode, weights = h4()
     first = [(0.2, -0.1, 0.5, 0.3), (0.4, 0.1, -0.3, 0.2), (-0.5, 0.6, 0.1, 0.7), (0.3, 0.3, 0.2, -0.4)]
