@@ -197,7 +197,7 @@ def estimates(groups: Sequence[Sequence[Job]], clock: Callable[[], float] = time
         work = 0.0 if recipe.net == "mlp" else operations(recipe)
         if work and cell.setting() in timed:
             name, pace, other = timed[cell.setting()]
-            yield Estimate((recipe.steps or 0) * pace * work / other, f"from {name}")
+            yield Estimate((recipe.steps or 0) * pace * work / other, f"scaled from {name.rpartition('/')[2]}")
             continue
         pace = _seconds_a_step(missing, clock)
         if work:

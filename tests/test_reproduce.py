@@ -173,7 +173,7 @@ def test_hours_of_a_setting_are_of_one_timed_cell_or_of_the_logs(tmp_path, monke
     groups = reproduce.groups(reproduce.jobs(found, tmp_path, budget=1.0, steps=100, seeds=2))
     left = list(reproduce.estimates(groups))
     assert timed == ["x/maml1", "x/maml5"]
-    assert [e.source for e in left] == ["timed", *["from x/maml1"] * 3, "timed", *["from x/maml5"] * 3]
+    assert [e.source for e in left] == ["timed", *["scaled from maml1"] * 3, "timed", *["scaled from maml5"] * 3]
     assert left[0].seconds == left[1].seconds == 200 and 200 < left[2].seconds < 400
     begun = groups[1][0].folder
     begun.mkdir(parents=True)
