@@ -16,7 +16,7 @@ from rich.table import Table
 
 from lethax import arguments
 from lethax import recipe as recipes
-from lethax.errors import DataError, RecipeError
+from lethax.errors import DataError, DivergedError, RecipeError
 from lethax.files import to_json
 from lethax.names import CONTROL
 from lethax.recipe import Recipe
@@ -267,15 +267,25 @@ def fill_table(args: arguments.Reproduce) -> None:
     if args.dry_run:
         _show_plan(groups)
         return
+    broken: list[DivergedError] = []
+    written: tuple[str, list[Path]] | None = None
     for number, group in enumerate(groups, 1):
         title = f"{number}/{len(groups)} {group[0].cell.name}" + (f" and {len(group) - 1} alike" if group[1:] else "")
         if not all(job.trained for job in group):
-            _follow(f"{title}: outer steps", group[0].recipe.steps or 0, reproduce.train(group))
+            try:
+                _follow(f"{title}: outer steps", group[0].recipe.steps or 0, reproduce.train(group))
+            except DivergedError as error:  # of one must not cost the others, which may take hours
+                console.print(f"{title}: left out, {error}", highlight=False, soft_wrap=True, markup=False)
+                broken.append(error)
+                continue
         for job in group:
             reproduce.judge(job)
-        text, paths = reproduce.write(every, shlex.join(["lethax", *sys.argv[1:]]), args.tables)
-    console.print(text, highlight=False, soft_wrap=True, markup=False)
-    console.print(f"written: {', '.join(map(str, paths))}", highlight=False, soft_wrap=True)
+        written = reproduce.write(every, shlex.join(["lethax", *sys.argv[1:]]), args.tables)
+    if written:
+        console.print(written[0], highlight=False, soft_wrap=True, markup=False)
+        console.print(f"written: {', '.join(map(str, written[1]))}", highlight=False, soft_wrap=True)
+    if broken:
+        raise broken[0]
 
 
 def _show_plan(groups: list[list[Any]]) -> None:

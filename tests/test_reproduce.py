@@ -11,7 +11,7 @@ import pytest
 from lethax import assemble, cli, reproduce
 from lethax.data.embeddings import write_features
 from lethax.data.store import StoreWriter
-from lethax.errors import LethaxError, RecipeError
+from lethax.errors import DivergedError, LethaxError, RecipeError
 from lethax.methods import METHODS
 from lethax.recipe import Recipe, resolve
 from lethax.report import cells, tables
@@ -113,6 +113,21 @@ def test_a_table_from_nothing(small, capsys):
     }  # fmt: skip
     again = {row["cell"].removeprefix("table_x/"): row["ours"] for row in read()["cells"]}
     np.testing.assert_allclose([again[name] for name in rows], [row["ours"] for row in rows.values()], rtol=1e-3)
+
+
+def test_a_diverged_run_leaves_the_other_cells(small, capsys, monkeypatch):
+    train = reproduce.train
+
+    def diverges(group):
+        if group[0].recipe.method == "maml":
+            raise DivergedError("outer step 3 is not finite")
+        yield from train(group)
+
+    monkeypatch.setattr(reproduce, "train", diverges)
+    assert cli.main(["reproduce", "x", "--steps", "20"]) == 1
+    assert "outer step 3 is not finite" in capsys.readouterr().err
+    rows = json.loads((small / "results" / "table-x.json").read_text())["cells"]
+    assert [row["method"] for row in rows] == ["maml+l2f", "maml+l2f"]
 
 
 def test_plan_and_messages(small, capsys):
