@@ -103,6 +103,11 @@ def net(recipe: Recipe) -> Any:
             if len(entry) == 1
             else "images, which take conv4 or resnet12"
         )
+        if recipe.method.startswith("leo") and len(entry) != 1:
+            raise RecipeError(
+                f"method '{recipe.method}' does not fit data '{recipe.data}': leo takes features, and it holds images: see "
+                "lethax embed."
+            )
         raise RecipeError(f"net '{recipe.net}' does not fit data '{recipe.data}': it holds {kind}.")
     way = recipe.way or 5
     if recipe.net == "mlp":

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from lethax import arguments
 from lethax import recipe as recipes
-from lethax.errors import DataError, RecipeError
+from lethax.errors import DataError, DivergedError, RecipeError
 from lethax.files import to_json
 from lethax.names import CONTROL
 from lethax.recipe import Recipe
@@ -267,15 +267,25 @@ def fill_table(args: arguments.Reproduce) -> None:
     if args.dry_run:
         _show_plan(groups)
         return
+    broken: list[DivergedError] = []
+    written: tuple[str, list[Path]] | None = None
     for number, group in enumerate(groups, 1):
         title = f"{number}/{len(groups)} {group[0].cell.name}" + (f" and {len(group) - 1} alike" if group[1:] else "")
         if not all(job.trained for job in group):
-            _follow(f"{title}: outer steps", group[0].recipe.steps or 0, reproduce.train(group))
+            try:
+                _follow(f"{title}: outer steps", group[0].recipe.steps or 0, reproduce.train(group))
+            except DivergedError as error:  # of one must not cost the others, which may take hours
+                console.print(f"{title}: left out, {error}", highlight=False, soft_wrap=True, markup=False)
+                broken.append(error)
+                continue
         for job in group:
             reproduce.judge(job)
-        text, paths = reproduce.write(every, shlex.join(["lethax", *sys.argv[1:]]), args.tables)
-    console.print(text, highlight=False, soft_wrap=True, markup=False)
-    console.print(f"written: {', '.join(map(str, paths))}", highlight=False, soft_wrap=True)
+        written = reproduce.write(every, shlex.join(["lethax", *sys.argv[1:]]), args.tables)
+    if written:
+        console.print(written[0], highlight=False, soft_wrap=True, markup=False)
+        console.print(f"written: {', '.join(map(str, written[1]))}", highlight=False, soft_wrap=True)
+    if broken:
+        raise broken[0]
 
 
 def _show_plan(groups: list[list[Any]]) -> None:
@@ -285,14 +295,16 @@ def _show_plan(groups: list[list[Any]]) -> None:
     table.add_column("cells", overflow="fold", min_width=48)
     for column in ("runs", "steps", "done", "hours left"):
         table.add_column(column, justify="right")
+    table.add_column("hours are", overflow="fold")
     total = 0.0
-    for group in groups:
-        missing = [job for job in group if not job.trained]
-        hours = reproduce.estimate(missing) / 3600 if missing else 0.0
-        total += hours
-        names = "\n".join(dict.fromkeys(job.cell.name for job in group))
-        done = f"{len(group) - len(missing)}/{len(group)}"
-        table.add_row(names, str(len(group)), str(group[0].recipe.steps), done, f"{hours:.2f}")
+    with _bar("estimating", len(groups)) as show:
+        for number, (group, left) in enumerate(zip(groups, reproduce.estimates(groups), strict=True), 1):
+            total += left.seconds / 3600
+            names = "\n".join(dict.fromkeys(job.cell.name for job in group))
+            done = f"{sum(job.trained for job in group)}/{len(group)}"
+            hours = f"{left.seconds / 3600:.2f}"
+            table.add_row(names, str(len(group)), str(group[0].recipe.steps), done, hours, left.source)
+            show(number, "")
     console.print(table)
     console.print(f"{total:.2f} hours of training on this machine, validation and evaluation aside", highlight=False)
 

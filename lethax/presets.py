@@ -15,9 +15,11 @@ def presets(recipe: "Recipe") -> dict[str, Any]:
     common = {
         "outer_rate": rate, "min_outer_rate": rate, "non_finite": "stop", "clip_tensor_norm": 0.0, "inner_clamp": 0.0,
         "clamp": 0.0, "rotate": False, "val_episodes": 600, "first_order_steps": 0, "multi_step_steps": 0,
-        "shot": 5, "epoch": 500, "gate_bias_init": 0.0, "rl_horizon": 0, "rl_limit": 0.0, "rl_action_scale": 0.0,
+        "reduction": "sum", "shot": 5, "epoch": 500, "gate_bias_init": 0.0, "rl_horizon": 0, "rl_limit": 0.0,
+        "rl_action_scale": 0.0,
         "multi_step_epochs": 10, "per_step_norm": base == "maml_pp" and recipe.data not in REGRESSION,
-        "spread": 0.01 if recipe.data in ("sinusoid_maml", "sinusoid_reptile") else 0.0,  # TensorFlow's sources; PyTorch's
+        # A normal as in the sources of these families; PyTorch's uniform weights elsewhere.
+        "spread": 0.01 if recipe.data.startswith(("sinusoid_maml", "sinusoid_reptile", "modes")) else 0.0,
         "leo_dropout": 0.0, "leo_kl": 0.0, "leo_penalty": 0.0, "leo_l2": 0.0, "leo_orthogonality": 0.0,
     }  # fmt: skip
     if base == "leo":
@@ -56,15 +58,18 @@ def _features(recipe: "Recipe") -> dict[str, Any]:
 
 
 def _leo(recipe: "Recipe") -> dict[str, Any]:
-    """The authors' settings for mini- and tieredImageNet, 1 and 5 shots; other data sets take the nearer of mini-ImageNet's."""
+    """The authors' settings for mini- and tieredImageNet, 1 and 5 shots; other data sets take the nearer of mini-ImageNet's.
+
+    Their bounds of 0.1 are on the gradient of the mean over the tasks.
+    """
     from lethax.methods.leo import published
 
     known = published(recipe.data.startswith("tiered"), recipe.shot or 5)
     rate = known.pop("outer_rate")
     rates = {"outer_rate": rate, "min_outer_rate": rate} if recipe.outer_rate is None else {}
     return _features(recipe) | {
-        "full_steps": 100_000, "batch": 12, "clamp": 0.1, "clip_tensor_norm": 0.1, "non_finite": "skip", **rates,
-        **{f"leo_{name}": value for name, value in known.items()},
+        "full_steps": 100_000, "batch": 12, "clamp": 0.1, "clip_tensor_norm": 0.1, "non_finite": "skip",
+        "reduction": "mean", **rates, **{f"leo_{name}": value for name, value in known.items()},
     }  # fmt: skip
 
 
@@ -90,7 +95,8 @@ def _images(recipe: "Recipe", base: str) -> dict[str, Any]:
     net = recipe.net or "conv4"
     omniglot = recipe.data.startswith("omniglot")
     imagenet = "imagenet" in recipe.data
-    l2f_budget = 30_000 if recipe.preset == "code" and "l2f" in recipe.method and imagenet else 50_000
+    released_l2f = recipe.preset == "code" and recipe.method in ("l2f", "maml+l2f")
+    l2f_budget = 30_000 if released_l2f and imagenet else 50_000
     full = 125_000 if recipe.data.startswith("tiered") else l2f_budget
     small = 1 if net == "resnet12" else (4 if recipe.shot == 1 else 2)
     epochs = 10 if omniglot else 15  # of a hundred

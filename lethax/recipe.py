@@ -35,7 +35,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 
 
 _POSITIVE = (
-    "way", "shot", "query", "eval_query", "batch", "steps", "epoch", "keep", "filters", "depth", "val_episodes",
+    "way", "shot", "query", "eval_query", "batch", "full_steps", "steps", "epoch", "keep", "filters", "depth", "val_episodes",
     "multi_step_epochs",
 )  # fmt: skip
 _CONTROL_METHODS = ("maml", "fomaml", "sign_maml", "metasgd", "anil", "boil", "alfa")
@@ -92,7 +92,7 @@ class Recipe:
     clip_norm: float = _f(0.0, "bound on the norm of the whole meta-gradient, 0 for none")
     clip_tensor_norm: float | None = _f(None, "bound on the norm of every tensor's meta-gradient, 0 for none")
     non_finite: str | None = _f(None, "an outer step whose meta-gradient is NaN or Inf: stop, or skip and count it")
-    reduction: str = _f("sum", "of the meta-batch: sum or mean")
+    reduction: str | None = _f(None, "of the meta-batch: sum or mean")
     rotate: bool | None = _f(None, "turn the classes of training episodes by multiples of 90 degrees")
     epoch: int | None = _f(None, "outer steps between validations")
     val_episodes: int | None = _f(None, "fixed episodes, or control tasks, a validation")
@@ -158,14 +158,15 @@ def resolve(recipe: Recipe) -> Recipe:
     values = presets(recipe)
     missing = {name for name in values if getattr(recipe, name) is None}
     filled = replace(recipe, **{name: values[name] for name in missing})
-    steps = filled.steps if filled.steps is not None else filled.full_steps
-    assert steps is not None and filled.full_steps is not None and filled.multi_step_epochs is not None
-    share = min(steps / filled.full_steps, 1.0)
+    full, epochs = filled.full_steps, filled.multi_step_epochs
+    assert full is not None and epochs is not None
+    steps = filled.steps if filled.steps is not None else full
+    share = min(steps / max(full, 1), 1.0)
     if "first_order_steps" in missing:
         filled = replace(filled, first_order_steps=round(values["first_order_steps"] * share))
     if "multi_step_steps" in missing and values["multi_step_steps"]:
-        epoch = max(round(values["multi_step_steps"] * share / filled.multi_step_epochs), 1)
-        filled = replace(filled, multi_step_steps=epoch * filled.multi_step_epochs)
+        epoch = max(round(values["multi_step_steps"] * share / max(epochs, 1)), 1)
+        filled = replace(filled, multi_step_steps=epoch * epochs)
     filled = replace(filled, steps=steps)
     check(filled)
     return filled
@@ -175,6 +176,10 @@ def check(recipe: Recipe) -> None:
     """RecipeError naming the first value that cannot be."""
     from lethax.methods import METHODS  # not at the top: it imports JAX, which `lethax --help` does not wait for
 
+    if recipe.method == "cavia+l2f":
+        raise RecipeError(
+            "method 'cavia+l2f' cannot be: cavia moves a context that starts at 0, and 0 stays 0 under any gate."
+        )
     if recipe.method not in METHODS:
         raise RecipeError(
             f"no method is called '{recipe.method}'.{did_you_mean(recipe.method, METHODS)} Methods: {', '.join(METHODS)}."
@@ -198,6 +203,7 @@ def check(recipe: Recipe) -> None:
             f"multi_step_steps is {recipe.multi_step_steps}; it has to be a multiple of the {recipe.multi_step_epochs} "
             "multi_step_epochs."
         )
+    _check_method(recipe)
     if recipe.data in CONTROL:
         _check_control(recipe)
     if recipe.data in REGRESSION and recipe.method.startswith("leo"):
@@ -211,6 +217,33 @@ def check(recipe: Recipe) -> None:
             f"net '{recipe.net}' does not fit data '{recipe.data}': sinusoids, features and control take mlp, images conv4 or "
             "resnet12."
         )
+
+
+def _check_method(recipe: Recipe) -> None:
+    """What a method's own numbers allow, and what it cannot take."""
+    base = recipe.method.partition("+")[0]
+    others: dict[str, Any] = {}
+    if base == "leo":
+        others = {
+            "rule": None,
+            "multi_step_steps": 0,
+            "gate_fixed": None,
+            "gate_every_step": False,
+            "gate_scope": "tensor",
+        }
+        if not 0 <= recipe.leo_dropout < 1:  # type: ignore[operator]
+            raise RecipeError(f"leo_dropout is {recipe.leo_dropout}; it has to be at least 0 and below 1.")
+    if base in ("reptile", "imaml"):
+        others = {"multi_step_steps": 0}
+    for name, value in others.items():
+        if getattr(recipe, name) != value:
+            raise RecipeError(
+                f"{name} is {getattr(recipe, name)}; method '{recipe.method}' does not have that choice: leave it out."
+            )
+    if base == "imaml" and not recipe.proximity > 0:
+        raise RecipeError(f"proximity is {recipe.proximity}; it has to be above 0.")
+    if base == "reptile" and not recipe.inner_rate:
+        raise RecipeError("inner_rate is 0; reptile divides by it: it has to be above 0.")
 
 
 def _check_control(recipe: Recipe) -> None:

@@ -1,12 +1,13 @@
 """`lethax reproduce`: run what a table lacks, go on with what is unfinished, leave what is done, write the table."""
 
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from lethax import assemble, runs, training
 from lethax import recipe as recipes
@@ -15,6 +16,7 @@ from lethax.errors import RunError
 from lethax.names import CONTROL, NAVIGATION, REGRESSION, navigation_setting
 from lethax.outer import begin, fit, fit_together
 from lethax.recipe import Recipe
+from lethax.records import Episode, Split
 from lethax.report import returns, tables
 from lethax.report.cells import Cell
 from lethax.runs import read_rollouts
@@ -49,13 +51,15 @@ class Protocol(NamedTuple):
 def protocol(recipe: Recipe) -> Protocol:
     """600 episodes and the three best, as the released code; 10 000 and the best one for LEO, as published, and for curves.
 
-    In control 40 tasks after 0 to 4 updates; navigation also in the paper's other three settings.
+    A budget with fewer validations than three has fewer best ones. In control 40 tasks after 0 to 4 updates; navigation also in
+    the paper's other three settings.
     """
     if recipe.data in CONTROL:
         return Protocol(40, 1, 4, NAVIGATION[1:] if recipe.data == NAVIGATION[0] else ())
-    if recipe.method.startswith("leo"):
+    if recipe.method.startswith("leo") or recipe.data in REGRESSION:
         return Protocol(10_000, 1)
-    return Protocol(10_000, 1) if recipe.data in REGRESSION else Protocol(600, min(3, recipe.keep))
+    validations = -(-(recipe.steps or 1) // (recipe.epoch or 1))
+    return Protocol(600, min(3, recipe.keep, validations))
 
 
 def jobs(
@@ -167,31 +171,74 @@ def _pictures(found: Sequence[Job], rows: list[dict[str, Any]], stem: Path) -> l
     return made
 
 
-def estimate(group: Sequence[Job], clock: Callable[[], float] = time.monotonic) -> float:
-    """Seconds that a group's training will take, from a few timed calls of its last phase; validation aside.
+class Estimate(NamedTuple):
+    """Seconds of training that a group has left, validation aside, and where they are from."""
 
-    Where training begins with first-order steps, which are cheaper, it is a little too high.
+    seconds: float
+    source: str
+
+
+def estimates(groups: Sequence[Sequence[Job]], clock: Callable[[], float] = time.monotonic) -> Iterator[Estimate]:
+    """For every group: from the log of its runs, or from a few timed calls of its program, or from another's.
+
+    To compile is what takes long here. So of convolutional nets, whose time is in their products, one cell of a setting is
+    timed; the others have its time in proportion to the operations of a meta-gradient.
     """
-    plan = assemble.plan(group[0].recipe)
-    return plan.total * _seconds_a_step(group, clock)
+    timed: dict[Any, tuple[str, float, float]] = {}
+    for group in groups:
+        missing = [job for job in group if not job.trained]
+        logs = [tables.progress(job.folder) for job in missing]
+        if all(step for step, _ in logs):
+            left = [(job.recipe.steps or 0) - step for job, (step, _) in zip(missing, logs, strict=True)]
+            seconds = sum(n * spent / step for n, (step, spent) in zip(left, logs, strict=True))
+            yield Estimate(seconds, "its log" if missing else "")
+            continue
+        cell, recipe = missing[0].cell, missing[0].recipe
+        work = 0.0 if recipe.net == "mlp" else operations(recipe)
+        if work and cell.setting() in timed:
+            name, pace, other = timed[cell.setting()]
+            yield Estimate((recipe.steps or 0) * pace * work / other, f"scaled from {name.rpartition('/')[2]}")
+            continue
+        pace = _seconds_a_step(missing, clock)
+        if work:
+            timed[cell.setting()] = cell.name, pace, work
+        yield Estimate((recipe.steps or 0) * pace, "timed")
+
+
+def operations(recipe: Recipe) -> float:
+    """Of one episode's meta-gradient in the last phase of training on images, counted before anything compiles; 0 if unknown."""
+    learner = replace(assemble.learner(recipe).at(recipe.steps), loop="unroll")
+    shape, entry = assemble.shape_of(recipe), assemble.entry_of(recipe)
+
+    def split(each: int) -> Split:
+        return Split(jnp.zeros((shape.way * each, *entry)), jnp.zeros((shape.way * each,), jnp.int32))
+
+    episode = jax.eval_shape(lambda: Episode(split(shape.shot), split(shape.query)))
+    gradient = jax.jit(jax.grad(lambda meta, e: learner.loss(meta, e)[0]))
+    counted = gradient.lower(jax.eval_shape(learner.init, jax.random.key(0)), episode).cost_analysis()
+    return float((counted or {}).get("flops", 0.0))
 
 
 def _seconds_a_step(group: Sequence[Job], clock: Callable[[], float]) -> float:
+    """Of the last phase of training; cheaper first-order steps before it are not seen.
+
+    The program is the one that the run takes, so that the cache has it for then.
+    """
     recipe = group[0].recipe
     learner, plan = assemble.learner(recipe), assemble.plan(recipe)
     families = [assemble.family(job.recipe, "train") for job in group]
     states = [begin(learner, plan, jax.random.key(job.recipe.seed)) for job in group]
-    start = max(learner.second_order_from, learner.multi_step_until)
+    start = min(max(recipe.first_order_steps or 0, recipe.multi_step_steps or 0), plan.total - plan.chunk)
     states = [state._replace(step=state.step + start) for state in states]
-    ends = replace(plan, total=start + 3 * plan.chunk)
     if len(group) == 1:
-        calls = fit(learner, states[0], *families[0], ends)
+        call = lambda: fit(learner, states[0], *families[0], plan)  # noqa: E731
     else:
-        stack = lambda *leaves: jax.numpy.stack(leaves)  # noqa: E731
-        sources = jax.tree.map(stack, *[f.source for f in families])
+        stack = lambda *leaves: jnp.stack(leaves)  # noqa: E731
+        state, source = jax.tree.map(stack, *states), jax.tree.map(stack, *[f.source for f in families])
         devices = assemble.devices_for(len(group))
-        calls = fit_together(learner, jax.tree.map(stack, *states), families[0].tasks, sources, ends, devices)
-    jax.block_until_ready(next(calls))  # compiles
+        call = lambda: fit_together(learner, state, families[0].tasks, source, plan, devices)  # noqa: E731
+    jax.block_until_ready(next(call()))  # compiles
     begun = clock()
-    count = sum(1 for call in calls if jax.block_until_ready(call))
-    return (clock() - begun) / (count * plan.chunk)
+    for _ in range(2):
+        jax.block_until_ready(next(call()))
+    return (clock() - begun) / (2 * plan.chunk)

@@ -11,7 +11,7 @@ import safetensors.numpy
 from lethax import assemble, cli, embed, pretrain
 from lethax.baselines import prototype_logits
 from lethax.data import embeddings
-from lethax.data.source import features_on_device
+from lethax.data.source import Features, FeatureTasks, features_on_device
 from lethax.data.store import StoreWriter, open_store
 from lethax.errors import DataError, RecipeError
 from lethax.nets import Conv4
@@ -146,6 +146,13 @@ def test_draws_are_whole_classes_without_repeats(tmp_path, key):
     np.testing.assert_allclose(lengths, 1.0, rtol=1e-6)
 
 
+def test_vectors_have_length_one(x64, key):
+    """Of (3, 4, 0) the direction (0.6, 0.8, 0)."""
+    source = Features(jax.numpy.array([[3.0, 4, 0]] * 2), jax.numpy.array([0, 1, 2]))
+    episode = FeatureTasks((1, 1)).draw(source, EpisodeShape(2, 1, 0), key)
+    np.testing.assert_allclose(episode.support.x, [[0.6, 0.8, 0]] * 2, atol=1e-9)
+
+
 @pytest.fixture
 def pictures(tmp_path, monkeypatch):
     """Four classes of dark to bright pictures, as a store of images."""
@@ -189,6 +196,8 @@ def test_recipes_of_features(pictures, tmp_path):
     with pytest.raises(RecipeError, match="'conv4' does not fit data 'made': it holds features"):
         assemble.learner(resolve(Recipe(data="made", method="maml", query=5)))
     with pytest.raises(RecipeError, match="'mlp' does not fit data 'pictures': it holds images"):
+        assemble.learner(resolve(Recipe(data="pictures", method="maml", net="mlp")))
+    with pytest.raises(RecipeError, match="leo takes features, and it holds images: see lethax embed"):
         assemble.learner(resolve(Recipe(data="pictures", method="leo")))
     with pytest.raises(DataError, match="made holds features; embed reads images"):
         embed.images_of("made")
@@ -198,7 +207,11 @@ def test_recipes_of_features(pictures, tmp_path):
 
 
 def test_nearest_prototype(x64):
-    """Against distances written out; equal features of a class are always found."""
+    """Against distances written out."""
+    two = prototype_logits(
+        jax.numpy.array([[1.0, 2], [0, -1]]), jax.numpy.array([0, 1]), jax.numpy.array([[0.5, 0.25]]), 2
+    )
+    np.testing.assert_allclose(two, [[-3.3125, -1.8125]], atol=1e-9)
     random = np.random.RandomState(0)
     x, query = random.randn(6, 3), random.randn(4, 3)
     y = np.array([0, 1, 2, 0, 1, 2])

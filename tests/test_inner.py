@@ -9,7 +9,7 @@ from lethax import inner
 from lethax.methods import L2F, MAML, Attenuator, MetaSGD
 from lethax.objectives import SquaredError
 from lethax.records import Episode, Split
-from lethax.rules import SGD
+from lethax.rules import SGD, SignSGD
 from lethax.trees import map_named
 
 
@@ -39,6 +39,15 @@ def test_quadratic(steps, last, loss, second, first, loop, x64):
     for order, grad in ((2, second), (1, first)):
         got = scalar_descent(lambda t: (t - 1.5) ** 2, lambda t: 1.5 * (t + 0.5) ** 2, 0.7, 0.1, steps, order, loop)
         np.testing.assert_allclose(got, (last, loss, grad), atol=1e-9)
+
+
+def test_sign_step(x64):
+    """One step on the quadratic: w − α sign(g), whose exact meta-gradient is its first-order one."""
+    square = Formula(lambda w, x: x * w["t"])
+    episode = points((1,), (1.5,), (1.5**0.5,), (-0.5 * 1.5**0.5,))
+    meta = {"weights": {"t": jnp.asarray(0.7)}, "rule": {}, "start": {}}
+    fast, _, grads = differentiate(MAML(square, SquaredError(), SignSGD(0.1), steps=1), meta, episode)
+    np.testing.assert_allclose((fast["t"], grads["weights"]["t"]), (0.8, 3 * (0.8 + 0.5)), atol=1e-9)
 
 
 @pytest.mark.parametrize("loop", ["unroll", "scan"])
@@ -120,6 +129,11 @@ def h3():
 )  # fmt: skip
 def test_linear_regression(steps, fast, loss, second, first, x64):
     meta = {"weights": {"w": jnp.asarray(0.2), "b": jnp.asarray(-0.1)}, "rule": {}, "start": {}}
+    learner = MAML(LINE, SquaredError())
+    support = inner.gradient(
+        learner.support_loss, meta["weights"], {"weights": {"w": None, "b": None}}, (h3().support, 0)
+    )
+    np.testing.assert_allclose((support[0], support[1]["w"], support[1]["b"]), (0.346666666667, -0.6, -0.8), atol=1e-9)
     for order, grad in ((2, second), (1, first)):
         learner = MAML(LINE, SquaredError(), SGD(0.1), steps=steps, order=order)
         got, value, grads = differentiate(learner, meta, h3())
@@ -171,6 +185,8 @@ def test_l2f(steps, detached, loop, x64):
     close = lambda got, expected: np.testing.assert_allclose(got, expected, atol=1e-9)  # noqa: E731
     close(info["embedding"], (0.308704359275, 0.358747281098))
     close(info["gates"], (0.679951248461, 0.669759062725))
+    first = jax.jit(learner.path, static_argnums=2)(meta, episode, 0)[0][0]
+    close(first, TANH.apply({"w1": 0.611956123615, "w2": 0.870686781542}, episode.query.x))
     close((fast["w1"], fast["w2"]), case["fast"])
     close(loss, case["loss"])
     close((grads["weights"]["w1"], grads["weights"]["w2"]), case["detached" if detached else "through"])

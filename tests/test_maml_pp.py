@@ -5,14 +5,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from golden_arrays import Golden
-from test_inner import TANH, differentiate, h4
+from test_inner import TANH, Formula, differentiate, h4
 
-from lethax import trees
-from lethax.methods import ALFA, L2F, LSLR, MAML, CurveEncoder, build, maml
+from lethax import inner, trees
+from lethax.methods import ALFA, L2F, LSLR, MAML, SGD, CurveEncoder, build, maml
 from lethax.methods.mumomaml import ImageEncoder, modulation
 from lethax.nets import MLP, Conv4
 from lethax.objectives import CrossEntropy, SquaredError
 from lethax.records import Episode, Progress, Split
+
+NOTHING = {"weights": {"w1": None, "w2": None}}
 
 
 def test_rates_of_tensors_and_steps(x64):
@@ -37,12 +39,22 @@ def test_rates_of_tensors_and_steps(x64):
 
 @pytest.mark.parametrize("epochs,epoch,early,last", [
     (10, 0, 0.2, 0.2), (10, 1, 0.18, 0.28), (10, 5, 0.1, 0.6), (10, 9, 0.02, 0.92), (10, 10, 0.006, 0.976),
-    (15, 5, 0.133333333333, 0.466666666667), (15, 14, 0.013333333333, 0.946666666667), (15, 15, 0.006, 0.976),
+    (10, 14, 0.006, 0.976), (10, 15, 0.006, 0.976), (15, 0, 0.2, 0.2), (15, 1, 0.186666666667, 0.253333333333),
+    (15, 5, 0.133333333333, 0.466666666667), (15, 9, 0.08, 0.68), (15, 10, 0.066666666667, 0.733333333333),
+    (15, 14, 0.013333333333, 0.946666666667), (15, 15, 0.006, 0.976),
 ])  # fmt: skip
 def test_multi_step_weights(epochs, epoch, early, last, x64):
     weights = maml.multi_step_weights(5, epoch, epochs)
     np.testing.assert_allclose(weights, [early] * 4 + [last], atol=1e-11)
     assert jnp.isclose(weights.sum(), 1.0)
+
+
+def test_multi_step_weights_of_other_lengths(x64):
+    close = lambda got, expected: np.testing.assert_allclose(got, expected, atol=1e-11)  # noqa: E731
+    close(maml.multi_step_weights(2, 1, 10), (0.45, 0.55))
+    close(maml.multi_step_weights(4, 3, 15), (0.2, 0.2, 0.2, 0.4))
+    close(maml.multi_step_weights(4, 14, 15), (*[1 / 60] * 3, 0.95))
+    close(maml.multi_step_weights(1, 3, 10), (1.0,))
 
 
 def test_alfa(x64):
@@ -55,6 +67,13 @@ def test_alfa(x64):
         "rate": constant(0.01), "decay": constant(5e-6),
         "layer0": layer(first, (0.05, 0.1, 0.2, -0.05)), "layer1": layer(second, (0.9, 0.8, 0.4, 0.5)),
     }  # fmt: skip
+    # What the small network makes: alone in the step where the learned rates are 1, or the learned decays.
+    seen = inner.gradient(MAML(TANH, SquaredError()).support_loss, weights, NOTHING, (episode.support, 0))[1]
+    for part, made in (("rate", (1.494970927588, 1.287061777509)), ("decay", (0.945255036057, 0.930089046226))):
+        only = {**rule, "rate": constant(0.0), "decay": constant(0.0), part: constant(1.0)}
+        moved, along = ALFA().apply(only, weights, seen, 0), seen if part == "rate" else weights
+        got = [(weights[name] - moved[name]) / along[name] for name in ("w1", "w2")]
+        np.testing.assert_allclose(got, made, atol=1e-9)
     learner = MAML(TANH, SquaredError(), ALFA(), steps=1)
     fast, loss, grads = differentiate(learner, {"weights": weights, "rule": rule, "start": {}}, episode)
     np.testing.assert_allclose((fast["w1"], fast["w2"]), (0.895380705929, 1.295376655288), atol=1e-9)
@@ -165,8 +184,20 @@ def test_modulation(x64):
     apply = lambda m: z * m["factor"] + m["shift"]  # noqa: E731
     close = lambda got, expected: np.testing.assert_allclose(got, expected, atol=1e-11)  # noqa: E731
     close(apply(modulation(jnp.concatenate([s, t]), "film")), (1.3, -1.0, 0.25))
+    close(jax.nn.relu(apply(modulation(jnp.concatenate([s, t]), "film"))), (1.3, 0, 0.25))
     close(apply(modulation(s, "sigmoid")), (0.524979187479, -0.851114966377, 0.334093886084))
     close(apply(modulation(s, "softmax")), (0.286332859063, -0.383869310537, 0.260866242834))
+
+
+def test_bound_of_the_inner_gradients(x64):
+    """Gradients (12, −3, −11) under a bound of 10 move the weights by (10, −3, −10)."""
+    net = Formula(lambda w, x: x @ w["w"][:, None])
+    # The mean squared error over three unit inputs with targets y has the gradient −2/3 y at w = 0.
+    support = Split(jnp.eye(3), -1.5 * jnp.array([[12.0], [-3.0], [-11.0]]))
+    meta = {"weights": {"w": jnp.zeros(3)}, "rule": {}, "start": {}}
+    for bound, moved in ((0.0, (12, -3, -11)), (10.0, (10, -3, -10))):
+        learner = MAML(net, SquaredError(), SGD(1.0), steps=1, inner_clamp=bound)
+        np.testing.assert_allclose(-learner.adapt(meta, support)[0].weights["w"], moved, atol=1e-11)
 
 
 @pytest.mark.parametrize("domain", ["curves", "images"])

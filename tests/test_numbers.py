@@ -15,6 +15,8 @@ from lethax.records import EpisodeShape
 def test_whose_moments_a_norm_uses(x64):
     support, query = jnp.array([[1.0], [2.0], [3.0], [6.0]]), jnp.array([[0.0], [4.0]])
     scale, shift = jnp.ones(1), jnp.zeros(1)
+    own = batch_norm(support, scale, shift)[:, 0]  # of mean 3 and biased variance 3.5
+    np.testing.assert_allclose(own * (3.5 + 1e-5) ** 0.5 + 3, support[:, 0], atol=1e-11)
     joined = batch_norm(jnp.concatenate([support, query]), scale, shift, reference=4)
     np.testing.assert_allclose(joined[4:, 0], (-1.603565160669, 0.534521720223), atol=1e-11)
     alone = batch_norm(query, scale, shift)

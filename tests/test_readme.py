@@ -1,4 +1,4 @@
-"""The README's Python runs as it stands; its commands are ones that the program knows."""
+"""The README's Python runs as it stands; commands and options, its own and of the pages on methods, are known to the program."""
 
 import re
 import shlex
@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import tyro
 
-from lethax.arguments import Command
+from lethax.arguments import Command, recipe_options
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = sorted({line.split("#")[0].strip() for line in re.findall(r"^ +(lethax .+)$", README, re.M)})
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs/methods").glob("*.md"))]
+TEXTS = [page.read_text(encoding="utf-8") for page in PAGES]
+COMMANDS = sorted({line.split("#")[0].strip() for text in TEXTS for line in re.findall(r"^ +(lethax .+)$", text, re.M)})
 
 
 def test_python(capsys):
@@ -27,6 +29,20 @@ def test_python(capsys):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_command_is_known(command):
     tyro.cli(Command, args=shlex.split(command)[1:])
+
+
+def test_options_are_known():
+    """An option that is named in a text exists, and with the value beside it the command is one that can be typed."""
+    known = {f"--{name.replace('_', '-')}": kind for name, kind, _ in recipe_options()}
+    named = [option for text in TEXTS for option in re.findall(r"`(--[^`]+)`", text)]
+    assert len(named) > 20
+    for option in named:
+        name, _, value = option.replace("\\|", "|").partition(" ")
+        assert name in known, option
+        if value:
+            tyro.cli(Command, args=["train", "sinusoid", name, value.split("|")[0]])
+        else:
+            assert "bool" not in str(known[name]), f"{option} takes True or False"
 
 
 def test_make_targets():

@@ -3,14 +3,17 @@
 import csv
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from lethax import assemble, cli, reproduce
-from lethax.errors import LethaxError, RecipeError
+from lethax.data.embeddings import write_features
+from lethax.data.store import StoreWriter
+from lethax.errors import DivergedError, LethaxError, RecipeError
 from lethax.methods import METHODS
-from lethax.recipe import resolve
+from lethax.recipe import Recipe, resolve
 from lethax.report import cells, tables
 
 
@@ -21,6 +24,17 @@ def test_every_recipe_resolves_and_every_published_number_has_one():
         recipe = resolve(cell.recipe)
         assert recipe.method in METHODS and recipe.data in cell.name and f"{recipe.shot}shot" in cell.name
     assert len([c for c in every if c.table == "table_d"]) == 48
+
+
+def test_recipes_follow_the_protocols_of_what_they_reproduce():
+    """LEO is judged on all other images of a class, MAML++ has two tasks for both shots, ALFA its own budget."""
+    every = {cell.name: resolve(cell.recipe) for cell in cells.every_cell()}
+    leo = [recipe for recipe in every.values() if recipe.method.startswith("leo")]
+    assert len(leo) == 12 and {r.shot + r.eval_query for r in leo} == {600} and {r.query for r in leo} == {15}
+    mini = {n.removeprefix("miniimagenet/"): r for n, r in every.items() if r.data == "miniimagenet"}
+    assert {r.batch for r in mini.values() if r.method == "maml_pp"} == {2}
+    steps = {r.method: r.steps for r in mini.values()}
+    assert steps == {"maml": 50_000, "l2f": 30_000, "maml_pp": 50_000, "alfa": 50_000, "alfa+l2f": 50_000}
 
 
 def test_published_intervals_of_own_runs_are_bernoulli_deviations():
@@ -101,6 +115,21 @@ def test_a_table_from_nothing(small, capsys):
     np.testing.assert_allclose([again[name] for name in rows], [row["ours"] for row in rows.values()], rtol=1e-3)
 
 
+def test_a_diverged_run_leaves_the_other_cells(small, capsys, monkeypatch):
+    train = reproduce.train
+
+    def diverges(group):
+        if group[0].recipe.method == "maml":
+            raise DivergedError("outer step 3 is not finite")
+        yield from train(group)
+
+    monkeypatch.setattr(reproduce, "train", diverges)
+    assert cli.main(["reproduce", "x", "--steps", "20"]) == 1
+    assert "outer step 3 is not finite" in capsys.readouterr().err
+    rows = json.loads((small / "results" / "table-x.json").read_text())["cells"]
+    assert [row["method"] for row in rows] == ["maml+l2f", "maml+l2f"]
+
+
 def test_plan_and_messages(small, capsys):
     assert cli.main([*COMMAND, "--dry-run"]) == 0
     assert "0/4" in capsys.readouterr().out and not (small / "runs").exists()
@@ -124,3 +153,58 @@ def test_numbers_without_bound_are_shown_as_such():
     }  # fmt: skip
     text = tables.markdown("table_x", [row])
     assert "| inf ± nan | 0.500 | +2.5e+09 ± 1.000 to maml | 5 steps, 1 seed |" in text
+
+
+def test_rows_that_differ_in_their_net_alone_say_so():
+    row = {
+        "data": "miniimagenet", "shot": 5, "inner_steps": 5, "method": "maml", "score": "accuracy", "published": None,
+        "published_interval": None, "ours": 50.0, "interval": 1.0, "median_episode": 50.0, "outer_steps": 5, "seeds": 1,
+        "full_outer_steps": 5, "hours": None, "episodes": 600, "command": "lethax", "net": "conv4", "batch": 2,
+    }  # fmt: skip
+    assert "| net |" not in tables.markdown("table_x", [row])
+    text = tables.markdown("table_x", [row, {**row, "net": "resnet12"}, {**row, "method": "leo", "episodes": 10_000}])
+    assert "| miniimagenet | conv4, batch 2 | 5 |" in text and "| miniimagenet | resnet12, batch 2 | 5 |" in text
+    assert "over 600 or 10000 test episodes" in text
+
+
+def test_a_small_budget_is_judged_by_the_checkpoints_that_it_has():
+    """One validation cannot give three best checkpoints."""
+    counts = [
+        reproduce.protocol(resolve(Recipe(data="cifar_fs", steps=steps))).ensemble for steps in (1, 500, 501, 5000)
+    ]
+    assert counts == [1, 1, 2, 3]
+
+
+def test_hours_of_a_setting_are_of_one_timed_cell_or_of_the_logs(tmp_path, monkeypatch):
+    """To time a program is to compile it; what one cell takes says what another of its setting takes."""
+    monkeypatch.setenv("LETHAX_DATA", str(tmp_path))
+    with StoreWriter(tmp_path, "pictures", mean=(0.5,), std=(0.25,), source={}) as writer:
+        for split in ("train", "val", "test"):
+            writer.split(split, (16, 16, 1), [(f"{split}{c}", "", 20) for c in range(5)])[:] = 0
+    base = Recipe(data="pictures", shot=1, query=1, filters=4, inner_steps=2)
+    found = [cells.Cell(f"x/{m}{k}", replace(base, method=m, shot=k), None) for k in (1, 5) for m in ("maml", "l2f")]
+    timed = []
+    monkeypatch.setattr(reproduce, "_seconds_a_step", lambda group, _: timed.append(group[0].cell.name) or 2.0)
+    groups = reproduce.groups(reproduce.jobs(found, tmp_path, budget=1.0, steps=100, seeds=2))
+    left = list(reproduce.estimates(groups))
+    assert timed == ["x/maml1", "x/maml5"]
+    assert [e.source for e in left] == ["timed", *["scaled from maml1"] * 3, "timed", *["scaled from maml5"] * 3]
+    assert left[0].seconds == left[1].seconds == 200 and 200 < left[2].seconds < 400
+    begun = groups[1][0].folder
+    begun.mkdir(parents=True)
+    (begun / "timing.jsonl").write_text('{"step": 10, "seconds": 3.0}\n{"step": 20, "seconds": 5.0}\n')
+    assert list(reproduce.estimates(groups[1:2])) == [(32.0, "its log")]
+
+
+def test_plan_of_features(tmp_path, monkeypatch):
+    monkeypatch.setenv("LETHAX_DATA", str(tmp_path))
+    monkeypatch.setattr(assemble, "CHUNK", 2)
+    labels = np.repeat(np.arange(6), 4)
+    made = np.random.RandomState(0).randn(24, 6).astype(np.float32)
+    write_features("made", {split: (made, labels) for split in ("train", "val", "test")}, None, {})
+    recipe = Recipe(data="made", method="leo", shot=1, query=1, batch=2)
+    (group,) = reproduce.groups(
+        reproduce.jobs([cells.Cell("x/leo", recipe, None)], tmp_path, budget=1.0, steps=4, seeds=1)
+    )
+    (left,) = reproduce.estimates([group])
+    assert left.source == "timed" and left.seconds > 0

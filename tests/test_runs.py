@@ -14,6 +14,7 @@ import pytest
 import safetensors.numpy
 
 from lethax import checkpoint
+from lethax.errors import RecipeError
 from lethax.recipe import Recipe, resolve
 
 KILLS = 20
@@ -181,6 +182,27 @@ def test_messages(args, code, message, lethax):
     assert "Traceback" not in err
 
 
+@pytest.mark.parametrize(
+    "values,message",
+    [
+        ({"method": "cavia+l2f"}, "cavia moves a context that starts at 0"),
+        ({"method": "leo"}, "leo takes features, see lethax embed"),
+        ({"method": "leo+l2f", "data": "made", "gate_fixed": (1.0, 1.0)}, "gate_fixed is .* does not have that choice"),
+        ({"method": "leo+l2f", "data": "made", "gate_scope": "layer"}, "gate_scope is layer"),
+        ({"method": "leo", "data": "made", "rule": "lslr"}, "rule is lslr; method 'leo'"),
+        ({"method": "leo", "data": "made", "leo_dropout": 1.0}, "at least 0 and below 1"),
+        ({"method": "reptile", "multi_step_steps": 10_000}, "multi_step_steps is 10000; method 'reptile'"),
+        ({"method": "reptile", "inner_rate": 0.0}, "reptile divides by it"),
+        ({"method": "imaml+l2f", "proximity": 0.0}, "proximity is 0.0; it has to be above 0"),
+        ({"method": "maml_pp", "multi_step_epochs": 0}, "multi_step_epochs is 0; it has to be at least 1"),
+        ({"method": "maml", "full_steps": 0}, "full_steps is 0; it has to be at least 1"),
+    ],
+)
+def test_combinations_that_cannot_be(values, message):
+    with pytest.raises(RecipeError, match=message):
+        resolve(Recipe(**values))
+
+
 def test_help_imports_no_jax():
     code = "import sys, lethax.cli; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
@@ -193,3 +215,11 @@ def test_presets_follow_the_released_configurations():
     assert (half.batch, half.first_order_steps, half.clamp) == (4, 2_750, 0.0)
     paper = resolve(Recipe(data="tieredimagenet", preset="paper", net="resnet12"))
     assert (paper.batch, paper.steps, paper.first_order_steps) == (1, 125_000, 0)
+    # Released with ALFA, which has L2F as a switch: the budget of L2F's own configurations is theirs alone.
+    assert resolve(Recipe(data="miniimagenet", method="alfa+l2f", shot=5)).steps == 50_000
+    assert mini.reduction == half.reduction == "sum"
+    leo = resolve(Recipe(data="mini_leo", method="leo", shot=1))
+    assert (leo.reduction, leo.clamp, leo.clip_tensor_norm, leo.batch, leo.steps) == ("mean", 0.1, 0.1, 12, 100_000)
+    modes = resolve(Recipe(data="modes3", method="mumomaml"))
+    assert (modes.batch, modes.shot, modes.query, modes.inner_steps, modes.inner_rate) == (75, 5, 5, 5, 0.001)
+    assert (modes.filters, modes.depth, modes.spread, modes.inner_clamp, modes.steps) == (100, 3, 0.01, 10.0, 70_000)

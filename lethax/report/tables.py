@@ -41,7 +41,7 @@ def _entry(cell: Cell, recipe: Recipe, folders: Sequence[Path], paths: list[Path
         interval = float(np.mean([by_repeats(of_seed, scores.shape[1] // 100)[1] for of_seed in scores]))
     return {
         **common_entry(cell, recipe, folders, command), "data": recipe.data,
-        "net": recipe.net, "way": recipe.way, "shot": recipe.shot, "inner_steps": recipe.inner_steps,
+        "net": recipe.net, "way": recipe.way, "shot": recipe.shot, "batch": recipe.batch, "inner_steps": recipe.inner_steps,
         "published": cell.published.value if cell.published else None,
         "published_interval": cell.published.interval if cell.published else None,
         "source": cell.published.source if cell.published else None,
@@ -76,7 +76,13 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 
 
 def _seconds(folder: Path) -> float:
-    return sum(line["seconds"] for line in _lines(folder / "timing.jsonl"))
+    return progress(folder)[1]
+
+
+def progress(folder: Path) -> tuple[int, float]:
+    """The outer step that a run's training has reached, and the seconds it took; (0, 0) before the first checkpoint."""
+    lines = _lines(folder / "timing.jsonl")
+    return (lines[-1]["step"] if lines else 0), sum(line["seconds"] for line in lines)
 
 
 def learning_curve(
@@ -121,14 +127,21 @@ _COLUMNS = (
 )
 
 
-def _text(row: dict[str, Any]) -> dict[str, str]:
+def _columns(rows: Sequence[dict[str, Any]]) -> tuple[str, ...]:
+    """With the net where rows would look alike without it."""
+    seen = {(row["data"], row["shot"], row["inner_steps"], row["method"]) for row in rows}
+    return _COLUMNS if len(seen) == len(rows) else ("data", "net", *_COLUMNS[1:])
+
+
+def _text(row: dict[str, Any], columns: Sequence[str]) -> dict[str, str]:
     digits = 2 if row["score"] == "accuracy" else 3
     number = lambda x, sign="": f"{x:{sign}.{digits}f}" if abs(x) < 1e4 else f"{x:{sign}.1e}"  # noqa: E731
     known, gap = row["published"], row.get("paired")
     interval = f" ± {row['published_interval']}" if row["published_interval"] is not None else ""
     share = row["outer_steps"] / row["full_outer_steps"]
-    return {
-        "data": row["data"], "shot": str(row["shot"]), "inner steps": str(row["inner_steps"]), "method": row["method"],
+    cells = {
+        "data": row["data"], "net": f"{row.get('net')}, batch {row.get('batch')}",
+        "shot": str(row["shot"]), "inner steps": str(row["inner_steps"]), "method": row["method"],
         "published": "" if known is None else f"{known}{interval}",
         "ours": f"{number(row['ours'])} ± {number(row['interval'])}", "median": number(row["median_episode"]),
         "paired difference": f"{number(gap['mean'], '+')} ± {number(gap['ci95'])} to {gap['minus']}" if gap else "",
@@ -136,30 +149,33 @@ def _text(row: dict[str, Any]) -> dict[str, str]:
         + ("s" if row["seeds"] > 1 else ""),
         "hours": "" if row["hours"] is None else f"{row['hours']:.2g}",
     }  # fmt: skip
+    return {column: cells[column] for column in columns}
 
 
 def markdown(table: str, rows: Sequence[dict[str, Any]]) -> str:
     """The table for reading."""
     measure = "mean squared error" if rows and rows[0]["score"] != "accuracy" else "accuracy, %"
-    episodes = rows[0]["episodes"] if rows else 0
+    episodes = " or ".join(dict.fromkeys(str(row["episodes"]) for row in rows)) or "0"
+    columns = _columns(rows)
     lines = [
         f"# {table.replace('_', ' ').title()}: {measure}\n",
         f"Ours: mean ± 95 % over {episodes} test episodes and the seeds; published: as printed, where ± is √(p(1 − p)) or an",
         "interval, as its source says.",
         "Median: over episodes and seeds. Budget: outer steps, and their share of the published number. Hours: of training.\n",
         f"`{rows[0]['command']}`\n" if rows else "",
-        "| " + " | ".join(_COLUMNS) + " |",
-        "|" + "---|" * len(_COLUMNS),
+        "| " + " | ".join(columns) + " |",
+        "|" + "---|" * len(columns),
     ]
-    return "\n".join([*lines, *("| " + " | ".join(_text(row)[c] for c in _COLUMNS) + " |" for row in rows)]) + "\n"
+    return "\n".join([*lines, *("| " + " | ".join(_text(row, columns).values()) + " |" for row in rows)]) + "\n"
 
 
 def write(table: str, rows: Sequence[dict[str, Any]], folder: Path) -> list[Path]:
     """TABLE.json, TABLE.md and TABLE.csv."""
     sheet = io.StringIO()
-    writer = csv.DictWriter(sheet, _COLUMNS, lineterminator="\n")
+    columns = _columns(rows)
+    writer = csv.DictWriter(sheet, columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(_text(row) for row in rows)
+    writer.writerows(_text(row, columns) for row in rows)
     return write_files(table, rows, folder, {"md": markdown(table, rows), "csv": sheet.getvalue()})
 
 
