@@ -9,6 +9,7 @@ import json
 import os
 import platform
 import resource
+import shlex
 import statistics
 import subprocess
 import sys
@@ -80,14 +81,19 @@ def main() -> None:
         row |= {"second_start_first_step_s": second["first_step_s"], "second_start_median_s": second["median_s"]}
         rows.append({key: round(value, 3) if isinstance(value, float) else value for key, value in row.items()})
         print(rows[-1], flush=True)
+        write(args.out, args.steps, rows)  # what is measured so far
+
+
+def write(path: Path, steps: int, rows: list[dict[str, object]]) -> None:
+    """The JSON of the rows."""
     import jax
 
     record = {
-        "command": "python benchmarks/outer_steps.py", "filters": 48, "way": 5, "shot": 5, "query": 15, "inner_steps": 5,
-        "batch": 2, "timed_steps": args.steps, "cores": os.cpu_count(), "machine": platform.machine(),
+        "command": shlex.join(["python", *sys.argv]), "filters": 48, "way": 5, "shot": 5, "query": 15, "inner_steps": 5,
+        "batch": 2, "timed_steps": steps, "cores": os.cpu_count(), "machine": platform.machine(),
         "jax": jax.__version__, "rows": rows,
     }  # fmt: skip
-    args.out.write_text(json.dumps(record, indent=1) + "\n")
+    path.write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

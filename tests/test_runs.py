@@ -44,9 +44,12 @@ def lethax(tmp_path_factory):
 
     def start(*args, **options):
         command = [sys.executable, "-m", "lethax", *map(str, args)]
+        # A job in the background of a script ignores interrupts, and so would its children.
+        listening = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
         return subprocess.Popen(
-            command, env=env, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
-        )
+            command, env=env, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            preexec_fn=listening, **options,
+        )  # fmt: skip
 
     def run(*args):
         process = start(*args)
