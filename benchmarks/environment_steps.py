@@ -8,6 +8,7 @@ import argparse
 import json
 import os
 import platform
+import shlex
 import statistics
 import sys
 import time
@@ -132,7 +133,7 @@ def main() -> None:
         import mujoco
 
         record = {
-            "command": "python benchmarks/environment_steps.py", "seconds": args.seconds, "repeats": args.repeats,
+            "command": shlex.join(["python", *sys.argv]), "seconds": args.seconds, "repeats": args.repeats,
             "cores": os.cpu_count(), "machine": platform.machine(), "python": sys.version.split()[0],
             "mujoco": mujoco.__version__, "gymnasium": gymnasium.__version__, "rows": rows,
         }  # fmt: skip

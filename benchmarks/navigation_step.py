@@ -9,7 +9,9 @@ import argparse
 import json
 import os
 import platform
+import shlex
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -78,7 +80,7 @@ def main() -> None:
         print(row, flush=True)
     if args.out:
         record = {
-            "command": "python benchmarks/navigation_step.py", "tasks": 20, "rollouts": 20, "horizon": 100,
+            "command": shlex.join(["python", *sys.argv]), "tasks": 20, "rollouts": 20, "horizon": 100,
             "repeats": args.repeats, "cores": os.cpu_count(), "machine": platform.machine(), "jax": jax.__version__,
             "rows": rows,
         }  # fmt: skip
