@@ -85,7 +85,7 @@ def test_damage_is_named(tmp_path):
         open_store("toy", tmp_path)
 
 
-@pytest.mark.parametrize("name", ["../toy", "/tmp/toy", "Toy", ""])
+@pytest.mark.parametrize("name", ["../toy", "/toy", "Toy", ""])
 def test_store_names_do_not_escape(name, tmp_path):
     with pytest.raises(DataError, match="no name for a data set"):
         open_store(name, tmp_path)
