@@ -104,7 +104,8 @@ def evaluate(args: arguments.Evaluate) -> None:
     from lethax import assemble, runs
     from lethax.evaluate import paired
 
-    if not args.runs or min(args.episodes or 1, args.ensemble) < 1 or (args.steps or 0) < 0 or args.episodes == 0:
+    episodes = 1 if args.episodes is None else args.episodes
+    if not args.runs or min(episodes, args.ensemble) < 1 or (args.steps or 0) < 0:
         raise RecipeError("evaluate needs a RUN, --episodes and --ensemble of at least 1, and --steps of at least 0.")
     assemble.use_all_cores()
     results = []

@@ -75,14 +75,13 @@ def judge(
     return returns.evaluate(learner(recipe), plan(recipe), meta, world, fixed, key, updates, recipe.rl_later_rate)
 
 
-def films(
-    recipe: Recipe, meta: Any, key: PRNGKeyArray, count: int = 2
-) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """(task, positions before, positions after adaptation) in the first and the last of the 40 fixed tasks of locomotion."""
+def films(recipe: Recipe, meta: Any, key: PRNGKeyArray) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """(task, positions [T, qpos] before and after adaptation) in the first and the last of the 40 fixed tasks of locomotion."""
     world = environment(recipe)
     fixed = returns.test_tasks(world, key, 40)
-    chosen = [fixed[0], fixed[-1]][:count]
-    return [(task, *film.positions(learner(recipe), plan(recipe), meta, world, task, key)) for task in chosen]
+    return [
+        (task, *film.positions(learner(recipe), plan(recipe), meta, world, task, key)) for task in (fixed[0], fixed[-1])
+    ]
 
 
 def tasks_hash(recipe: Recipe, key: PRNGKeyArray, tasks: int) -> str:

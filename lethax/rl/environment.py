@@ -10,10 +10,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 
-class Environment(Protocol):
-    """A simulator on the device: a frozen dataclass, compared by value."""
-
-    on_host: Literal[False]
+class World(Protocol):
+    """What every environment says of itself."""
 
     @property
     def observations(self) -> int:
@@ -27,11 +25,17 @@ class Environment(Protocol):
     def horizon(self) -> int:
         """Steps of a rollout."""
 
-    def draw(self, key: PRNGKeyArray) -> Float[Array, " task"]:
-        """A task of the environment's distribution."""
-
     def check(self, tasks: Any) -> None:
         """EnvironmentFault for tasks [n, task] that `draw` cannot give."""
+
+
+class Environment(World, Protocol):
+    """A simulator on the device: a frozen dataclass, compared by value."""
+
+    on_host: Literal[False]
+
+    def draw(self, key: PRNGKeyArray) -> Float[Array, " task"]:
+        """A task of the environment's distribution."""
 
     def reset(self, key: PRNGKeyArray, task: Array) -> tuple[Any, Float[Array, " o"]]:
         """The first state and observation of a rollout."""
@@ -42,28 +46,13 @@ class Environment(Protocol):
         """(state, observation, reward, done) after an action, as the policy drew it."""
 
 
-class HostEnvironment(Protocol):
+class HostEnvironment(World, Protocol):
     """A simulator on the host: a frozen dataclass, compared by value. Finished rollouts stay as they are."""
 
     on_host: Literal[True]
 
-    @property
-    def observations(self) -> int:
-        """Entries of an observation."""
-
-    @property
-    def actions(self) -> int:
-        """Entries of an action."""
-
-    @property
-    def horizon(self) -> int:
-        """Steps of a rollout."""
-
     def draw(self, rng: np.random.Generator, count: int, balanced: bool = False) -> np.ndarray:
         """Tasks [count, task]; balanced: as many of one direction as of the other, where there are two."""
-
-    def check(self, tasks: np.ndarray) -> None:
-        """EnvironmentFault for tasks [n, task] that `draw` cannot give."""
 
     def reset(self, rng: np.random.Generator, tasks: np.ndarray) -> tuple[Any, np.ndarray]:
         """The first states, and observations [n, o], of rollouts in the tasks [n, task]."""

@@ -91,7 +91,12 @@ class Trip(NamedTuple):
 def travel(
     learner: Any, plan: PolicyPlan, meta: Any, environment: Any, tasks: Any, key: PRNGKeyArray, updates: int
 ) -> Trip:
-    """Roll out, update, roll out again, `updates` times, in every task."""
+    """Roll out, update, roll out again, `updates` times, in each of the tasks [B, task].
+
+    Stage 0 is π_θ; stage u the policy after u inner steps, each on the rollouts before it; with `plan.resample` and L2F a stage
+    of π_θ̄ in between. DivergedError from a simulator of the host that is given actions that are not finite.
+    Finn et al. 2017, algorithm 3; Baik et al. 2020, supplement D.
+    """
     supports: list[Split] = []
     returns, firsts, info = [], [], {}  # type: list[Array], list[Rollouts], Info
     steps: Any = 0
@@ -129,11 +134,18 @@ def _as_splits(policy: Any, plan: PolicyPlan, weights: Any, rollouts: Rollouts, 
 def improve(
     learner: Any, plan: PolicyPlan, meta: Any, supports: list[Split], query: Split
 ) -> tuple[Any, dict[str, Array]]:
-    """The trust-region step of the meta-parameters on stored rollouts, and what it did."""
+    """The trust-region step of the meta-parameters on stored rollouts, and what it did.
+
+    `supports`: one set an inner step, arrays [B, n, …]; `query`: the rollouts of the adapted policies, the same. A gradient that is
+    not finite moves nothing and shows in "finite". Schulman et al. 2015; Finn et al. 2017, code: constants and order of operations.
+    """
     start, tree = ravel_pytree(meta)
 
     def policy(vector: Array, mine: list[Split], x: Array) -> Normal:
         return learner.net.apply(learner.adapt(tree(vector), mine)[0].weights, x)
+
+    def policies(vector: Array, tasks: tuple[list[Split], Array]) -> Normal:
+        return over_tasks(lambda task: policy(vector, *task), tasks, plan.tasks)
 
     def slope(task: tuple[list[Split], Split]) -> tuple[Array, Normal]:
         def value(vector: Array) -> tuple[Array, Normal]:
@@ -147,7 +159,7 @@ def improve(
     gradient = jnp.mean(gradients, axis=0)
     count = ceil(plan.share * plan.batch)
     few, some_old, some_query = jax.tree.map(lambda leaf: leaf[:count], ((supports, query.x), old, query))
-    _, forward = jax.linearize(lambda v: over_tasks(lambda task: policy(v, *task), few, plan.tasks), start)
+    _, forward = jax.linearize(lambda v: policies(v, few), start)
     backward = jax.linear_transpose(forward, start)
 
     def product(vector: Array) -> Array:
@@ -163,13 +175,8 @@ def improve(
         return jnp.mean(over_tasks(one, (supports, query), plan.tasks))
 
     def judge(vector: Array) -> tuple[Array, Array]:
-        def one(task: tuple[list[Split], Split, Normal]) -> tuple[Array, Array]:
-            mine, seen, before = task
-            new = policy(vector, mine, seen.x)
-            return loss_of(new, before, seen.y), divergence_of(new, before, seen.y)
-
-        losses, divergences = over_tasks(one, (supports, query, old), plan.tasks)
-        return jnp.mean(losses), jnp.mean(divergences)
+        new = policies(vector, (supports, query.x))
+        return surrogate(new, old, query), mean_divergence(new, old, query)
 
     step = natural_step(plan.region, product, gradient, measure if count < plan.batch else None)
     vector, outcome = line_search(plan.region, judge, start, step, surrogate(old, old, query))
@@ -190,23 +197,19 @@ def loss_of(new: Normal, old: Normal, steps: Any) -> Float[Array, ""]:
     return -mean_over(ratio * steps.advantages, steps.alive)
 
 
-def divergence_of(new: Normal, old: Normal, steps: Any) -> Float[Array, ""]:
-    """Mean over the steps of one task of KL(old ‖ new)."""
-    return mean_over(divergence(old, new), steps.alive)
-
-
 def surrogate(new: Normal, old: Normal, query: Split) -> Float[Array, ""]:
     """J: the mean over tasks of `loss_of`."""
     return jnp.mean(jax.vmap(loss_of)(new, old, query.y))
 
 
 def mean_divergence(new: Normal, old: Normal, query: Split) -> Float[Array, ""]:
-    """C: the mean over tasks of `divergence_of`."""
-    return jnp.mean(jax.vmap(divergence_of)(new, old, query.y))
+    """C: the mean over tasks of the mean over steps of KL(old ‖ new)."""
+    one = lambda p, q, alive: mean_over(divergence(p, q), alive)  # noqa: E731
+    return jnp.mean(jax.vmap(one)(old, new, query.y.alive))
 
 
 def fisher_of(old: Normal, alive: Array, tangent: Normal) -> Normal:
-    """F dy of one task: the second derivative of `divergence_of` in the outputs, 1/σ² for means and 2 for log σ, times dy."""
+    """F dy of one task: the second derivative of its mean divergence in the outputs, 1/σ² for means and 2 for log σ, times dy."""
     share = alive / jnp.sum(alive)
     return Normal(share[:, None] * tangent.mean * jnp.exp(-2 * old.log_std), 2 * tangent.log_std)
 
