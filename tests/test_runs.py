@@ -44,12 +44,9 @@ def lethax(tmp_path_factory):
 
     def start(*args, **options):
         command = [sys.executable, "-m", "lethax", *map(str, args)]
-        # A job in the background of a script ignores interrupts, and so would its children.
-        listening = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
         return subprocess.Popen(
-            command, env=env, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            preexec_fn=listening, **options,
-        )  # fmt: skip
+            command, env=env, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+        )
 
     def run(*args):
         process = start(*args)
@@ -126,7 +123,10 @@ def test_interrupt_saves_and_lock_refuses(lethax, tmp_path):
     code, _, err = lethax(*options, "--out", tmp_path / "whole")
     assert code == 0, err
     folder = tmp_path / "run"
+    # A job in the background of a script ignores interrupts, and so would its children; they listen where it does.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = lethax.start(*options, "--out", folder)
+    signal.signal(signal.SIGINT, before)
     while not (folder / ".lock").exists() and process.poll() is None:
         time.sleep(0.01)
     code, _, err = lethax("train", "--resume", folder)
