@@ -21,6 +21,7 @@ from typing import Any
 import jax
 
 from lethax import assemble, control
+from lethax.__main__ import huge_pages
 from lethax.outer import begin
 from lethax.recipe import Recipe, resolve
 from lethax.rl.outer import improve, travel
@@ -82,10 +83,12 @@ def main() -> None:
         record = {
             "command": shlex.join(["python", *sys.argv]), "tasks": 20, "rollouts": 20, "horizon": 100,
             "repeats": args.repeats, "cores": os.cpu_count(), "machine": platform.machine(), "jax": jax.__version__,
+            "glibc_tunables": os.environ.get("GLIBC_TUNABLES", ""),
             "rows": rows,
         }  # fmt: skip
         args.out.write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":
+    huge_pages()  # as the `lethax` program
     main()

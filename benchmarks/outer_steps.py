@@ -17,6 +17,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from lethax.__main__ import huge_pages
+
 CASES = [(px, method, order, memory) for px in (32, 84) for method, order, memory in (
     ("maml", 1, "fast"), ("maml", 2, "fast"), ("l2f", 2, "fast"), ("maml", 2, "lean"))]  # fmt: skip
 
@@ -91,10 +93,12 @@ def write(path: Path, steps: int, rows: list[dict[str, object]]) -> None:
     record = {
         "command": shlex.join(["python", *sys.argv]), "filters": 48, "way": 5, "shot": 5, "query": 15, "inner_steps": 5,
         "batch": 2, "timed_steps": steps, "cores": os.cpu_count(), "machine": platform.machine(),
+        "glibc_tunables": os.environ.get("GLIBC_TUNABLES", ""),
         "jax": jax.__version__, "rows": rows,
     }  # fmt: skip
     path.write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":
+    huge_pages()  # as the `lethax` program
     main()

@@ -293,7 +293,7 @@ def _show_plan(groups: list[list[Any]]) -> None:
     from lethax import reproduce
 
     table = Table(title="what would run")
-    table.add_column("cells", overflow="fold", min_width=48)
+    table.add_column("cells", overflow="fold")
     for column in ("runs", "steps", "done", "hours left"):
         table.add_column(column, justify="right")
     table.add_column("hours are", overflow="fold")

@@ -159,14 +159,14 @@ def _pictures(found: Sequence[Job], rows: list[dict[str, Any]], stem: Path) -> l
     made = [stem.with_name(f"{stem.name}-returns.png")]
     figures.returns_after_updates(rows, made[0])
     first = {job.cell.recipe.method: job for job in reversed(found) if job.recipe.data in NAVIGATION}
-    files = [protocol(job.recipe).file(data) for job in first.values() for data in (None, *NAVIGATION[1:])]
-    if first and all((job.folder / "evaluations" / file).is_file() for job in first.values() for file in files):
-        paths = {
-            method: {navigation_setting(data or ""): read_rollouts(job.folder / "evaluations" / protocol(job.recipe).file(data))
-                     for data in (None, *NAVIGATION[1:])}
-            for method, job in sorted(first.items(), reverse=True)
-        }  # fmt: skip
+    files = {
+        method: {navigation_setting(data or ""): job.folder / "evaluations" / protocol(job.recipe).file(data)
+                 for data in (None, *NAVIGATION[1:])}
+        for method, job in sorted(first.items(), reverse=True)
+    }  # fmt: skip
+    if files and all(file.is_file() for settings in files.values() for file in settings.values()):
         made.append(stem.with_name(f"{stem.name}-paths.png"))
+        paths = {m: {name: read_rollouts(file) for name, file in of_m.items()} for m, of_m in files.items()}
         figures.navigation_paths(paths, made[1])
     return made
 

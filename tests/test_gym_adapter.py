@@ -2,11 +2,19 @@
 
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
 from lethax.errors import DivergedError, EnvironmentFault
+from lethax.methods import MAML
+from lethax.nets.policy import GaussianPolicy
+from lethax.outer import begin, fit
+from lethax.rl import evaluate
 from lethax.rl.gym_adapter import GymEnvironment
+from lethax.rl.objective import PolicyGradient
+from lethax.rl.outer import PolicyPlan
+from lethax.rules import SGD
 
 gymnasium = pytest.importorskip("gymnasium", reason='gymnasium is not installed: pip install "lethax[rl]"')
 
@@ -37,6 +45,23 @@ def test_any_gymnasium_environment_with_a_task() -> None:
         environment.step(state, np.zeros((3, 1)), tasks)
     with pytest.raises(DivergedError, match="policy has diverged"):
         environment.step(after, np.full((3, 1), np.inf), tasks)
+    environment.close()
+
+
+def test_policies_train_and_are_judged_in_one(key: jax.Array) -> None:
+    environment = pendulum()
+    learner = MAML(GaussianPolicy(3, 1, (8,)), objective=PolicyGradient(), rule=SGD(0.1), steps=1, derivative="plain")
+    plan = PolicyPlan(2, batch=3, rollouts=4)
+    start = begin(learner, plan, key)
+    (_, first), (last, second) = fit(learner, start, environment, (), plan)
+    for info in (first, second):
+        assert info["env_steps"] == 2 * 4 * 20 and info["score"] < 0 and bool(info["finite"].all())
+    moved = jax.tree.map(lambda a, b: float(np.abs(a - b).max()), start.meta, last.meta)
+    assert max(jax.tree.leaves(moved)) > 0 and int(last.step) == 2
+    ((returns, seen),) = evaluate.evaluate(
+        learner, plan, last.meta, environment, environment.draw(np.random.default_rng(1), 3), key, 2, 0.5
+    )
+    assert returns.shape == (3, 3) and seen["observations"].shape == (3, 3, 20, 3)
     environment.close()
 
 

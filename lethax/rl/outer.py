@@ -147,35 +147,28 @@ def improve(
     def policies(vector: Array, tasks: tuple[list[Split], Array]) -> Normal:
         return over_tasks(lambda task: policy(vector, *task), tasks, plan.tasks)
 
-    def slope(task: tuple[list[Split], Split]) -> tuple[Array, Normal]:
-        def value(vector: Array) -> tuple[Array, Normal]:
-            new = policy(vector, task[0], task[1].x)
-            old = jax.lax.stop_gradient(new)
-            return loss_of(new, old, task[1].y), old
+    def outputs(some: tuple[list[Split], Array]) -> tuple[Normal, Any, Any]:
+        """The policies at θ, and their derivative in θ, forward and transposed."""
+        old, forward = jax.linearize(lambda v: policies(v, some), start)
+        return old, forward, jax.linear_transpose(forward, start)
 
-        return jax.grad(value, has_aux=True)(start)
-
-    gradients, old = over_tasks(slope, (supports, query), plan.tasks)
-    gradient = jnp.mean(gradients, axis=0)
+    everything = (supports, query.x)
+    old, forward, backward = outputs(everything)
+    gradient = backward(jax.grad(surrogate)(old, old, query))[0]
     count = ceil(plan.share * plan.batch)
-    few, some_old, some_query = jax.tree.map(lambda leaf: leaf[:count], ((supports, query.x), old, query))
-    _, forward = jax.linearize(lambda v: policies(v, few), start)
-    backward = jax.linear_transpose(forward, start)
+    few, some_query = jax.tree.map(lambda leaf: leaf[:count], (everything, query))
+    some_old, ahead, back = outputs(few) if count < plan.batch else (old, forward, backward)
 
     def product(vector: Array) -> Array:
-        return backward(fisher(some_old, some_query, forward(vector)))[0]
+        return back(fisher(some_old, some_query, ahead(vector)))[0]
 
     def measure(vector: Array) -> Array:
-        def one(task: tuple[list[Split], Split]) -> Array:
-            mine, seen = task
-            old, change = jax.jvp(lambda v: policy(v, mine, seen.x), (start,), (vector,))
-            weighed = fisher_of(old, seen.y.alive, change)
-            return jnp.vdot(change.mean, weighed.mean) + jnp.vdot(change.log_std, weighed.log_std)
-
-        return jnp.mean(over_tasks(one, (supports, query), plan.tasks))
+        change = forward(vector)
+        weighed = fisher(old, query, change)
+        return jnp.vdot(change.mean, weighed.mean) + jnp.vdot(change.log_std, weighed.log_std)
 
     def judge(vector: Array) -> tuple[Array, Array]:
-        new = policies(vector, (supports, query.x))
+        new = policies(vector, everything)
         return surrogate(new, old, query), mean_divergence(new, old, query)
 
     step = natural_step(plan.region, product, gradient, measure if count < plan.batch else None)

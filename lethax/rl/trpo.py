@@ -41,8 +41,11 @@ class Outcome(NamedTuple):
     kl: Array
 
 
-def conjugate_gradient(product: Product, b: Vector, iterations: int, residual: float = 1e-10) -> Vector:
-    """x with A x = b for a positive definite A, given as v ↦ A v, after `iterations` steps or below a squared residual."""
+def conjugate_gradient(product: Product, b: Vector, iterations: int, residual: float = 1e-10) -> tuple[Vector, Vector]:
+    """(x, A x) with A x ≈ b for a positive definite A, given as v ↦ A v, after `iterations` steps or below a squared residual.
+
+    A x is b less the residual that the steps carry along: it costs no product.
+    """
 
     def body(_: int, carry: tuple[Vector, Vector, Vector, Array]) -> tuple[Vector, Vector, Vector, Array]:
         x, rest, direction, norm = carry
@@ -56,7 +59,8 @@ def conjugate_gradient(product: Product, b: Vector, iterations: int, residual: f
         return x, rest, rest + turn * direction, jnp.where(going, after, 0.0)
 
     start = (jnp.zeros_like(b), b, b, jnp.vdot(b, b))
-    return jax.lax.fori_loop(0, iterations, body, start)[0]
+    x, rest, *_ = jax.lax.fori_loop(0, iterations, body, start)
+    return x, b - rest
 
 
 def natural_step(
@@ -67,9 +71,8 @@ def natural_step(
     `measure` is v ↦ vᵀ H v where `product` only approximates H: the direction is the approximation's, the length is not.
     """
     damped = lambda v: product(v) + region.damping * v  # noqa: E731
-    x = conjugate_gradient(damped, gradient, region.iterations, region.residual)
-    measured = measure(x) if measure else jnp.vdot(x, product(x))
-    curvature = measured + region.damping * jnp.vdot(x, x)
+    x, image = conjugate_gradient(damped, gradient, region.iterations, region.residual)
+    curvature = measure(x) + region.damping * jnp.vdot(x, x) if measure else jnp.vdot(x, image)
     usable = jnp.isfinite(curvature) & (curvature > 0)
     scale = jnp.sqrt(2 * region.max_kl / jnp.where(usable, curvature, 1.0))
     return jnp.where(usable, -scale * jnp.where(jnp.isfinite(x), x, 0.0), 0.0)
