@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def entry() -> None:
-    """The `lethax` program."""
+    """`main` as a process: it ends with the exit code."""
     code = main()
     if code == 130:
         # What was interrupted may still run in threads, which an orderly end of the interpreter can trip over.

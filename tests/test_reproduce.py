@@ -132,7 +132,8 @@ def test_a_diverged_run_leaves_the_other_cells(small, capsys, monkeypatch):
 
 def test_plan_and_messages(small, capsys):
     assert cli.main([*COMMAND, "--dry-run"]) == 0
-    assert "0/4" in capsys.readouterr().out and not (small / "runs").exists()
+    shown = capsys.readouterr().out  # 80 columns wide
+    assert "0/4" in shown and "timed" in shown and not (small / "runs").exists()
     assert cli.main(["reproduce", "y"]) == 2
     assert cli.main(["reproduce", "x", "--budget", "2"]) == 2
     assert "--budget has to be" in capsys.readouterr().err

@@ -23,7 +23,7 @@ from lethax.outer import TrainState, over_tasks
 from lethax.records import Info, Split
 from lethax.rl.objective import as_split, mean_over
 from lethax.rl.rollouts import Rollouts, collect_batch, draw_tasks
-from lethax.rl.trpo import TrustRegion, line_search, natural_step
+from lethax.rl.trpo import Product, TrustRegion, line_search, natural_step
 
 
 @dataclass(frozen=True)
@@ -144,34 +144,27 @@ def improve(
     def policy(vector: Array, mine: list[Split], x: Array) -> Normal:
         return learner.net.apply(learner.adapt(tree(vector), mine)[0].weights, x)
 
-    def policies(vector: Array, tasks: tuple[list[Split], Array]) -> Normal:
-        return over_tasks(lambda task: policy(vector, *task), tasks, plan.tasks)
+    def policies(vector: Array, tasks: tuple[list[Split], Split]) -> Normal:
+        return over_tasks(lambda task: policy(vector, task[0], task[1].x), tasks, plan.tasks)
 
-    def outputs(some: tuple[list[Split], Array]) -> tuple[Normal, Any, Any]:
-        """The policies at θ, and their derivative in θ, forward and transposed."""
-        old, forward = jax.linearize(lambda v: policies(v, some), start)
-        return old, forward, jax.linear_transpose(forward, start)
+    def at_start(tasks: tuple[list[Split], Split]) -> tuple[Normal, Any, Product]:
+        """The policies of some tasks at θ, their derivative transposed, and v ↦ H v of their divergence."""
+        old, forward = jax.linearize(lambda v: policies(v, tasks), start)
+        backward = jax.linear_transpose(forward, start)
+        return old, backward, lambda v: backward(fisher(old, tasks[1], forward(v)))[0]
 
-    everything = (supports, query.x)
-    old, forward, backward = outputs(everything)
+    tasks = (supports, query)
+    old, backward, product = at_start(tasks)
     gradient = backward(jax.grad(surrogate)(old, old, query))[0]
-    count = ceil(plan.share * plan.batch)
-    few, some_query = jax.tree.map(lambda leaf: leaf[:count], (everything, query))
-    some_old, ahead, back = outputs(few) if count < plan.batch else (old, forward, backward)
-
-    def product(vector: Array) -> Array:
-        return back(fisher(some_old, some_query, ahead(vector)))[0]
-
-    def measure(vector: Array) -> Array:
-        change = forward(vector)
-        weighed = fisher(old, query, change)
-        return jnp.vdot(change.mean, weighed.mean) + jnp.vdot(change.log_std, weighed.log_std)
+    count, exact = ceil(plan.share * plan.batch), None
+    if count < plan.batch:
+        exact, (_, _, product) = product, at_start(jax.tree.map(lambda leaf: leaf[:count], tasks))
 
     def judge(vector: Array) -> tuple[Array, Array]:
-        new = policies(vector, everything)
+        new = policies(vector, tasks)
         return surrogate(new, old, query), mean_divergence(new, old, query)
 
-    step = natural_step(plan.region, product, gradient, measure if count < plan.batch else None)
+    step = natural_step(plan.region, product, gradient, exact)
     vector, outcome = line_search(plan.region, judge, start, step, surrogate(old, old, query))
     finite = jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree(gradient))])
     moved = {f"moved_{name}": jnp.linalg.norm(ravel_pytree(part)[0])
@@ -201,13 +194,12 @@ def mean_divergence(new: Normal, old: Normal, query: Split) -> Float[Array, ""]:
     return jnp.mean(jax.vmap(one)(old, new, query.y.alive))
 
 
-def fisher_of(old: Normal, alive: Array, tangent: Normal) -> Normal:
-    """F dy of one task: the second derivative of its mean divergence in the outputs, 1/σ² for means and 2 for log σ, times dy."""
-    share = alive / jnp.sum(alive)
-    return Normal(share[:, None] * tangent.mean * jnp.exp(-2 * old.log_std), 2 * tangent.log_std)
-
-
 def fisher(old: Normal, query: Split, tangent: Normal) -> Normal:
-    """F dy for `mean_divergence`."""
-    changed = jax.vmap(fisher_of)(old, query.y.alive, tangent)
+    """F dy: the second derivative of `mean_divergence` in the outputs [B, n, a], 1/σ² for means and 2 for log σ, times dy."""
+
+    def one(old: Normal, alive: Array, tangent: Normal) -> Normal:
+        share = alive / jnp.sum(alive)
+        return Normal(share[:, None] * tangent.mean * jnp.exp(-2 * old.log_std), 2 * tangent.log_std)
+
+    changed = jax.vmap(one)(old, query.y.alive, tangent)
     return jax.tree.map(lambda leaf: leaf / leaf.shape[0], changed)

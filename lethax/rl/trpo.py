@@ -44,7 +44,7 @@ class Outcome(NamedTuple):
 def conjugate_gradient(product: Product, b: Vector, iterations: int, residual: float = 1e-10) -> tuple[Vector, Vector]:
     """(x, A x) with A x ≈ b for a positive definite A, given as v ↦ A v, after `iterations` steps or below a squared residual.
 
-    A x is b less the residual that the steps carry along: it costs no product.
+    A x is b less the residual that the steps carry along: it costs no product. Hestenes and Stiefel 1952.
     """
 
     def body(_: int, carry: tuple[Vector, Vector, Vector, Array]) -> tuple[Vector, Vector, Vector, Array]:
@@ -63,16 +63,14 @@ def conjugate_gradient(product: Product, b: Vector, iterations: int, residual: f
     return x, b - rest
 
 
-def natural_step(
-    region: TrustRegion, product: Product, gradient: Vector, measure: Callable[[Vector], Array] | None = None
-) -> Vector:
+def natural_step(region: TrustRegion, product: Product, gradient: Vector, exact: Product | None = None) -> Vector:
     """The step of largest decrease within the region, as the quadratic model sees it; 0 where that has no curvature.
 
-    `measure` is v ↦ vᵀ H v where `product` only approximates H: the direction is the approximation's, the length is not.
+    `exact` is v ↦ H v where `product` only approximates H: the direction is the approximation's, the length is not.
     """
     damped = lambda v: product(v) + region.damping * v  # noqa: E731
     x, image = conjugate_gradient(damped, gradient, region.iterations, region.residual)
-    curvature = measure(x) + region.damping * jnp.vdot(x, x) if measure else jnp.vdot(x, image)
+    curvature = jnp.vdot(x, exact(x) + region.damping * x if exact else image)
     usable = jnp.isfinite(curvature) & (curvature > 0)
     scale = jnp.sqrt(2 * region.max_kl / jnp.where(usable, curvature, 1.0))
     return jnp.where(usable, -scale * jnp.where(jnp.isfinite(x), x, 0.0), 0.0)
