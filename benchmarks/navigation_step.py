@@ -30,6 +30,9 @@ from lethax.rl.rollouts import collect_batch, draw_tasks
 REFERENCE_SECONDS = 20.8
 CASES = {
     "maml, 64-64 tanh": Recipe(data="navigation", method="maml", filters=64, rl_activation="tanh"),
+    "maml, 64-64 tanh, a quarter of the curvature": Recipe(
+        data="navigation", method="maml", filters=64, rl_activation="tanh", rl_cg_share=0.25
+    ),
     "maml, 100-100 relu": Recipe(data="navigation", method="maml"),
     "l2f, 100-100 relu": Recipe(data="navigation", method="l2f"),
     "maml, 100-100 relu, a quarter of the curvature": Recipe(data="navigation", method="maml", rl_cg_share=0.25),
