@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from lethax import assemble, cli, embed, pretrain
+from lethax import assemble, cli, embed, pretrain, runs
 from lethax.baselines import prototype_logits
 from lethax.data import embeddings
 from lethax.data.source import Features, FeatureTasks, features_on_device
@@ -17,6 +17,7 @@ from lethax.errors import DataError, RecipeError
 from lethax.nets import Conv4
 from lethax.recipe import Recipe, resolve
 from lethax.records import EpisodeShape
+from lethax.report import cells, tables
 
 SPLITS = ("train", "val", "test")
 quiet = lambda what, share: None  # noqa: E731
@@ -233,6 +234,10 @@ def test_features_from_training_to_numbers(tmp_path, monkeypatch):
     run = str(tmp_path / "run")
     assert cli.main(["train", "made", "--method", "leo+l2f", *options, "--out", run]) == 0
     assert cli.main(["evaluate", run, "--episodes", "40", "--steps", "5"]) == 0
-    record = json.loads(next((tmp_path / "run" / "evaluations").glob("*.json")).read_text())
+    judged = next((tmp_path / "run" / "evaluations").glob("*.json"))
+    record = json.loads(judged.read_text())
     assert record["nearest_prototype"]["mean"] > 0.9 and record["mean"] > 0.8
     assert [gate["name"] for gate in record["gates"]] == ["latent", "weight"] and len(record["by_inner_steps"]) == 6
+    recipe = runs.open_run(tmp_path / "run").recipe
+    row = tables.entry(cells.Cell("x/leo", recipe, None), recipe, [tmp_path / "run"], judged.name, "lethax")
+    assert row["nearest_prototype"] == {k: 100 * v for k, v in record["nearest_prototype"].items()}

@@ -156,13 +156,16 @@ def test_numbers_without_bound_are_shown_as_such():
     assert "| inf ± nan | 0.500 | +2.5e+09 ± 1.000 to maml | 5 steps, 1 seed |" in text
 
 
-def test_rows_that_differ_in_their_net_alone_say_so():
+def test_columns_are_those_that_the_rows_need():
     row = {
         "data": "miniimagenet", "shot": 5, "inner_steps": 5, "method": "maml", "score": "accuracy", "published": None,
         "published_interval": None, "ours": 50.0, "interval": 1.0, "median_episode": 50.0, "outer_steps": 5, "seeds": 1,
         "full_outer_steps": 5, "hours": None, "episodes": 600, "command": "lethax", "net": "conv4", "batch": 2,
     }  # fmt: skip
     assert "| net |" not in tables.markdown("table_x", [row])
+    assert "nearest prototype" not in tables.markdown("table_x", [row])
+    beside = tables.markdown("table_x", [{**row, "nearest_prototype": {"mean": 40.0, "ci95": 0.5}}, row])
+    assert "| 40.00 ± 0.50 | 5 steps" in beside and "| 50.00 |  |  | 5 steps" in beside
     text = tables.markdown("table_x", [row, {**row, "net": "resnet12"}, {**row, "method": "leo", "episodes": 10_000}])
     assert "| miniimagenet | conv4, batch 2 | 5 |" in text and "| miniimagenet | resnet12, batch 2 | 5 |" in text
     assert "over 600 or 10000 test episodes" in text

@@ -51,7 +51,7 @@ def _entry(cell: Cell, recipe: Recipe, folders: Sequence[Path], paths: list[Path
         "episodes": result.n, "checkpoints": len(records[0]["checkpoints"]), "episodes_hash": records[0]["episodes_hash"],
         "non_finite": recipe.non_finite, "clip_norm": recipe.clip_norm,
         "skipped_steps": sum(_skipped(folder) for folder in folders),
-        "nearest_prototype": [factor * r["nearest_prototype"]["mean"] for r in records if "nearest_prototype" in r],
+        "nearest_prototype": {name: factor * x for name, x in records[0].get("nearest_prototype", {}).items()},
         "by_inner_steps": [r["by_inner_steps"] for r in records], "gates": [r["gates"] for r in records if "gates" in r],
         "learning_curve": [learning_curve(folder) for folder in folders], "_scores": factor * scores,
     }  # fmt: skip
@@ -115,6 +115,7 @@ def compare(entries: Mapping[str, tuple[Cell, dict[str, Any]]]) -> list[dict[str
 
 _COLUMNS = (
     "data",
+    "net",
     "shot",
     "inner steps",
     "method",
@@ -122,21 +123,23 @@ _COLUMNS = (
     "ours",
     "median",
     "paired difference",
+    "nearest prototype",
     "budget",
     "hours",
 )
 
 
 def _columns(rows: Sequence[dict[str, Any]]) -> tuple[str, ...]:
-    """With the net where rows would look alike without it."""
+    """All but the net where rows differ without it, and the nearest prototype where inputs are not features."""
     seen = {(row["data"], row["shot"], row["inner_steps"], row["method"]) for row in rows}
-    return _COLUMNS if len(seen) == len(rows) else ("data", "net", *_COLUMNS[1:])
+    needed = {"net": len(seen) < len(rows), "nearest prototype": any(row.get("nearest_prototype") for row in rows)}
+    return tuple(column for column in _COLUMNS if needed.get(column, True))
 
 
 def _text(row: dict[str, Any], columns: Sequence[str]) -> dict[str, str]:
     digits = 2 if row["score"] == "accuracy" else 3
     number = lambda x, sign="": f"{x:{sign}.{digits}f}" if abs(x) < 1e4 else f"{x:{sign}.1e}"  # noqa: E731
-    known, gap = row["published"], row.get("paired")
+    known, gap, baseline = row["published"], row.get("paired"), row.get("nearest_prototype")
     interval = f" ± {row['published_interval']}" if row["published_interval"] is not None else ""
     share = row["outer_steps"] / row["full_outer_steps"]
     cells = {
@@ -145,6 +148,7 @@ def _text(row: dict[str, Any], columns: Sequence[str]) -> dict[str, str]:
         "published": "" if known is None else f"{known}{interval}",
         "ours": f"{number(row['ours'])} ± {number(row['interval'])}", "median": number(row["median_episode"]),
         "paired difference": f"{number(gap['mean'], '+')} ± {number(gap['ci95'])} to {gap['minus']}" if gap else "",
+        "nearest prototype": f"{number(baseline['mean'])} ± {number(baseline['ci95'])}" if baseline else "",
         "budget": f"{row['outer_steps']} steps" + (f" ({100 * share:.2g} %)" if share < 1 else "") + f", {row['seeds']} seed"
         + ("s" if row["seeds"] > 1 else ""),
         "hours": "" if row["hours"] is None else f"{row['hours']:.2g}",
