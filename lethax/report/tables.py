@@ -51,6 +51,7 @@ def _entry(cell: Cell, recipe: Recipe, folders: Sequence[Path], paths: list[Path
         "episodes": result.n, "checkpoints": len(records[0]["checkpoints"]), "episodes_hash": records[0]["episodes_hash"],
         "non_finite": recipe.non_finite, "clip_norm": recipe.clip_norm,
         "skipped_steps": sum(_skipped(folder) for folder in folders),
+        # of the test episodes alone, which all seeds share
         "nearest_prototype": {name: factor * x for name, x in records[0].get("nearest_prototype", {}).items()},
         "by_inner_steps": [r["by_inner_steps"] for r in records], "gates": [r["gates"] for r in records if "gates" in r],
         "learning_curve": [learning_curve(folder) for folder in folders], "_scores": factor * scores,
@@ -130,7 +131,7 @@ _COLUMNS = (
 
 
 def _columns(rows: Sequence[dict[str, Any]]) -> tuple[str, ...]:
-    """All but the net where rows differ without it, and the nearest prototype where inputs are not features."""
+    """The net only where rows look alike without it, the nearest prototype only where a row has one."""
     seen = {(row["data"], row["shot"], row["inner_steps"], row["method"]) for row in rows}
     needed = {"net": len(seen) < len(rows), "nearest prototype": any(row.get("nearest_prototype") for row in rows)}
     return tuple(column for column in _COLUMNS if needed.get(column, True))
