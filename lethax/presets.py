@@ -46,6 +46,8 @@ def _regression(recipe: "Recipe", base: str) -> dict[str, Any]:
         "inner_clamp": 10.0 if modes and base == "mumomaml" else 0.0,
         **({"min_outer_rate": 1e-5, "multi_step_steps": full // 5} if base == "maml_pp" else {}),
         **({"inner_rate": 1.0} if base == "cavia" else {}),
+        # Reptile: ours; with one step it would learn the mean of all tasks.
+        **({"inner_steps": {"reptile": 5, "imaml": 16}[base]} if base in ("reptile", "imaml") else {}),
     }  # fmt: skip
 
 
@@ -91,6 +93,15 @@ def _control(recipe: "Recipe") -> dict[str, Any]:
     }  # fmt: skip
 
 
+# Where the released code of a method has inner steps of its own.
+_IMAGE_STEPS: dict[str, dict[str, Any]] = {
+    "boil": {"inner_rate": 0.5, "inner_steps": 1},
+    "cavia": {"inner_rate": 1.0, "inner_steps": 2},
+    "reptile": {"inner_steps": 8},
+    "imaml": {"inner_rate": 0.1, "inner_steps": 16},
+}
+
+
 def _images(recipe: "Recipe", base: str) -> dict[str, Any]:
     net = recipe.net or "conv4"
     omniglot = recipe.data.startswith("omniglot")
@@ -108,6 +119,6 @@ def _images(recipe: "Recipe", base: str) -> dict[str, Any]:
         "first_order_steps": 0 if second_at_once else 5_500,
         "filters": 64 if recipe.preset == "paper" or omniglot else 48, "depth": 4,
         "clamp": 10.0 if imagenet else 0.0, "rotate": omniglot, **({"min_outer_rate": 1e-5} if omniglot else {}),
-        **({"inner_rate": 1.0, "inner_steps": 2} if base == "cavia" else {}),
+        **_IMAGE_STEPS.get(base, {}),
         "multi_step_steps": full * epochs // 100 if base == "maml_pp" else 0, "multi_step_epochs": epochs,
     }  # fmt: skip

@@ -40,10 +40,19 @@ def test_recipes_follow_the_protocols_of_what_they_reproduce():
 def test_published_intervals_of_own_runs_are_bernoulli_deviations():
     """What stands after ± in the paper's tables A and B is √(p(1 − p)) as a fraction, not an interval."""
     own = [c for c in cells.every_cell() if c.published and "supplement" in c.published.source]
-    assert len(own) == 10
+    assert len(own) == 11
     for cell in own:
         share = cell.published.value / 100
         assert round(math.sqrt(share * (1 - share)), 2) == cell.published.interval
+
+
+def test_a_setting_is_what_maml_would_have():
+    """Methods with inner steps of their own are compared with MAML; what a recipe itself sets makes another setting."""
+    of = lambda table: {cell.setting() for cell in cells.find(table)}  # noqa: E731
+    assert [setting.inner_steps for setting in of("others_cifar_fs")] == [5]
+    assert [setting.inner_steps for setting in of("others_sinusoid")] == [1]
+    assert len(of("table_d")) == 12 and len(of("table_a")) == 3
+    assert {setting.base for setting in of("leo")} == {"leo"}
 
 
 def test_find():

@@ -223,6 +223,13 @@ def test_presets_follow_the_released_configurations():
     assert mini.reduction == half.reduction == "sum"
     leo = resolve(Recipe(data="mini_leo", method="leo", shot=1))
     assert (leo.reduction, leo.clamp, leo.clip_tensor_norm, leo.batch, leo.steps) == ("mean", 0.1, 0.1, 12, 100_000)
+    own = {
+        name: resolve(Recipe(data="cifar_fs", method=name))
+        for name in ("boil", "cavia", "reptile", "imaml", "anil+l2f")
+    }
+    assert {name: (r.inner_steps, r.inner_rate) for name, r in own.items()} == {
+        "boil": (1, 0.5), "cavia": (2, 1.0), "reptile": (8, 0.01), "imaml": (16, 0.1), "anil+l2f": (5, 0.01),
+    }  # fmt: skip
     modes = resolve(Recipe(data="modes3", method="mumomaml"))
     assert (modes.batch, modes.shot, modes.query, modes.inner_steps, modes.inner_rate) == (75, 5, 5, 5, 0.001)
     assert (modes.filters, modes.depth, modes.spread, modes.inner_clamp, modes.steps) == (100, 3, 0.01, 10.0, 70_000)

@@ -2,9 +2,10 @@
 
 import tomllib
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from lethax import recipe as recipes
 from lethax.errors import RecipeError, did_you_mean
@@ -28,6 +29,20 @@ class Published(NamedTuple):
     by_updates: tuple[float, ...] = ()
 
 
+class Setting(NamedTuple):
+    """What two cells have to share for a difference between them to be the methods'."""
+
+    base: str
+    data: str
+    net: str | None
+    way: int | None
+    shot: int | None
+    query: int | None
+    inner_steps: int | None
+    batch: int | None
+    preset: str
+
+
 class Cell(NamedTuple):
     """One number of a table. name: "table_b/l2f_cifar_fs_5way5shot_conv4". recipe: not yet resolved."""
 
@@ -40,11 +55,11 @@ class Cell(NamedTuple):
         """The folder of its recipe."""
         return self.name.partition("/")[0]
 
-    def setting(self) -> tuple[Any, ...]:
-        """All that cells to be compared have in common: everything but the method and what it changes."""
-        r = recipes.resolve(self.recipe)
-        family = "leo" if r.method.startswith("leo") else "maml"
-        return family, r.data, r.net, r.way, r.shot, r.query, r.inner_steps, r.batch, r.preset
+    def setting(self) -> "Setting":
+        """All that cells to be compared have in common: what MAML (of LEO's methods, LEO) would have in this one's place."""
+        base = "leo" if self.recipe.method.startswith("leo") else "maml"
+        r = recipes.resolve(replace(self.recipe, method=base))
+        return Setting(base, r.data, r.net, r.way, r.shot, r.query, r.inner_steps, r.batch, r.preset)
 
 
 @cache

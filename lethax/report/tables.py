@@ -98,11 +98,16 @@ def _skipped(folder: Path) -> int:
 
 
 def compare(entries: Mapping[str, tuple[Cell, dict[str, Any]]]) -> list[dict[str, Any]]:
-    """The rows, each with its paired difference to MAML (to LEO for LEO's) in the same setting on the same episodes."""
-    rows = []
+    """The rows by setting, each with its paired difference to MAML (to LEO for LEO's) in that setting on the same episodes."""
     order = {name: i for i, name in enumerate(METHODS)}
     bases = {cell.setting(): row for cell, row in entries.values() if cell.recipe.method in ("maml", "leo")}
-    for cell, row in entries.values():
+
+    def place(entry: tuple[Cell, dict[str, Any]]) -> tuple[Any, ...]:
+        setting, row = entry[0].setting(), entry[1]
+        return setting.data, str(setting.net), setting.inner_steps, setting.shot, order[row["method"]]
+
+    rows = []
+    for cell, row in sorted(entries.values(), key=place):
         made = {key: value for key, value in row.items() if key != "_scores"}
         base = bases.get(cell.setting())
         if base and base is not row and base["episodes_hash"] == row["episodes_hash"] and base["seeds"] == row["seeds"]:
@@ -111,7 +116,7 @@ def compare(entries: Mapping[str, tuple[Cell, dict[str, Any]]]) -> list[dict[str
             median = float(np.median(gap.per_task))
             made["paired"] = {"minus": base["method"], "mean": gap.mean, "ci95": gap.ci95, "median": median, "n": gap.n}
         rows.append(made)
-    return sorted(rows, key=lambda r: (r["data"], str(r["net"]), r["inner_steps"], r["shot"], order[r["method"]]))
+    return rows
 
 
 _COLUMNS = (
