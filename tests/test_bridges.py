@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from test_inner import Formula, differentiate, h4
 
+from lethax.conjugate import conjugate_gradients
 from lethax.errors import RecipeError
 from lethax.methods import MAML, Implicit, Reptile, build
-from lethax.methods.imaml import conjugate_gradients
 from lethax.nets import MLP, Contextual, Conv4, ResNet12
 from lethax.objectives import SquaredError
 from lethax.records import Episode, Split
@@ -58,15 +58,18 @@ def test_implicit_is_the_derivative_of_the_optimum(x64):
         np.testing.assert_allclose(grads["weights"][name], (ends[0] - ends[1]) / 2e-6, rtol=1e-6)
 
 
-def test_conjugate_gradients_against_a_direct_solve(x64):
+@pytest.mark.parametrize("unroll", [True, False])
+def test_conjugate_gradients_against_a_direct_solve(unroll, x64):
     random = np.random.RandomState(0)
     root = random.randn(6, 6)
     matrix, b = jnp.asarray(root @ root.T + np.eye(6)), jnp.asarray(random.randn(6))
     both = {"a": b[:2], "b": b[2:]}
     flat = lambda tree: jnp.concatenate([tree["a"], tree["b"]])  # noqa: E731
-    found = conjugate_gradients(lambda v: {"a": (matrix @ flat(v))[:2], "b": (matrix @ flat(v))[2:]}, both, 6)
+    product = lambda v: {"a": (matrix @ flat(v))[:2], "b": (matrix @ flat(v))[2:]}  # noqa: E731
+    found, image = conjugate_gradients(product, both, 6, unroll=unroll)
     np.testing.assert_allclose(flat(found), jnp.linalg.solve(matrix, b), rtol=1e-8)
-    nothing = conjugate_gradients(lambda v: v, jax.tree.map(jnp.zeros_like, both), 3)
+    np.testing.assert_allclose(flat(image), b, rtol=1e-8)
+    nothing, _ = conjugate_gradients(lambda v: v, jax.tree.map(jnp.zeros_like, both), 3, unroll=unroll)
     assert not np.any(flat(nothing))
 
 

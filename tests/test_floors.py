@@ -10,7 +10,20 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FLOORS = [
-    ["records", "learner", "errors", "trees", "objectives", "gaussian", "names", "rules", "files", "toml", "lock"],
+    [
+        "records",
+        "learner",
+        "errors",
+        "trees",
+        "conjugate",
+        "objectives",
+        "gaussian",
+        "names",
+        "rules",
+        "files",
+        "toml",
+        "lock",
+    ],
     [
         "inner",
         "nets",

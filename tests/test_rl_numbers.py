@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
+from lethax.conjugate import conjugate_gradients
 from lethax.gaussian import Normal, divergence, log_density
 from lethax.methods import MAML, Attenuator
 from lethax.nets.policy import GaussianPolicy
@@ -15,7 +16,7 @@ from lethax.rl.navigation import Navigation
 from lethax.rl.objective import PolicyGradient, Steps
 from lethax.rl.outer import PolicyPlan, adapted, fisher, improve, mean_divergence, surrogate
 from lethax.rl.rollouts import Rollouts
-from lethax.rl.trpo import TrustRegion, conjugate_gradient, line_search, natural_step
+from lethax.rl.trpo import TrustRegion, line_search, natural_step
 from lethax.rules import SGD
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -177,8 +178,8 @@ def test_gaussians():
 def test_natural_step_and_line_search():
     f, g = jnp.array([[2, 0.5], [0.5, 1]]), jnp.array([1.0, -2.0])
     damped = lambda v: f @ v + 1e-5 * v  # noqa: E731
-    np.testing.assert_allclose(conjugate_gradient(damped, g, 1)[0], (1.2499843752, -2.4999687504), atol=1e-10)
-    np.testing.assert_allclose(conjugate_gradient(damped, g, 10)[0], (1.1428432655, -2.5713959188), atol=1e-9)
+    np.testing.assert_allclose(conjugate_gradients(damped, g, 1)[0], (1.2499843752, -2.4999687504), atol=1e-10)
+    np.testing.assert_allclose(conjugate_gradients(damped, g, 10)[0], (1.1428432655, -2.5713959188), atol=1e-9)
     step = natural_step(TrustRegion(), lambda v: f @ v, g)
     np.testing.assert_allclose(step, (-0.0644654604, 0.1450472053), atol=1e-9)
     at = jnp.array([0.2, 0.3])
@@ -207,12 +208,12 @@ def test_conjugate_gradient_solves(x64):
     random = np.random.RandomState(0)
     root = jnp.asarray(random.normal(size=(8, 8)))
     matrix, b = root @ root.T + jnp.eye(8), jnp.asarray(random.normal(size=8))
-    got, image = conjugate_gradient(lambda v: matrix @ v, b, 8, 0.0)
+    got, image = conjugate_gradients(lambda v: matrix @ v, b, 8)
     np.testing.assert_allclose(got, jnp.linalg.solve(matrix, b), rtol=1e-8)
     np.testing.assert_allclose(image, matrix @ got, rtol=1e-8)
-    short, image = conjugate_gradient(lambda v: matrix @ v, b, 3, 0.0)
+    short, image = conjugate_gradients(lambda v: matrix @ v, b, 3)
     np.testing.assert_allclose(image, matrix @ short, rtol=1e-8)
-    early, _ = conjugate_gradient(lambda v: matrix @ v, b, 50, 1e-10)
+    early, _ = conjugate_gradients(lambda v: matrix @ v, b, 50, residual=1e-10)
     assert float(jnp.sum((matrix @ early - b) ** 2)) <= 1e-10
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from lethax import trees
+from lethax.conjugate import conjugate_gradients
 from lethax.inner import Loss
 
 
@@ -47,24 +47,9 @@ def _backward(loss: Loss, how: Implicit, saved: Any, cotangent: Any) -> Any:
         curved = jax.jvp(lambda w: jax.grad(loss)(w, fixed, data), (last,), (v,))[1]
         return jax.tree.map(lambda a, b: a + b / how.proximity, v, curved)
 
-    solution = conjugate_gradients(operator, cotangent, how.steps)
+    solution, _ = conjugate_gradients(operator, cotangent, how.steps, unroll=True)
     nothing = jax.tree.map(jnp.zeros_like, (last, fixed))
     return solution, *nothing, None
 
 
 _bridge.defvjp(_forward, _backward)
-
-
-def conjugate_gradients(operator: Any, b: Any, steps: int) -> Any:
-    """x after `steps` iterations towards operator(x) = b, from 0; a residual of 0 stays where it is."""
-    add = lambda x, y, scale: jax.tree.map(lambda p, q: p + scale * q, x, y)  # noqa: E731
-    x, residual, direction = jax.tree.map(jnp.zeros_like, b), b, b
-    size = trees.dot(b, b)
-    for _ in range(steps):
-        image = operator(direction)
-        curvature = trees.dot(direction, image)
-        length = jnp.where(curvature > 0, size / jnp.where(curvature > 0, curvature, 1.0), 0.0)
-        x, residual = add(x, direction, length), add(residual, image, -length)
-        before, size = size, trees.dot(residual, residual)
-        direction = add(residual, direction, jnp.where(before > 0, size / jnp.where(before > 0, before, 1.0), 0.0))
-    return x

@@ -16,6 +16,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from lethax.conjugate import conjugate_gradients
+
 Vector = Float[Array, " p"]
 Product = Callable[[Vector], Vector]
 
@@ -41,35 +43,13 @@ class Outcome(NamedTuple):
     kl: Array
 
 
-def conjugate_gradient(product: Product, b: Vector, iterations: int, residual: float = 1e-10) -> tuple[Vector, Vector]:
-    """(x, A x) with A x ≈ b for a positive definite A, given as v ↦ A v, after `iterations` steps or below a squared residual.
-
-    A x is b less the residual that the steps carry along: it costs no product. Hestenes and Stiefel 1952.
-    """
-
-    def body(_: int, carry: tuple[Vector, Vector, Vector, Array]) -> tuple[Vector, Vector, Vector, Array]:
-        x, rest, direction, norm = carry
-        image = product(direction)
-        curvature = jnp.vdot(direction, image)
-        going = (norm > residual) & (curvature > 0)
-        step = jnp.where(going, norm / jnp.where(curvature > 0, curvature, 1.0), 0.0)
-        x, rest = x + step * direction, rest - step * image
-        after = jnp.vdot(rest, rest)
-        turn = jnp.where(going, after / jnp.where(norm > 0, norm, 1.0), 0.0)
-        return x, rest, rest + turn * direction, jnp.where(going, after, 0.0)
-
-    start = (jnp.zeros_like(b), b, b, jnp.vdot(b, b))
-    x, rest, *_ = jax.lax.fori_loop(0, iterations, body, start)
-    return x, b - rest
-
-
 def natural_step(region: TrustRegion, product: Product, gradient: Vector, exact: Product | None = None) -> Vector:
     """The step of largest decrease within the region, as the quadratic model sees it; 0 where that has no curvature.
 
     `exact` is v ↦ H v where `product` only approximates H: the direction is the approximation's, the length is not.
     """
     damped = lambda v: product(v) + region.damping * v  # noqa: E731
-    x, image = conjugate_gradient(damped, gradient, region.iterations, region.residual)
+    x, image = conjugate_gradients(damped, gradient, region.iterations, residual=region.residual)
     curvature = jnp.vdot(x, exact(x) + region.damping * x if exact else image)
     usable = jnp.isfinite(curvature) & (curvature > 0)
     scale = jnp.sqrt(2 * region.max_kl / jnp.where(usable, curvature, 1.0))
