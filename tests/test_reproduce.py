@@ -162,7 +162,7 @@ def test_numbers_without_bound_are_shown_as_such():
         "paired": {"minus": "maml", "mean": 2.5e9, "ci95": 1.0},
     }  # fmt: skip
     text = tables.markdown("table_x", [row])
-    assert "| inf ± nan | 0.500 | +2.5e+09 ± 1.000 to maml | 5 steps, 1 seed |" in text
+    assert "| unbounded | 0.500 | +2.5e+09 ± 1.000 to maml | 5 steps, 1 seed |" in text
 
 
 def test_columns_are_those_that_the_rows_need():

@@ -119,6 +119,13 @@ def compare(entries: Mapping[str, tuple[Cell, dict[str, Any]]]) -> list[dict[str
     return rows
 
 
+_TITLES = {
+    "leo": "LEO",
+    "miniimagenet": "mini-ImageNet",
+    "tieredimagenet": "tieredImageNet",
+    "others_cifar_fs": "The other methods on CIFAR-FS",
+    "others_sinusoid": "The other methods on sinusoids",
+}
 _COLUMNS = (
     "data",
     "net",
@@ -145,6 +152,8 @@ def _columns(rows: Sequence[dict[str, Any]]) -> tuple[str, ...]:
 def _text(row: dict[str, Any], columns: Sequence[str]) -> dict[str, str]:
     digits = 2 if row["score"] == "accuracy" else 3
     number = lambda x, sign="": f"{x:{sign}.{digits}f}" if abs(x) < 1e4 else f"{x:{sign}.1e}"  # noqa: E731
+    # An inner loop that diverged on a curve has an error without bound: such a mean has no interval.
+    pair = lambda x, half, sign="": f"{number(x, sign)} ± {number(half)}" if np.isfinite(x) else "unbounded"  # noqa: E731
     known, gap, baseline = row["published"], row.get("paired"), row.get("nearest_prototype")
     interval = f" ± {row['published_interval']}" if row["published_interval"] is not None else ""
     share = row["outer_steps"] / row["full_outer_steps"]
@@ -152,9 +161,9 @@ def _text(row: dict[str, Any], columns: Sequence[str]) -> dict[str, str]:
         "data": row["data"], "net": f"{row.get('net')}, batch {row.get('batch')}",
         "shot": str(row["shot"]), "inner steps": str(row["inner_steps"]), "method": row["method"],
         "published": "" if known is None else f"{known}{interval}",
-        "ours": f"{number(row['ours'])} ± {number(row['interval'])}", "median": number(row["median_episode"]),
-        "paired difference": f"{number(gap['mean'], '+')} ± {number(gap['ci95'])} to {gap['minus']}" if gap else "",
-        "nearest prototype": f"{number(baseline['mean'])} ± {number(baseline['ci95'])}" if baseline else "",
+        "ours": pair(row["ours"], row["interval"]), "median": number(row["median_episode"]),
+        "paired difference": f"{pair(gap['mean'], gap['ci95'], '+')} to {gap['minus']}" if gap else "",
+        "nearest prototype": pair(baseline["mean"], baseline["ci95"]) if baseline else "",
         "budget": f"{row['outer_steps']} steps" + (f" ({100 * share:.2g} %)" if share < 1 else "") + f", {row['seeds']} seed"
         + ("s" if row["seeds"] > 1 else ""),
         "hours": "" if row["hours"] is None else f"{row['hours']:.2g}",
@@ -168,7 +177,7 @@ def markdown(table: str, rows: Sequence[dict[str, Any]]) -> str:
     episodes = " or ".join(dict.fromkeys(str(row["episodes"]) for row in rows)) or "0"
     columns = _columns(rows)
     lines = [
-        f"# {table.replace('_', ' ').title()}: {measure}\n",
+        f"# {_TITLES.get(table, table.replace('_', ' ').title())}: {measure}\n",
         f"Ours: mean ± 95 % over {episodes} test episodes and the seeds; published: as printed, where ± is √(p(1 − p)) or an",
         "interval, as its source says.",
         "Median: over episodes and seeds. Budget: outer steps, and their share of the published number. Hours: of training.\n",
