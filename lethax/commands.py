@@ -3,15 +3,9 @@
 import dataclasses
 import shlex
 import sys
-import time
-from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from lethax import arguments
@@ -19,39 +13,8 @@ from lethax import recipe as recipes
 from lethax.errors import DataError, DivergedError, RecipeError
 from lethax.files import to_json
 from lethax.names import CONTROL
+from lethax.progress import bar, console, follow
 from lethax.recipe import Recipe
-
-console = Console()
-LINE_SECONDS = 15.0  # between plain lines of progress where the output is not a terminal
-
-
-@contextmanager
-def _bar(what: str, total: float) -> Iterator[Callable[[float, str], None]]:
-    """A bar with rate and time left on a terminal, one plain line at intervals otherwise."""
-    if console.is_terminal:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, TextColumn("{task.fields[note]}"), console=console) as progress:
-            task = progress.add_task(what, total=total, note="")
-            yield lambda done, note: progress.update(task, completed=done, note=note)
-        return
-    begun = last = time.monotonic()
-    first: float | None = None
-
-    def show(done: float, note: str) -> None:
-        nonlocal last, first
-        now = time.monotonic()
-        first = done if first is None else first
-        if now - last < LINE_SECONDS and done < total:
-            return
-        last = now
-        if isinstance(total, float):  # a share of stages, which have no common rate
-            console.print(f"{what}: {note} {done:.0%}", highlight=False, markup=False, soft_wrap=True)
-            return
-        rate = (done - first) / max(now - begun, 1e-9)
-        pace = f", {rate:.3g}/s, {timedelta(seconds=round((total - done) / rate))} left" if rate > 0 else ""
-        console.print(f"{what} {done:g}/{total:g}{pace} {note}".rstrip(), highlight=False, soft_wrap=True)
-
-    yield show
 
 
 def train(args: Any) -> None:
@@ -84,20 +47,8 @@ def train(args: Any) -> None:
 def _show_training(run: Any) -> None:
     from lethax import training
 
-    _follow("outer steps", run.recipe.steps, training.train(run))
+    follow("outer steps", run.recipe.steps, training.train(run))
     console.print(f"done: {run.folder}. Next: lethax evaluate {run.folder}", highlight=False)
-
-
-def _follow(what: str, total: int, statuses: Generator[Any, None, None]) -> None:
-    """Show training go on; closed by an interrupt, it saves its state."""
-    note = ""
-    with _bar(what, total) as show, closing(statuses):
-        for status in statuses:
-            if status.line:
-                note = "  ".join(
-                    f"{k} {status.line[k]:.4g}" for k in ("loss", "score", "val_score") if k in status.line
-                )
-            show(status.step, note)
 
 
 def evaluate(args: arguments.Evaluate) -> None:
@@ -168,7 +119,7 @@ def _prepare(args: arguments.DataPrepare) -> None:
     from lethax import data
 
     options = {name: getattr(args, name) for name in ("store", "split", "image", "seed")}
-    with _bar(f"preparing {args.name}", 1.0) as show:
+    with bar(f"preparing {args.name}", 1.0) as show:
         names = data.prepare(args.name, args.source, args.root, lambda what, share: show(share, what), **options)
     for name in names:
         _describe(name, args.root)
@@ -235,11 +186,11 @@ def embed_images(args: arguments.Embed) -> None:
         how = embed.Schooling(
             args.steps, args.batch, args.rate, padding=max(store.splits["train"].images.shape[1] // 10, 1)
         )
-        with _bar("backbone", args.steps) as show:
+        with bar("backbone", args.steps) as show:
             backbone = embed.school(store, net, how, args.seed, lambda done, _, note: show(done, note))
         console.print(f"accuracy on held-out images of the training classes: {backbone.accuracy:.3f}", highlight=False)
     total = sum(len(split.images) for split in store.splits.values())
-    with _bar("features", total) as show:
+    with bar("features", total) as show:
         splits = embed.features_of(store, backbone, lambda done, _, note: show(done, note))
     path = args.out or Path(f"{name}.safetensors")
     embed.write(path, splits)
@@ -274,7 +225,7 @@ def fill_table(args: arguments.Reproduce) -> None:
         title = f"{number}/{len(groups)} {group[0].cell.name}" + (f" and {len(group) - 1} alike" if group[1:] else "")
         if not all(job.trained for job in group):
             try:
-                _follow(f"{title}: outer steps", group[0].recipe.steps or 0, reproduce.train(group))
+                follow(f"{title}: outer steps", group[0].recipe.steps or 0, reproduce.train(group))
             except DivergedError as error:  # of one must not cost the others, which may take hours
                 console.print(f"{title}: left out, {error}", highlight=False, soft_wrap=True, markup=False)
                 broken.append(error)
@@ -298,7 +249,7 @@ def _show_plan(groups: list[list[Any]]) -> None:
         table.add_column(column, justify="right")
     table.add_column("hours are", overflow="fold")
     total = 0.0
-    with _bar("estimating", len(groups)) as show:
+    with bar("estimating", len(groups)) as show:
         for number, (group, left) in enumerate(zip(groups, reproduce.estimates(groups), strict=True), 1):
             total += left.seconds / 3600
             names = "\n".join(dict.fromkeys(job.cell.name for job in group))
