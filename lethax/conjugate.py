@@ -15,7 +15,7 @@ def conjugate_gradients(
     """(x, A x) with A x ≈ b from x = 0, after `iterations` steps or below a squared residual; b, x: trees of arrays.
 
     A x is b less the residual that the steps carry along: it costs no product. `unroll` writes the steps out, which convolutions
-    on a CPU need; the numbers are the same.
+    on a CPU need; the numbers are the same but for rounding.
     """
 
     def body(_: Any, carry: tuple[Any, Any, Any, Any]) -> tuple[Any, Any, Any, Any]:

@@ -35,6 +35,14 @@ def presets(recipe: "Recipe") -> dict[str, Any]:
     return common | found
 
 
+# Where the released code of a method has inner steps of its own. Reptile's are ours: with one it would learn the mean of all tasks.
+_CURVE_STEPS: dict[str, dict[str, Any]] = {
+    "cavia": {"inner_rate": 1.0},
+    "reptile": {"inner_steps": 5},
+    "imaml": {"inner_steps": 16},
+}
+
+
 def _regression(recipe: "Recipe", base: str) -> dict[str, Any]:
     """Sinusoids: Baik et al. 2020, Table E; mixtures: the released code of Vuorio et al. 2019."""
     modes = recipe.data.startswith("modes")
@@ -45,9 +53,7 @@ def _regression(recipe: "Recipe", base: str) -> dict[str, Any]:
         "inner_rate": 0.001 if modes else 0.01, "filters": 100 if modes else 40, "depth": 3 if modes else 2,
         "inner_clamp": 10.0 if modes and base == "mumomaml" else 0.0,
         **({"min_outer_rate": 1e-5, "multi_step_steps": full // 5} if base == "maml_pp" else {}),
-        **({"inner_rate": 1.0} if base == "cavia" else {}),
-        # Reptile: ours; with one step it would learn the mean of all tasks.
-        **({"inner_steps": {"reptile": 5, "imaml": 16}[base]} if base in ("reptile", "imaml") else {}),
+        **_CURVE_STEPS.get(base, {}),
     }  # fmt: skip
 
 
@@ -93,7 +99,7 @@ def _control(recipe: "Recipe") -> dict[str, Any]:
     }  # fmt: skip
 
 
-# Where the released code of a method has inner steps of its own.
+# The same for images, all of released code.
 _IMAGE_STEPS: dict[str, dict[str, Any]] = {
     "boil": {"inner_rate": 0.5, "inner_steps": 1},
     "cavia": {"inner_rate": 1.0, "inner_steps": 2},
