@@ -123,6 +123,7 @@ _TITLES = {
     "leo": "LEO",
     "miniimagenet": "mini-ImageNet",
     "tieredimagenet": "tieredImageNet",
+    "mixtures": "Mixtures of function families",
     "others_cifar_fs": "The other methods on CIFAR-FS",
     "others_sinusoid": "The other methods on sinusoids",
 }
