@@ -51,7 +51,7 @@ def _regression(recipe: "Recipe", base: str) -> dict[str, Any]:
         "way": 1, "query": 5 if modes else 10, "net": "mlp", "full_steps": full,
         "batch": 25 * int(recipe.data[-1]) if modes else 4, "inner_steps": 5 if modes else 1,
         "inner_rate": 0.001 if modes else 0.01, "filters": 100 if modes else 40, "depth": 3 if modes else 2,
-        "inner_clamp": 10.0 if modes and base == "mumomaml" else 0.0,
+        "inner_clamp": 10.0 if modes and base == "mumomaml" else 0.0, "reduction": "mean" if modes else "sum",
         **({"min_outer_rate": 1e-5, "multi_step_steps": full // 5} if base == "maml_pp" else {}),
         **_CURVE_STEPS.get(base, {}),
     }  # fmt: skip

@@ -233,3 +233,4 @@ def test_presets_follow_the_released_configurations():
     modes = resolve(Recipe(data="modes3", method="mumomaml"))
     assert (modes.batch, modes.shot, modes.query, modes.inner_steps, modes.inner_rate) == (75, 5, 5, 5, 0.001)
     assert (modes.filters, modes.depth, modes.spread, modes.inner_clamp, modes.steps) == (100, 3, 0.01, 10.0, 70_000)
+    assert modes.reduction == "mean"
