@@ -19,7 +19,7 @@ def presets(recipe: "Recipe") -> dict[str, Any]:
         "rl_action_scale": 0.0,
         "multi_step_epochs": 10, "per_step_norm": base == "maml_pp" and recipe.data not in REGRESSION,
         # A normal as in the sources of these families; PyTorch's uniform weights elsewhere.
-        "spread": 0.01 if recipe.data.startswith(("sinusoid_maml", "sinusoid_reptile", "modes")) else 0.0,
+        "spread": 0.01 if recipe.data in ("sinusoid_maml", "sinusoid_reptile") else 0.0,
         "leo_dropout": 0.0, "leo_kl": 0.0, "leo_penalty": 0.0, "leo_l2": 0.0, "leo_orthogonality": 0.0,
     }  # fmt: skip
     if base == "leo":
@@ -44,16 +44,24 @@ _CURVE_STEPS: dict[str, dict[str, Any]] = {
 
 
 def _regression(recipe: "Recipe", base: str) -> dict[str, Any]:
-    """Sinusoids: Baik et al. 2020, Table E; mixtures: the released code of Vuorio et al. 2019."""
-    modes = recipe.data.startswith("modes")
-    full = 70_000 if modes else 50_000
+    """Sinusoids: Baik et al. 2020, Table E; or mixtures."""
+    sinusoids: dict[str, Any] = {
+        "way": 1, "query": 10, "net": "mlp", "full_steps": 50_000, "batch": 4, "inner_steps": 1, "inner_rate": 0.01, "filters": 40,
+        "depth": 2,
+    }  # fmt: skip
+    found = _mixture(recipe, base) if recipe.data.startswith("modes") else sinusoids
+    annealed: dict[str, Any] = (
+        {"min_outer_rate": 1e-5, "multi_step_steps": found["full_steps"] // 5} if base == "maml_pp" else {}
+    )
+    return found | annealed | _CURVE_STEPS.get(base, {})
+
+
+def _mixture(recipe: "Recipe", base: str) -> dict[str, Any]:
+    """Mixtures of function families: the released code of Vuorio et al. 2019, 25 tasks a family."""
     return {
-        "way": 1, "query": 5 if modes else 10, "net": "mlp", "full_steps": full,
-        "batch": 25 * int(recipe.data[-1]) if modes else 4, "inner_steps": 5 if modes else 1,
-        "inner_rate": 0.001 if modes else 0.01, "filters": 100 if modes else 40, "depth": 3 if modes else 2,
-        "inner_clamp": 10.0 if modes and base == "mumomaml" else 0.0, "reduction": "mean" if modes else "sum",
-        **({"min_outer_rate": 1e-5, "multi_step_steps": full // 5} if base == "maml_pp" else {}),
-        **_CURVE_STEPS.get(base, {}),
+        "way": 1, "query": 5, "net": "mlp", "full_steps": 70_000, "batch": 25 * int(recipe.data.removeprefix("modes")),
+        "inner_steps": 5, "inner_rate": 0.001, "filters": 100, "depth": 3, "spread": 0.01, "reduction": "mean",
+        "inner_clamp": 10.0 if base == "mumomaml" else 0.0,
     }  # fmt: skip
 
 

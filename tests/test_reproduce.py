@@ -51,7 +51,7 @@ def test_a_setting_is_what_maml_would_have():
     of = lambda table: {cell.setting() for cell in cells.find(table)}  # noqa: E731
     assert [setting.inner_steps for setting in of("others_cifar_fs")] == [5]
     assert [setting.inner_steps for setting in of("others_sinusoid")] == [1]
-    assert len(of("table_d")) == 12 and len(of("table_a")) == 3
+    assert len(of("table_d")) == 12 and len(of("table_a")) == len(of("mixtures")) == 3
     assert {setting.base for setting in of("leo")} == {"leo"}
 
 
