@@ -12,9 +12,16 @@ LethaxError
 import difflib
 from collections.abc import Iterable
 
+from lethax.text import shown
+
+LIMIT = 4000  # characters of a message
+
 
 class LethaxError(Exception):
-    """Base of all errors that are shown to the user as one clear sentence."""
+    """Base of all errors that are shown to the user as one clear sentence: see `text.shown` for what is done to the message."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(shown(message, LIMIT))
 
 
 class RecipeError(LethaxError):

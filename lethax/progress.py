@@ -13,6 +13,14 @@ console = Console()
 LINE_SECONDS = 15.0  # between plain lines of progress where the output is not a terminal
 
 
+def say(text: str) -> None:
+    """One line for people: nothing in it is markup, nothing is coloured, and no line break is put into it.
+
+    What comes from a file or from the command line is passed through `text.shown` first.
+    """
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
 @contextmanager
 def bar(what: str, total: float) -> Iterator[Callable[[float, str], None]]:
     """A bar with rate and time left on a terminal, one plain line at intervals otherwise."""

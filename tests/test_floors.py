@@ -23,6 +23,7 @@ FLOORS = [
         "files",
         "toml",
         "lock",
+        "text",
     ],
     [
         "inner",
