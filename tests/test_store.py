@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import os
 import pickle
 import subprocess
@@ -32,6 +33,39 @@ def test_round_trip(tmp_path):
     assert train.starts.tolist() == [0, 2, 3] and train.classes == ("a", "b") and train.superclasses == ("x", "x")
     verify_store("toy", tmp_path)
     assert list_stores(tmp_path) == ["toy"]
+
+
+def test_identity_is_of_the_content(tmp_path):
+    """The same for the same content prepared elsewhere, under another name and from another source; any change shows."""
+
+    def identity(root, name="toy", source=(), value=1, mean=0.5, classes=(("a", "x", 2), ("b", "x", 1)), split="train"):
+        with StoreWriter(tmp_path / root, name, mean=(mean,), std=(0.5,), source=dict(source)) as writer:
+            writer.split(split, (2, 2, 1), classes)[:] = value
+        return open_store(name, tmp_path / root).identity
+
+    first = identity("a")
+    assert first == identity("b", name="other", source={"kind": "folder"}) and len(first) == 64
+    changed = [
+        identity("c", value=2), identity("d", mean=0.4), identity("e", classes=(("a", "x", 1), ("b", "x", 2))),
+        identity("f", classes=(("a", "x", 2), ("c", "x", 1))), identity("g", split="test"),
+    ]  # fmt: skip
+    assert len({first, *changed}) == 6
+
+
+@pytest.mark.parametrize("count", [2**62, 2**63, 2**64 + 3])
+def test_counts_beyond_the_array_are_damage(count, tmp_path):
+    write(tmp_path, 1)
+    path = tmp_path / "toy" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["splits"]["train"]["classes"] = [
+        ["a", "x", count],
+        ["b", "x", count],
+        ["c", "x", count],
+        ["d", "x", count],
+    ]
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(DataError, match="toy is damaged.*prepare toy again"):
+        open_store("toy", tmp_path)
 
 
 KILLED = """

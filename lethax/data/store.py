@@ -8,6 +8,7 @@ A store is written to a temporary folder and renamed, so there is the old one or
 import contextlib
 import errno
 import fcntl
+import hashlib
 import json
 import math
 import os
@@ -52,6 +53,16 @@ class Store:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     manifest: dict[str, Any]
+
+    @property
+    def identity(self) -> str:
+        """SHA-256 of all that training sees: mean, std, and every split's classes and content; not of where it came from."""
+        parts = {split: [entry["shape"], entry["classes"], entry["sha256"]] for split, entry in self._entries()}
+        content = json.dumps([list(self.mean), list(self.std), parts], sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()
+
+    def _entries(self) -> list[tuple[str, dict[str, Any]]]:
+        return [(split, self.manifest["splits"][split]) for split in self.splits]
 
     @property
     def features(self) -> int:
@@ -107,16 +118,19 @@ def _dtype(entry: Sequence[int]) -> Any:
 def _open_split(folder: Path, split: str, entry: dict[str, Any]) -> ClassSplit:
     path = folder / f"{split}.npy"  # never a name that the manifest gives
     images = np.load(path, mmap_mode="r", allow_pickle=False)
+    if images.dtype != _dtype(images.shape[1:]) or list(images.shape) != entry["shape"]:
+        raise ValueError(f"{path.name} is {images.dtype}{list(images.shape)}, the manifest says {entry['shape']}")
     classes = [(str(name), str(above), count) for name, above, count in entry["classes"]]
     if not all(type(count) is int and count >= 0 for _, _, count in classes):
         raise ValueError(f"the manifest's counts of {split} are no numbers of images")
-    starts = np.cumsum([0, *(count for _, _, count in classes)], dtype=np.int64)
-    if images.dtype != _dtype(images.shape[1:]) or list(images.shape) != entry["shape"]:
-        raise ValueError(f"{path.name} is {images.dtype}{list(images.shape)}, the manifest says {entry['shape']}")
-    if starts[-1] != len(images) or not images.flags.c_contiguous:
-        raise ValueError(f"{path.name} has {len(images)} images, the manifest's classes have {starts[-1]}")
+    total = sum(count for _, _, count in classes)
+    if total != len(images):  # as Python's integers, which do not wrap
+        raise ValueError(f"{path.name} has {len(images)} images, the manifest's classes have {total}")
+    if not images.flags.c_contiguous or not isinstance(entry["sha256"], str):
+        raise ValueError(f"{path.name} has its numbers in another order, or no SHA-256")
     if path.stat().st_size != images.offset + images.nbytes:
         raise ValueError(f"{path.name} has {path.stat().st_size} bytes, expected {images.offset + images.nbytes}")
+    starts = np.cumsum([0, *(count for _, _, count in classes)], dtype=np.int64)
     return ClassSplit(images, starts, tuple(c[0] for c in classes), tuple(c[1] for c in classes))
 
 
