@@ -1,0 +1,71 @@
+"""Which episodes the splits of a store allow: for the report of `data prepare`, and for what `train` takes unless told.
+
+Nothing here imports JAX.
+"""
+
+from collections.abc import Collection, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from lethax.data.store import ClassSplit
+from lethax.text import shown
+
+WAY, SHOT, QUERY = 5, 1, 15  # the usual episode: five classes, one example and fifteen queries of each
+
+
+class Room(NamedTuple):
+    """The largest episodes: `way` classes, and `examples` (support and queries together) of each.
+
+    narrow: the split of fewest classes, which bounds `way`. small: (split, class) of fewest examples, which bounds `examples`.
+    """
+
+    way: int
+    examples: int
+    narrow: str
+    small: tuple[str, str]
+
+    def __str__(self) -> str:
+        split, name = self.small
+        return (
+            f"at most {self.way}-way, because {self.narrow} has {self.way} classes; shot and query together at most "
+            f"{self.examples}, because class '{shown(name, 60)}' of {split} has {self.examples} examples"
+        )
+
+
+def room(splits: Mapping[str, ClassSplit]) -> Room:
+    """What all of these splits allow, at least one of which there has to be."""
+    narrow = min(splits, key=lambda split: len(splits[split].classes))
+    examples, split, place = min(
+        (int(counts.min()), split, int(counts.argmin()))
+        for split, counts in ((split, np.diff(part.starts)) for split, part in splits.items())
+    )
+    return Room(len(splits[narrow].classes), examples, narrow, (split, splits[split].classes[place]))
+
+
+def nearest(
+    splits: Mapping[str, ClassSplit], way: int, shot: int, query: int, fixed: Collection[str] = ()
+) -> tuple[int, int, int] | None:
+    """(way, shot, query) that fit, none above what is wanted, with fewer queries before fewer shots; None where none fit.
+
+    fixed: those of "way", "shot" and "query" that stay as they are. An episode has two classes or more.
+    """
+    most = room(splits)
+    if "way" not in fixed:
+        way = min(way, most.way)
+    if "query" not in fixed:
+        query = max(min(query, most.examples - shot), 1)
+    if "shot" not in fixed:
+        shot = max(min(shot, most.examples - query), 1)
+    return (way, shot, query) if 2 <= way <= most.way and shot + query <= most.examples else None
+
+
+def too_small(splits: Mapping[str, ClassSplit], examples: int) -> list[tuple[str, str, int]]:
+    """(split, class, its examples) of the classes that have fewer than `examples`, smallest first."""
+    found = [
+        (count, split, name)
+        for split, part in splits.items()
+        for name, count in zip(part.classes, np.diff(part.starts).tolist(), strict=True)
+        if count < examples
+    ]
+    return [(split, name, count) for count, split, name in sorted(found)]
