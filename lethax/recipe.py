@@ -8,42 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from lethax import toml
-from lethax.errors import RecipeError, did_you_mean
-from lethax.names import CONTROL, REGRESSION
+from lethax.checks import check, check_sizes
+from lethax.errors import RecipeError
 from lethax.presets import presets
+from lethax.text import shown
 
-NETS = ("conv4", "resnet12", "mlp")
-_CHOICES: dict[str, tuple[str, ...]] = {
-    "net": NETS,
-    "preset": ("code", "paper"),
-    "reduction": ("sum", "mean"),
-    "rule": ("sgd", "sign", "metasgd", "lslr", "alfa"),
-    "modulation": ("film", "sigmoid", "softmax"),
-    "non_finite": ("stop", "skip"),
-    "norm": ("batch", "support", "support+1"),
-    "leo_sigma": ("code", "softplus"),
-    "memory": ("fast", "lean"),
-    "gate_scope": ("network", "layer", "tensor", "filter", "parameter"),
-    "gate_activation": ("sigmoid", "identity", "twice_sigmoid"),
-    "gate_embedding": ("mean", "mean_abs", "norm"),
-    "rl_actions": ("normalized", "raw"),
-    "rl_activation": ("relu", "tanh"),
-    "rl_loss": ("log", "ratio", "importance"),
-    "rl_physics": ("gym", "rllab"),
-    "rl_starts": ("task", "rollout"),
-}
-
-
-_POSITIVE = (
-    "way", "shot", "query", "eval_query", "batch", "full_steps", "steps", "epoch", "keep", "filters", "depth", "val_episodes",
-    "multi_step_epochs",
-)  # fmt: skip
-_CONTROL_METHODS = ("maml", "fomaml", "sign_maml", "metasgd", "anil", "boil", "alfa")
-_CONTROL_RANGES = (
-    ("rl_horizon", 1, 100_000), ("rl_discount", 0, 1), ("rl_smoothing", 0, 1), ("rl_later_rate", 0, 1), ("rl_max_kl", 1e-8, 10),
-    ("rl_cg_iterations", 1, 1000), ("rl_cg_share", 1e-3, 1), ("rl_damping", 0, 10), ("rl_backtrack", 0.01, 0.99),
-    ("rl_backtracks", 1, 100),
-)  # fmt: skip
+_LARGEST_FILE = 1 << 20  # bytes; a complete recipe with its comments has about 5000
 
 
 def _f(default: Any, text: str) -> Any:
@@ -144,10 +114,17 @@ class Recipe:
 def load(path: Path) -> Recipe:
     """A recipe from TOML; RecipeError names an unknown key and the nearest known one."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"recipe {path} cannot be read: {error}.") from None
-    return toml.parse(Recipe, text, str(path))
+        with path.open("rb") as file:
+            raw = file.read(_LARGEST_FILE + 1)
+    except (OSError, ValueError) as error:  # ValueError: a name with a null character
+        raise RecipeError(f"recipe {shown(path)} cannot be read: {getattr(error, 'strerror', error)}.") from None
+    if len(raw) > _LARGEST_FILE:
+        raise RecipeError(f"recipe {shown(path)} has more than {_LARGEST_FILE} bytes: it is no recipe.")
+    try:
+        text = raw.decode("utf-8").replace("\r\n", "\n")
+    except UnicodeDecodeError:
+        raise RecipeError(f"recipe {shown(path)} is not text in UTF-8: it is no recipe.") from None
+    return toml.parse(Recipe, text, f"recipe {shown(path)}")
 
 
 def resolve(recipe: Recipe) -> Recipe:
@@ -155,6 +132,7 @@ def resolve(recipe: Recipe) -> Recipe:
 
     A budget below the published one scales the first-order and the multi-step phase in proportion.
     """
+    check_sizes(recipe)
     values = presets(recipe)
     missing = {name for name in values if getattr(recipe, name) is None}
     filled = replace(recipe, **{name: values[name] for name in missing})
@@ -170,96 +148,6 @@ def resolve(recipe: Recipe) -> Recipe:
     filled = replace(filled, steps=steps)
     check(filled)
     return filled
-
-
-def check(recipe: Recipe) -> None:
-    """RecipeError naming the first value that cannot be."""
-    from lethax.methods import METHODS  # not at the top: it imports JAX, which `lethax --help` does not wait for
-
-    if recipe.method == "cavia+l2f":
-        raise RecipeError(
-            "method 'cavia+l2f' cannot be: cavia moves a context that starts at 0, and 0 stays 0 under any gate."
-        )
-    if recipe.method not in METHODS:
-        raise RecipeError(
-            f"no method is called '{recipe.method}'.{did_you_mean(recipe.method, METHODS)} Methods: {', '.join(METHODS)}."
-        )
-    for name, known in _CHOICES.items():
-        value = getattr(recipe, name)
-        if value is not None and value not in known:
-            raise RecipeError(f"{name} is '{value}'.{did_you_mean(value, known)} Expected one of: {', '.join(known)}.")
-    for name in _POSITIVE:
-        if getattr(recipe, name) < 1:
-            raise RecipeError(f"{name} is {getattr(recipe, name)}; it has to be at least 1.")
-    if recipe.inner_steps is None or recipe.inner_steps < 0:
-        raise RecipeError(f"inner_steps is {recipe.inner_steps}; it has to be at least 0.")
-    for name in ("inner_rate", "outer_rate", "min_outer_rate", "inner_clamp", "clamp", "clip_norm", "clip_tensor_norm"):
-        if not 0 <= getattr(recipe, name) < float("inf"):
-            raise RecipeError(f"{name} is {getattr(recipe, name)}; it has to be a number of at least 0.")
-    if recipe.order not in (1, 2):
-        raise RecipeError(f"order is {recipe.order}; it has to be 1 or 2.")
-    if recipe.multi_step_steps and recipe.multi_step_steps % recipe.multi_step_epochs:  # type: ignore[operator]
-        raise RecipeError(
-            f"multi_step_steps is {recipe.multi_step_steps}; it has to be a multiple of the {recipe.multi_step_epochs} "
-            "multi_step_epochs."
-        )
-    _check_method(recipe)
-    if recipe.data in CONTROL:
-        _check_control(recipe)
-    if recipe.data in REGRESSION and recipe.method.startswith("leo"):
-        raise RecipeError(
-            f"method '{recipe.method}' does not fit data '{recipe.data}': leo takes features, see lethax embed."
-        )
-    if recipe.gate_layers not in (2, 3):
-        raise RecipeError(f"gate_layers is {recipe.gate_layers}; it has to be 2 or 3.")
-    if recipe.net != "mlp" and recipe.data in (*REGRESSION, *CONTROL):
-        raise RecipeError(
-            f"net '{recipe.net}' does not fit data '{recipe.data}': sinusoids, features and control take mlp, images conv4 or "
-            "resnet12."
-        )
-
-
-def _check_method(recipe: Recipe) -> None:
-    """What a method's own numbers allow, and what it cannot take."""
-    base = recipe.method.partition("+")[0]
-    others: dict[str, Any] = {}
-    if base == "leo":
-        others = {
-            "rule": None,
-            "multi_step_steps": 0,
-            "gate_fixed": None,
-            "gate_every_step": False,
-            "gate_scope": "tensor",
-        }
-        if not 0 <= recipe.leo_dropout < 1:  # type: ignore[operator]
-            raise RecipeError(f"leo_dropout is {recipe.leo_dropout}; it has to be at least 0 and below 1.")
-    if base in ("reptile", "imaml"):
-        others = {"multi_step_steps": 0}
-    for name, value in others.items():
-        if getattr(recipe, name) != value:
-            raise RecipeError(
-                f"{name} is {getattr(recipe, name)}; method '{recipe.method}' does not have that choice: leave it out."
-            )
-    if base == "imaml" and not recipe.proximity > 0:
-        raise RecipeError(f"proximity is {recipe.proximity}; it has to be above 0.")
-    if base == "reptile" and not recipe.inner_rate:
-        raise RecipeError("inner_rate is 0; reptile divides by it: it has to be above 0.")
-
-
-def _check_control(recipe: Recipe) -> None:
-    base = "maml" if recipe.method == "l2f" else recipe.method.partition("+")[0]
-    if base not in _CONTROL_METHODS:
-        raise RecipeError(
-            f"method '{recipe.method}' does not fit data '{recipe.data}': control takes {', '.join(_CONTROL_METHODS)}, each also "
-            "with +l2f."
-        )
-    if not recipe.shot == recipe.query == recipe.eval_query:
-        raise RecipeError(
-            f"query is {recipe.query}, eval_query {recipe.eval_query}; in control both are shot, {recipe.shot}: leave them out."
-        )
-    for name, low, high in _CONTROL_RANGES:
-        if not low <= getattr(recipe, name) <= high:
-            raise RecipeError(f"{name} is {getattr(recipe, name)}; it has to be from {low:g} to {high:g}.")
 
 
 def options(recipe: Recipe, prefix: str) -> dict[str, Any]:

@@ -45,7 +45,7 @@ FLOORS = [
     ],
     ["methods"],
     ["outer", "evaluate", "baselines", "pretrain", "rl.outer", "rl.evaluate", "rl.film"],
-    ["recipe", "presets", "control", "assemble", "runs", "training"],
+    ["recipe", "presets", "checks", "control", "assemble", "runs", "training"],
     ["report"],
     ["cli", "arguments", "progress", "commands", "demo", "reproduce", "embed", "__main__"],
 ]

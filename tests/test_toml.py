@@ -108,16 +108,13 @@ def test_wrong_type_is_one_sentence(text: str, message: str) -> None:
     assert str(caught.value) == message
 
 
-def test_unknown_key_gets_the_nearest_and_the_list() -> None:
+def test_unknown_key_gets_the_nearest_name() -> None:
     with pytest.raises(RecipeError) as caught:
         toml.parse(Sample, "cuont = 1", "file")
-    assert str(caught.value) == (
-        "file has no field 'cuont'. Did you mean 'count'? "
-        "Fields: count, rate, on, name, sizes, rates, pair, limit, old."
-    )
+    assert str(caught.value) == "file has a key 'cuont', which is no field. Did you mean 'count'?"
 
 
-@pytest.mark.parametrize("text", ["count = ", "count = 1\ncount = 2", "a = " + "[" * 100_000])
+@pytest.mark.parametrize("text", ["count = ", "count = 1\ncount = 2", "count = " + "9" * 5000])
 def test_what_is_no_toml(text: str) -> None:
     with pytest.raises(RecipeError, match="file is not TOML: "):
         toml.parse(Sample, text, "file")
@@ -127,3 +124,21 @@ def test_fields_without_default() -> None:
     assert toml.parse(Required, "count = 1", "file") == Required(1, None)
     with pytest.raises(RecipeError, match="file lacks the field 'count', an integer; add it."):
         toml.parse(Required, "", "file")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a = " + "[" * 100_000, "file nests its values too deeply"),
+        ("a = " + "{b = " * 100_000, "file nests its values too deeply"),
+        ("[" + ".".join("a" * 100_000) + "]", "file has a key 'a', which is no field."),
+        ("rate = 1" + "0" * 400, "file: rate is an integer of more than 300 digits"),
+        ("on = 0x" + "f" * 5000, "file: on is a very long int; expected true or false."),
+        ("count = ['" + "x" * 5000 + "']", "file: count is ['xxxx"),
+        ("count = 12:00:00", "file: count is datetime.time(12, 0); expected an integer."),
+    ],
+)
+def test_what_no_recipe_has_is_one_short_sentence(text: str, message: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        toml.parse(Sample, text, "file")
+    assert str(caught.value).startswith(message) and len(str(caught.value)) < 200
