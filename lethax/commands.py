@@ -53,7 +53,6 @@ def _show_training(run: Any) -> None:
 
 def evaluate(args: arguments.Evaluate) -> None:
     from lethax import assemble, runs
-    from lethax.evaluate import paired
 
     episodes = 1 if args.episodes is None else args.episodes
     if not args.runs or min(episodes, args.ensemble) < 1 or (args.steps or 0) < 0:
@@ -68,30 +67,15 @@ def evaluate(args: arguments.Evaluate) -> None:
             steps=(4 if control else 10) if args.steps is None else args.steps, seed=args.seed, split=args.split,
             data=args.data,
         ))  # fmt: skip
-    if args.pictures:
-        drawn = _draw(args, results)
     if args.json:
         print(to_json([result.record for result in results], None))
+    else:
+        _show_scores(args, results)
+    for result in results:  # after they are shown: a full disk must not cost hours of judging
+        runs.write_evaluation(result)
+    drawn = _draw(args, results) if args.pictures else []
+    if args.json:
         return
-    table = Table(title=f"{results[0].record['score']} on {args.split} episodes, seed {args.seed}")
-    for column in (
-        "run",
-        "n",
-        "mean ± 95 %",
-        "minus the first",
-        "step 0",
-        "step 1",
-        f"step {len(results[0].curve) - 1}",
-    ):
-        table.add_column(column)
-    for folder, result in zip(args.runs, results, strict=True):
-        same = result is not results[0] and result.record["episodes_hash"] == results[0].record["episodes_hash"]
-        gap = paired(result.score.per_task, results[0].score.per_task) if same else None
-        table.add_row(
-            str(folder), str(result.score.n), f"{result.score.mean:.4f} ± {result.score.ci95:.4f}",
-            f"{gap.mean:+.4f} ± {gap.ci95:.4f}" if gap else "", *(f"{result.curve[j].mean:.4f}" for j in (0, 1, -1)),
-        )  # fmt: skip
-    console.print(table)
     for result in results:
         console.print(
             f"episodes {result.record['episodes_hash']}, written to {result.path}", highlight=False, soft_wrap=True
@@ -100,8 +84,26 @@ def evaluate(args: arguments.Evaluate) -> None:
             console.print(
                 f"  gate {gate['name']}: {gate['mean']:.3f} ± {gate['std']:.3f} over episodes", highlight=False
             )
-    if args.pictures:
+    if drawn:
         console.print(f"drawn: {', '.join(map(str, drawn))}", highlight=False, soft_wrap=True)
+
+
+def _show_scores(args: arguments.Evaluate, results: list[Any]) -> None:
+    from lethax.evaluate import paired
+
+    last = min(len(result.curve) for result in results) - 1
+    steps = sorted({0, min(1, last), last})
+    table = Table(title=f"{results[0].record['score']} on {args.split} episodes, seed {args.seed}")
+    for column in ("run", "n", "mean ± 95 %", "minus the first", *(f"step {step}" for step in steps)):
+        table.add_column(column)
+    for folder, result in zip(args.runs, results, strict=True):
+        same = result is not results[0] and result.record["episodes_hash"] == results[0].record["episodes_hash"]
+        gap = paired(result.score.per_task, results[0].score.per_task) if same else None
+        table.add_row(
+            str(folder), str(result.score.n), f"{result.score.mean:.4f} ± {result.score.ci95:.4f}",
+            f"{gap.mean:+.4f} ± {gap.ci95:.4f}" if gap else "", *(f"{result.curve[step].mean:.4f}" for step in steps),
+        )  # fmt: skip
+    console.print(table)
 
 
 def _draw(args: arguments.Evaluate, results: list[Any]) -> list[Path]:

@@ -68,7 +68,9 @@ def _result(
         raise RunError(f"{folder} is of another recipe: choose another --out.")
     console.print(f"{folder}: {method} on {base.data}", highlight=False)
     train(found)
-    return runs.evaluate_run(found, episodes=episodes, ensemble=1, steps=5, seed=0)
+    result = runs.evaluate_run(found, episodes=episodes, ensemble=1, steps=5, seed=0)
+    runs.write_evaluation(result)
+    return result
 
 
 def _fits(folder: Path) -> dict[str, Any]:

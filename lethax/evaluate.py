@@ -78,7 +78,7 @@ def _draw(family: Any, shape: EpisodeShape, together: int, source: Any, key: PRN
 @partial(jax.jit, static_argnums=(0, 1))
 def _judge(learner: Learner, trial: Trial, metas: tuple[Any, ...], episodes: Any) -> tuple[Array, Any]:
     def one(metas: tuple[Any, ...], episode: Any) -> tuple[Array, Any]:
-        outputs, gates = [], {}
+        outputs, gates = [], []
         for meta in metas:
             if trial.curve:
                 path, info = learner.path(meta, episode, trial.steps)
@@ -86,9 +86,10 @@ def _judge(learner: Learner, trial: Trial, metas: tuple[Any, ...], episodes: Any
                 fast, info = learner.adapt(meta, episode.support)
                 path = learner.predict(fast, episode.query.x)[None]
             outputs.append(path)
-            gates = {name: info[name] for name in ("gates",) if name in info}
+            gates += [info["gates"]] if "gates" in info else []
         mean = sum(outputs[1:], start=outputs[0]) / len(outputs)
-        return jax.vmap(lambda o: learner.objective.score(o, episode.query.y))(mean), gates
+        seen = {"gates": sum(gates[1:], start=gates[0]) / len(gates)} if gates else {}
+        return jax.vmap(lambda o: learner.objective.score(o, episode.query.y))(mean), seen
 
     def local(metas: tuple[Any, ...], episodes: Any) -> tuple[Array, Any]:
         return over_tasks(lambda episode: one(metas, episode), episodes, trial.tasks)
@@ -99,7 +100,8 @@ def _judge(learner: Learner, trial: Trial, metas: tuple[Any, ...], episodes: Any
 def evaluate(
     learner: Any, metas: Sequence[Any], family: Any, source: Any, trial: Trial, key: PRNGKeyArray
 ) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
-    """Yields (scores [n, 1 or steps + 1], {"gates": [n, L]}) of each call; several metas are an ensemble of mean outputs.
+    """Yields (scores [n, 1 or steps + 1], {"gates": [n, L]}) of each call; several metas are an ensemble of mean outputs, and of
+    mean gates.
 
     The inner loop is first order here: no derivative is taken through it.
     """

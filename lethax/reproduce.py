@@ -110,7 +110,9 @@ def judge(job: Job) -> None:
     for data in (None, *how.elsewhere):
         if not (job.folder / "evaluations" / how.file(data)).is_file():
             run, steps = opened(job), max(job.recipe.inner_steps or 0, how.steps)
-            runs.evaluate_run(run, episodes=how.episodes, ensemble=how.ensemble, steps=steps, seed=0, data=data)
+            runs.write_evaluation(
+                runs.evaluate_run(run, episodes=how.episodes, ensemble=how.ensemble, steps=steps, seed=0, data=data)
+            )
 
 
 def table(found: Sequence[Job], command: str) -> list[dict[str, Any]]:

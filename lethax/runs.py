@@ -78,13 +78,16 @@ def _environment() -> dict[str, Any]:
 
 
 class Result(NamedTuple):
-    """An evaluation: the score after the last step trained for, of each number of inner steps, gates, and the file written."""
+    """An evaluation: the score after the last step trained for, of each number of inner steps, the record, its file.
+
+    rollouts: of control, what is kept beside the record; see `rl.evaluate.evaluate`.
+    """
 
     score: Score
     curve: list[Score]
-    gates: np.ndarray | None
     record: dict[str, Any]
     path: Path
+    rollouts: dict[str, np.ndarray]
 
 
 def best_metas(run: Run, count: int) -> tuple[list[Any], list[int]]:
@@ -103,9 +106,10 @@ def best_metas(run: Run, count: int) -> tuple[list[Any], list[int]]:
 def evaluate_run(
     run: Run, *, episodes: int, ensemble: int, steps: int, seed: int, split: str = "test", data: str | None = None
 ) -> Result:
-    """Judge the best checkpoints on fixed test episodes after 0 … `steps` inner steps, and write evaluations/….json.
+    """Judge the best checkpoints on fixed test episodes after 0 … `steps` inner steps; `write_evaluation` keeps the result.
 
-    `data`: another data set, of examples of the same shape, or another setting of control.
+    `data`: another data set, of examples of the same shape, or another setting of control. "gates" are means over the checkpoints
+    of an ensemble, of each episode; their mean and deviation are over episodes.
     """
     recipe = elsewhere(run.recipe, data)
     learner, inner = assemble.learner(recipe), recipe.inner_steps or 0
@@ -136,17 +140,23 @@ def evaluate_run(
                            for n, g in zip(learner.gate_names(), seen["gates"].T, strict=True)]  # fmt: skip
     where = split if recipe.data == run.recipe.data else f"{recipe.data}-{split}"
     path = run.folder / "evaluations" / f"{where}-seed{seed}-n{episodes}-best{ensemble}.json"
-    path.parent.mkdir(exist_ok=True)
+    rollouts = {}
     if recipe.data in CONTROL:
         record["returns"] = table.tolist()
-        kept = {name: seen[name] for name in ("tasks", "observations", "alive")}
-        write_atomic(rollouts_path(path), safetensors.numpy.save(kept))
-    write_atomic(path, to_json(record) + "\n")
-    return Result(final, curve, seen.get("gates"), record, path)
+        rollouts = {name: seen[name] for name in ("tasks", "observations", "alive")}
+    return Result(final, curve, record, path, rollouts)
+
+
+def write_evaluation(result: Result) -> None:
+    """Write evaluations/….json, of control with the rollouts beside it; RunError where the disk does not take them."""
+    result.path.parent.mkdir(exist_ok=True)
+    if result.rollouts:
+        write_atomic(rollouts_path(result.path), safetensors.numpy.save(result.rollouts))
+    write_atomic(result.path, to_json(result.record) + "\n")
 
 
 def rollouts_path(evaluation: Path) -> Path:
-    """Where an evaluation of control keeps a rollout of every task: see `rl.evaluate.evaluate`."""
+    """Where an evaluation of control keeps a rollout of every task."""
     return evaluation.with_suffix(".rollouts.safetensors")
 
 

@@ -285,6 +285,7 @@ def test_evaluation_and_settings(tmp_path, capsys):
     ]
     assert len({result.record["episodes_hash"] for result in results}) == 2
     for result in results:
+        runs.write_evaluation(result)
         record = result.record
         assert np.shape(record["returns"]) == (3, 3) and record["score"] == "return" and len(record["gates"]) == 4
         seen = runs.read_rollouts(result.path)
