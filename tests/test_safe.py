@@ -31,14 +31,14 @@ def test_a_failed_rename_restores_the_earlier_store(tmp_path: Path, monkeypatch:
     real = os.replace
 
     def failing(source: Path, target: Path) -> None:
-        if Path(target).name == "tiny" and not Path(source).name.endswith(".old"):
+        if Path(target).name == "manifest.json":
             raise OSError(errno.EIO, "Input/output error")
         real(source, target)
 
     monkeypatch.setattr(os, "replace", failing)
     with pytest.raises(DataError, match="cannot be written: Input/output error"):
         write(tmp_path)
-    assert os.listdir(tmp_path) == ["tiny"]
+    assert os.listdir(tmp_path) == ["tiny"] and len(os.listdir(tmp_path / "tiny")) == 2
     assert open_store("tiny", tmp_path).splits["train"].images[0, 0, 0, 0] == 7
 
 
@@ -63,29 +63,39 @@ def test_splits_of_a_writer_are_checked(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
+def counted(shape: list[int], *classes: list[Any], split: str = "train") -> dict[str, Any]:
+    return {"splits": {split: {"shape": shape, "classes": classes, "sha256": "0" * 64}}}
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"format": 2}, "has store format 2; this version reads 1"),
+        ({"format": 3}, "has store format 3; this version reads 2"),
         ({"splits": {}}, "is damaged"),
-        ({"splits": {"train": {"shape": [5, 4, 5, 1], "classes": [["a", "", 6], ["b", "", -1]]}}}, "counts of train"),
-        ({"splits": {"train": {"shape": [5, 4, 5, 1], "classes": [["a", "", 4]]}}}, "has 5 images"),
-        ({"splits": {"train": {"shape": [6, 4, 5, 1], "classes": [["a", "", 6]]}}}, "the manifest says"),
-        ({"splits": {"val": {"shape": [1, 1, 1, 1], "classes": [["a", "", 1]]}}}, "No such file"),
+        (counted([5, 4, 5, 1], ["a", "", 6], ["b", "", -1]), "counts of train"),
+        (counted([5, 4, 5, 1], *([[name, "", 2**62] for name in "abcd"] + [["e", "", 5]])), "has 5 images"),  # 2^64 + 5
+        (counted([5, 4, 5, 1], ["a", "", 4]), "has 5 images"),
+        (counted([6, 4, 5, 1], ["a", "", 6]), "the manifest says"),
+        (counted([1, 1, 1, 1], ["a", "", 1], split="val"), "no file val.npy"),
         ({"mean": [0.0, 0.0]}, "2 means"),
         ({"std": [0.0]}, "no usable number"),
     ],
 )
 def test_a_hostile_manifest_is_refused(tmp_path: Path, change: dict[str, Any], says: str) -> None:
+    """In format 1, which has no checksum that could find it first; in format 2, as a change of the manifest."""
     store = write(tmp_path)
     (store.folder / "manifest.json").write_text(json.dumps({**store.manifest, **change}))
+    with pytest.raises(DataError, match="format 3" if "format" in change else "was changed after it was written"):
+        open_store("tiny", tmp_path)
+    next(store.folder.glob("train-*.npy")).rename(store.folder / "train.npy")
+    (store.folder / "manifest.json").write_text(json.dumps({**store.manifest, "format": 1, **change}))
     with pytest.raises(DataError, match=says):
         open_store("tiny", tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"", b"\x93NUMPY", pickle.dumps([1]), None, "longer"])
 def test_a_damaged_array_is_refused(tmp_path: Path, content: Any) -> None:
-    path = write(tmp_path).folder / "train.npy"
+    path = next(write(tmp_path).folder.glob("train-*.npy"))
     whole = path.read_bytes()
     path.write_bytes(whole[:-1] if content is None else whole + b"x" if content == "longer" else content)
     with pytest.raises(DataError, match="tiny is damaged .* prepare tiny again"):

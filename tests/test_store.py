@@ -1,5 +1,6 @@
 """Stores survive interruption and show damage; hostile files do nothing."""
 
+import ast
 import contextlib
 import io
 import json
@@ -12,6 +13,7 @@ import zipfile
 
 import pytest
 
+from lethax.data import store as store_module
 from lethax.data.safe import Archive, load_pickle
 from lethax.data.store import StoreWriter, list_stores, open_store, verify_store
 from lethax.errors import DataError
@@ -52,47 +54,137 @@ def test_identity_is_of_the_content(tmp_path):
     assert len({first, *changed}) == 6
 
 
-@pytest.mark.parametrize("count", [2**62, 2**63, 2**64 + 3])
-def test_counts_beyond_the_array_are_damage(count, tmp_path):
-    write(tmp_path, 1)
-    path = tmp_path / "toy" / "manifest.json"
-    manifest = json.loads(path.read_text())
-    manifest["splits"]["train"]["classes"] = [
-        ["a", "x", count],
-        ["b", "x", count],
-        ["c", "x", count],
-        ["d", "x", count],
-    ]
-    path.write_text(json.dumps(manifest))
-    with pytest.raises(DataError, match="toy is damaged.*prepare toy again"):
-        open_store("toy", tmp_path)
-
-
 KILLED = """
-import os, sys
+import os, sys, warnings
 from pathlib import Path
-from lethax.data import store
-renames = iter([os.replace] * int(sys.argv[2]))
-store.os.replace = lambda a, b: next(renames, lambda *_: os._exit(9))(a, b)
-with store.StoreWriter(Path(sys.argv[1]), "toy", mean=(0.5,), std=(0.5,), source={}) as writer:
-    writer.split("train", (2, 2, 1), [("a", "x", 1)])[:] = 9
+from lethax.data.store import StoreWriter, open_store, verify_store
+
+warnings.simplefilter("ignore")
+left = [-1]
+FILES = ("open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.posix_fallocate", "os.chmod", "fcntl.flock", "os.listdir")
+
+def hook(event, _):
+    if event in FILES and left[0] >= 0:
+        left[0] -= 1
+        if left[0] < 0:
+            os._exit(9)
+
+sys.addaudithook(hook)
+
+def write(root, value, classes):
+    with StoreWriter(root, "toy", mean=(0.1 * value,), std=(0.5,), source={}) as writer:
+        writer.split("train", (2, 2, 1), [(f"class{c}", "x", 1) for c in range(classes)])[:] = value
+        writer.split("val", (2, 2, 1), [("z", "x", 1)])[:] = value
+
+def child(work):
+    pid = os.fork()
+    if pid == 0:
+        work()
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+def found(root):
+    try:
+        store = verify_store("toy", root)
+    except Exception as error:
+        return str(error)
+    value = int(store.splits["train"].images[0, 0, 0, 0])
+    assert len(store.splits["train"].classes) == value and store.mean == (0.1 * value,), "a mixture"
+    assert all((part.images == value).all() for part in store.splits.values()), "a mixture"
+    return value
+
+seen, stage = [], 0
+root = Path(sys.argv[1])
+if sys.argv[2] == "over":
+    write(root, 2, 2)
+while True:
+    def killed():
+        left[0] = stage
+        write(root, 3, 3)
+    code = child(killed)
+    seen.append(found(root))
+    if code == 0:
+        break
+    if seen[-1] == 3:  # the next one begins with the old store again
+        write(root, 2, 2)
+    stage += 1
+tidy = sorted(path.name for path in root.iterdir())
+print(repr((stage, sorted(set(map(str, seen))), tidy, len(list((root / "toy").iterdir())))))
 """
 
 
-@pytest.mark.parametrize("renames", [0, 1])
-def test_what_a_killed_import_leaves_is_swept(renames, tmp_path):
-    """Killed before the first or between the two renames; the next import begins with the earlier store, and tidies."""
+@pytest.mark.parametrize("earlier", ["over", "first"])
+def test_a_kill_at_any_file_operation_leaves_the_old_or_the_new_store(earlier, tmp_path):
+    """The n-th open, rename, mkdir, … of an import is its last, for every n; the import after it also tidies."""
+    done = subprocess.run([sys.executable, "-c", KILLED, tmp_path, earlier], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    stages, seen, tidy, files = ast.literal_eval(done.stdout)
+    assert stages > 15 and tidy == ["toy"] and files == 3
+    if earlier == "over":
+        assert seen == ["2", "3"]
+    else:
+        assert seen[0] == "3" and len(seen) == 2 and "no data set 'toy'" in seen[1]
+
+
+def test_imports_of_one_name_at_once(tmp_path):
+    """Neither sweeps the other; the last one to end is there, whole, and nothing of the other is left."""
     write(tmp_path, 1)
-    assert subprocess.run([sys.executable, "-c", KILLED, str(tmp_path), str(renames)]).returncode == 9
-    assert len(list(tmp_path.iterdir())) == 2
     with StoreWriter(tmp_path, "toy", mean=(0.5,), std=(0.5,), source={}) as other:
-        assert (open_store("toy", tmp_path).splits["train"].images == 1).all()
-        with contextlib.suppress(RuntimeError):  # it sweeps too, but not the folder of an import that is under way
+        with contextlib.suppress(RuntimeError):
             write(tmp_path, 2, fail=True)
+        write(tmp_path, 4)
+        earlier = open_store("toy", tmp_path).splits["train"].images
         other.split("train", (2, 2, 1), [("a", "x", 1)])[:] = 3
-    assert [p.name for p in tmp_path.iterdir()] == ["toy"] and len(
-        open_store("toy", tmp_path).splits["train"].images
-    ) == 1
+    store = verify_store("toy", tmp_path)
+    assert store.splits["train"].images.shape == (1, 2, 2, 1) and (store.splits["train"].images == 3).all()
+    assert (earlier == 4).all()  # who has read it goes on reading it
+    assert [p.name for p in tmp_path.iterdir()] == ["toy"] and len(list(store.folder.iterdir())) == 2
+
+
+def test_a_store_prepared_again_while_it_is_opened(tmp_path, monkeypatch):
+    write(tmp_path, 1)
+    real = store_module._open
+
+    def late(*args):
+        monkeypatch.setattr(store_module, "_open", real)
+        write(tmp_path, 2)  # between the reading of the manifest and that of the parts it names
+        return real(*args)
+
+    monkeypatch.setattr(store_module, "_open", late)
+    assert (open_store("toy", tmp_path).splits["train"].images == 2).all()
+
+
+def as_format_1(root):
+    """The store as earlier versions wrote it."""
+    folder = root / "toy"
+    manifest = json.loads((folder / "manifest.json").read_text())
+    del manifest["sha256"]
+    manifest["format"] = 1
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    next(folder.glob("train-*.npy")).rename(folder / "train.npy")
+
+
+def test_stores_of_format_1_are_read_and_replaced(tmp_path):
+    write(tmp_path, 1)
+    identity = open_store("toy", tmp_path).identity
+    as_format_1(tmp_path)
+    assert verify_store("toy", tmp_path).identity == identity
+    write(tmp_path, 2)
+    assert (verify_store("toy", tmp_path).splits["train"].images == 2).all()
+    assert not (tmp_path / "toy" / "train.npy").exists()
+
+
+@pytest.mark.parametrize("text", ['"mean": [\n  0.5', '"name": "toy"', '"a"', '"x"', '"format": 2'])
+def test_a_changed_manifest_is_damage(text, tmp_path):
+    write(tmp_path, 1)
+    path = tmp_path / "toy" / "manifest.json"
+    whole = path.read_text()
+    assert text in whole
+    path.write_text(
+        whole.replace(text, text.replace("5", "4").replace("a", "b").replace("x", "y").replace("2", "1"), 1)
+    )
+    with pytest.raises(DataError, match="prepare toy again"):
+        verify_store("toy", tmp_path)
 
 
 def test_interrupted_writer_leaves_the_earlier_store(tmp_path):
@@ -108,11 +200,11 @@ def test_interrupted_writer_leaves_the_earlier_store(tmp_path):
 
 def test_damage_is_named(tmp_path):
     write(tmp_path, 1)
-    path = tmp_path / "toy" / "train.npy"
+    path = next((tmp_path / "toy").glob("train-*.npy"))
     blob = bytearray(path.read_bytes())
     blob[-1] ^= 1
     path.write_bytes(blob)
-    with pytest.raises(DataError, match="train.npy is damaged"):
+    with pytest.raises(DataError, match="train-.*npy is damaged"):
         verify_store("toy", tmp_path)
     path.write_bytes(blob[:-5])
     with pytest.raises(DataError, match="prepare toy again"):

@@ -1,20 +1,16 @@
 """Stores: one folder a data set, with an array per split sorted by class, of images or of features, and a manifest.
 
-    ROOT/NAME/{train,val,test}.npy, manifest.json
+    ROOT/NAME/manifest.json, {train,val,test}-SHA256.npy
 
-A store is written to a temporary folder and renamed, so there is the old one or the new one, never a mixture.
+At every instant there is the old store or the new one, never a mixture: see `publish`.
 """
 
 import contextlib
-import errno
-import fcntl
 import hashlib
 import json
 import math
 import os
 import re
-import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,13 +20,14 @@ from typing import Any
 import numpy as np
 
 from lethax import __version__
+from lethax.data.publish import MANIFEST, NO_ROOM, part_name, publish, reserve, sync, workplace
 from lethax.data.safe import sha256
 from lethax.errors import DataError, did_you_mean
 from lethax.names import CONTROL, REGRESSION
+from lethax.text import shown
 
-FORMAT = 1
+FORMAT = 2  # 1 is read too: its parts have no hash in their names, its manifest has no checksum
 SPLITS = ("train", "val", "test")
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True)
@@ -57,12 +54,13 @@ class Store:
     @property
     def identity(self) -> str:
         """SHA-256 of all that training sees: mean, std, and every split's classes and content; not of where it came from."""
-        parts = {split: [entry["shape"], entry["classes"], entry["sha256"]] for split, entry in self._entries()}
+        parts = {s: [entry["shape"], entry["classes"], entry["sha256"]] for s, entry in self.entries().items()}
         content = json.dumps([list(self.mean), list(self.std), parts], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()
 
-    def _entries(self) -> list[tuple[str, dict[str, Any]]]:
-        return [(split, self.manifest["splits"][split]) for split in self.splits]
+    def entries(self) -> dict[str, dict[str, Any]]:
+        """What the manifest says of every split: shape, classes, sha256."""
+        return {split: self.manifest["splits"][split] for split in self.splits}
 
     @property
     def features(self) -> int:
@@ -86,26 +84,61 @@ def open_store(name: str, root: Path | None = None) -> Store:
     """A prepared data set; DataError if it is missing, of another format, or its files do not fit the manifest."""
     root = root or default_root()
     folder = root / _checked(name)
-    if not (folder / "manifest.json").is_file():
-        known = list_stores(root)
-        raise DataError(
-            f"no data set '{name}' in {root}.{did_you_mean(name, known)} Prepared: {', '.join(known) or 'none'}. "
-            "Run: lethax data prepare --help."
-        )
+    text = _manifest(folder)
+    while text is not None:
+        try:
+            return _open(name, folder, text)
+        except FileNotFoundError as error:
+            now = _manifest(folder)
+            if now == text:
+                raise DataError(f"{folder} is damaged ({error}): prepare {name} again.") from None
+            text = now  # prepared again just now: the parts are those of the new manifest
+    known = list_stores(root)
+    raise DataError(
+        f"no data set '{name}' in {root}.{did_you_mean(name, known)} Prepared: {', '.join(known) or 'none'}. "
+        "Run: lethax data prepare --help."
+    )
+
+
+def _manifest(folder: Path) -> str | None:
+    """The text of the manifest; None where there is none."""
+    if not (folder / MANIFEST).is_file():
+        return None
     try:
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        if manifest["format"] != FORMAT:
+        return (folder / MANIFEST).read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise DataError(f"{folder / MANIFEST} cannot be read: {error.strerror}.") from None
+
+
+def _open(name: str, folder: Path, text: str) -> Store:
+    try:
+        manifest = json.loads(text)
+        if manifest["format"] not in (1, FORMAT):
             raise DataError(
-                f"{folder} has store format {manifest['format']}; this version reads {FORMAT}: prepare {name} again."
+                f"{folder} has store format {shown(manifest['format'], 80)}; this version reads {FORMAT}: prepare {name} again."
             )
+        if manifest["format"] != 1 and manifest["sha256"] != _checksum(manifest):
+            raise ValueError(f"{MANIFEST} was changed after it was written")
         entries = manifest["splits"]
-        splits = {split: _open_split(folder, split, entries[split]) for split in SPLITS if split in entries}
+        parts = {
+            split: part_name(manifest["format"], split, entries[split]["sha256"])
+            for split in SPLITS
+            if split in entries
+        }
+        splits = {split: _open_split(folder / part, split, entries[split]) for split, part in parts.items()}
         mean, std = _statistics(manifest, splits)
-    except DataError:
+    except (DataError, FileNotFoundError):
         raise
     except Exception as error:  # a manifest or array header from elsewhere can be wrong in nearly any way
-        raise DataError(f"{folder} is damaged ({type(error).__name__}: {error}): prepare {name} again.") from None
+        reason = shown(f"{type(error).__name__}: {error}", 300)
+        raise DataError(f"{folder} is damaged ({reason}): prepare {name} again.") from None
     return Store(name, folder, splits, mean, std, manifest)
+
+
+def _checksum(manifest: dict[str, Any]) -> str:
+    """SHA-256 of a manifest's content beside the checksum itself."""
+    content = {key: value for key, value in manifest.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _dtype(entry: Sequence[int]) -> Any:
@@ -115,8 +148,9 @@ def _dtype(entry: Sequence[int]) -> Any:
     return np.uint8 if len(entry) == 3 else np.float32
 
 
-def _open_split(folder: Path, split: str, entry: dict[str, Any]) -> ClassSplit:
-    path = folder / f"{split}.npy"  # never a name that the manifest gives
+def _open_split(path: Path, split: str, entry: dict[str, Any]) -> ClassSplit:
+    if not path.is_file():  # nor is it a pipe, which would block
+        raise FileNotFoundError(f"there is no file {path.name}")
     images = np.load(path, mmap_mode="r", allow_pickle=False)
     if images.dtype != _dtype(images.shape[1:]) or list(images.shape) != entry["shape"]:
         raise ValueError(f"{path.name} is {images.dtype}{list(images.shape)}, the manifest says {entry['shape']}")
@@ -126,8 +160,8 @@ def _open_split(folder: Path, split: str, entry: dict[str, Any]) -> ClassSplit:
     total = sum(count for _, _, count in classes)
     if total != len(images):  # as Python's integers, which do not wrap
         raise ValueError(f"{path.name} has {len(images)} images, the manifest's classes have {total}")
-    if not images.flags.c_contiguous or not isinstance(entry["sha256"], str):
-        raise ValueError(f"{path.name} has its numbers in another order, or no SHA-256")
+    if not images.flags.c_contiguous:
+        raise ValueError(f"{path.name} has its numbers in another order")
     if path.stat().st_size != images.offset + images.nbytes:
         raise ValueError(f"{path.name} has {path.stat().st_size} bytes, expected {images.offset + images.nbytes}")
     starts = np.cumsum([0, *(count for _, _, count in classes)], dtype=np.int64)
@@ -146,16 +180,24 @@ def _statistics(manifest: dict[str, Any], splits: dict[str, ClassSplit]) -> tupl
     return mean, std
 
 
-def verify_store(name: str, root: Path | None = None) -> None:
-    """Recompute every checksum; DataError names the first file that differs."""
+def verify_store(name: str, root: Path | None = None) -> Store:
+    """Recompute every checksum; DataError names the first file that differs. Of format 1 the manifest has none."""
     store = open_store(name, root)
-    for split in store.splits:
-        path = store.folder / f"{split}.npy"
-        found, expected = sha256(path), str(store.manifest["splits"][split].get("sha256"))
+    for split, entry in store.entries().items():
+        path = store.folder / part_name(store.manifest["format"], split, entry["sha256"])
+        found, expected = sha256(path), entry["sha256"]
         if found != expected:
             raise DataError(
                 f"{path} is damaged: its SHA-256 is {found[:12]}…, expected {expected[:12]}…; prepare {name} again."
             )
+    return store
+
+
+def checked_name(name: str) -> str:
+    """A name that a new data set may have; DataError otherwise."""
+    if name in (*REGRESSION, *CONTROL):
+        raise DataError(f"'{name}' is the name of tasks that lethax makes itself: choose another with --store.")
+    return _checked(name)
 
 
 def _checked(name: str) -> str:
@@ -173,23 +215,17 @@ class StoreWriter:
     def __init__(
         self, root: Path | None, name: str, *, mean: Sequence[float], std: Sequence[float], source: dict[str, Any]
     ) -> None:
-        if name in (*REGRESSION, *CONTROL):
-            raise DataError(f"'{name}' is the name of tasks that lethax makes itself: choose another with --store.")
-        self._target = (root or default_root()) / _checked(name)
+        self._target = (root or default_root()) / checked_name(name)
         self._manifest: dict[str, Any] = {
             "format": FORMAT, "name": name, "lethax": __version__, "mean": list(mean), "std": list(std),
             "source": source, "splits": {},
         }  # fmt: skip
         self._arrays: dict[str, np.memmap] = {}
+        self._open = contextlib.ExitStack()
 
     def __enter__(self) -> "StoreWriter":
         try:
-            self._target.parent.mkdir(parents=True, exist_ok=True)
-            _sweep(self._target)
-            self._folder = Path(tempfile.mkdtemp(dir=self._target.parent, prefix=f".{self._target.name}."))
-            self._lock = os.open(self._folder, os.O_RDONLY)
-            with contextlib.suppress(OSError):  # a file system without locks: nothing is ever swept there
-                fcntl.flock(self._lock, fcntl.LOCK_EX)
+            self._work = self._open.enter_context(workplace(self._target))
         except OSError as error:
             raise DataError(f"{self._target.parent} cannot be written: {error.strerror}.") from None
         return self
@@ -203,32 +239,30 @@ class StoreWriter:
             )
         if total <= 0 or min(count for _, _, count in classes) < 0:
             raise DataError(f"split '{split}' of {self._target.name} has no images.")
-        path = self._folder / f"{split}.npy"
+        path = self._work / f"{split}.npy"
         try:
             array = np.lib.format.open_memmap(path, mode="w+", dtype=_dtype(shape), shape=(total, *shape))
-            _reserve(path)
+            reserve(path)
         except OSError as error:
             raise self._unwritable(error) from None
         self._arrays[split] = array
         self._manifest["splits"][split] = {
-            "file": path.name, "shape": [total, *map(int, shape)],
-            "classes": [[name, above, int(count)] for name, above, count in classes],
+            "shape": [total, *map(int, shape)], "classes": [[name, above, int(count)] for name, above, count in classes],
         }  # fmt: skip
         return array
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            if error is None:
-                self._finish()
-        except OSError as problem:
-            raise self._unwritable(problem) from None
-        finally:
-            self._arrays.clear()
-            shutil.rmtree(self._folder, ignore_errors=True)
-            os.close(self._lock)
-        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+        with self._open:
+            try:
+                if error is None:
+                    self._finish()
+            except OSError as problem:
+                raise self._unwritable(problem) from None
+            finally:
+                self._arrays.clear()
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
             raise self._unwritable(error) from None
 
     def _finish(self) -> None:
@@ -236,67 +270,17 @@ class StoreWriter:
             raise DataError(f"no split of {self._target.name} has images: nothing was written.")
         for split, array in self._arrays.items():
             array.flush()
-            path = self._folder / f"{split}.npy"
-            self._manifest["splits"][split]["sha256"] = sha256(path)
-            _sync(path)
-        manifest = self._folder / "manifest.json"
+            path = self._work / f"{split}.npy"
+            digest = self._manifest["splits"][split]["sha256"] = sha256(path)
+            sync(path)
+            path.rename(path.with_name(part_name(FORMAT, split, digest)))
+        self._manifest["sha256"] = _checksum(self._manifest)
+        manifest = self._work / MANIFEST
         manifest.write_text(json.dumps(self._manifest, indent=1), encoding="utf-8")
-        _sync(manifest)
-        self._folder.chmod(0o755)
-        self._replace()
-        _sync(self._target.parent)
-
-    def _replace(self) -> None:
-        aside = self._folder.with_name(self._folder.name + ".old")
-        try:
-            if self._target.exists():
-                os.replace(self._target, aside)
-            os.replace(self._folder, self._target)
-        except BaseException:  # an interrupt between the two renames also puts the earlier store back
-            if aside.exists() and not self._target.exists():
-                os.replace(aside, self._target)
-            raise
-        shutil.rmtree(aside, ignore_errors=True)
+        sync(manifest)
+        publish(self._work, self._target)
 
     def _unwritable(self, error: OSError) -> DataError:
         return DataError(
             f"{self._target} cannot be written: {error.strerror or error}; free some space or choose another --root."
         )
-
-
-def _sweep(target: Path) -> None:
-    """Delete what killed imports of this name left beside it; the folder of one that still runs is locked."""
-    for path in target.parent.glob(f".{target.name}.*"):
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if path.suffix == ".old" and not target.exists():  # killed between the two renames
-                os.replace(path, target)
-            else:
-                shutil.rmtree(path, ignore_errors=True)
-        except OSError:
-            pass
-        finally:
-            os.close(handle)
-
-
-def _reserve(path: Path) -> None:
-    """Allocate the file now: a disk that fills up under a memory map would kill the process without a word."""
-    if not hasattr(os, "posix_fallocate"):
-        return
-    with path.open("r+b") as file:
-        try:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-        except OSError as error:
-            if error.errno in _NO_ROOM:
-                raise
-
-
-def _sync(path: Path) -> None:
-    """Force a file or folder to the disk; file systems that cannot sync a folder are let be."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError) if path.is_dir() else contextlib.nullcontext():
-            os.fsync(handle)
-    finally:
-        os.close(handle)

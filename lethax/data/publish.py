@@ -1,0 +1,130 @@
+"""How a store changes on the disk: by one rename, that of its manifest. Before it all is old, after it all is new.
+
+The parts of a store have their content's SHA-256 in their names, so old and new ones lie in one folder side by side until the
+manifest that names the new ones is there; then the old ones go. Who has an old part open goes on reading it.
+"""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+MANIFEST = "manifest.json"
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_PART = re.compile(r"(train|val|test)(-[0-9a-f]{16})?\.npy")
+
+
+def part_name(form: int, split: str, sha256: str) -> str:
+    """The file of a split: `train-0123456789abcdef.npy`, in stores of format 1 `train.npy`."""
+    if not re.fullmatch("[0-9a-f]{64}", sha256):
+        raise ValueError(f"the SHA-256 of {split} is '{sha256[:80]}'")
+    return f"{split}.npy" if form == 1 else f"{split}-{sha256[:16]}.npy"
+
+
+@contextlib.contextmanager
+def workplace(target: Path) -> Iterator[Path]:
+    """A folder beside `target` to write in, gone at the end; what killed imports of the same store left goes at once."""
+    beside = target.resolve().parent
+    beside.mkdir(parents=True, exist_ok=True)
+    with _alone(beside) as alone:
+        if alone:
+            _sweep(beside, f".{target.name}.")
+        work = Path(tempfile.mkdtemp(dir=beside, prefix=f".{target.name}."))
+        used = os.open(work, os.O_RDONLY)
+        _lock(used)  # says to others that its import runs
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+        os.close(used)
+
+
+def publish(work: Path, target: Path) -> None:
+    """Make the parts and the manifest in `work`, complete and on the disk, those of `target`; an OSError leaves what was."""
+    with _alone(target.resolve().parent) as alone:
+        target.mkdir(exist_ok=True)
+        try:
+            for part in work.glob("*.npy"):
+                os.replace(part, target / part.name)
+            sync(target)
+            os.replace(work / MANIFEST, target / MANIFEST)
+            sync(target)
+            sync(target.parent)
+        finally:
+            if alone:
+                _tidy(target)
+
+
+def _tidy(target: Path) -> None:
+    """Delete the parts that the manifest does not name, and the folder where there is none."""
+    try:
+        manifest: dict[str, Any] = json.loads((target / MANIFEST).read_text(encoding="utf-8"))
+        entries = manifest["splits"].items()
+        named = {part_name(manifest["format"], split, entry["sha256"]) for split, entry in entries}
+    except FileNotFoundError:
+        named = set()
+    except Exception:  # not ours, or damaged: nobody can say what is old
+        return
+    for path in target.iterdir():
+        if _PART.fullmatch(path.name) and path.name not in named:
+            path.unlink()
+    with contextlib.suppress(OSError):  # it holds something
+        target.rmdir()
+
+
+def _sweep(beside: Path, prefix: str) -> None:
+    """Delete the folders of imports that were killed; that of one which still runs is locked."""
+    for path in [path for path in beside.iterdir() if path.name.startswith(prefix)]:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            if _lock(handle, wait=False):
+                shutil.rmtree(path, ignore_errors=True)
+        finally:
+            os.close(handle)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[bool]:
+    """One process at a time; False on a file system without locks, where nothing is deleted that another may have made."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        yield _lock(handle)
+    finally:
+        os.close(handle)
+
+
+def _lock(handle: int, wait: bool = True) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError:
+        return False
+    return True
+
+
+def reserve(path: Path) -> None:
+    """Allocate the file now: a disk that fills up under a memory map would kill the process without a word."""
+    if not hasattr(os, "posix_fallocate"):
+        return
+    with path.open("r+b") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        except OSError as error:
+            if error.errno in NO_ROOM:
+                raise
+
+
+def sync(path: Path) -> None:
+    """Force a file or folder to the disk; file systems that cannot sync a folder are let be."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError) if path.is_dir() else contextlib.nullcontext():
+            os.fsync(handle)
+    finally:
+        os.close(handle)
