@@ -12,8 +12,12 @@ import tarfile
 import zipfile
 
 import pytest
+import tyro
 
+from lethax.arguments import DataPrepare
 from lethax.data import store as store_module
+from lethax.data.known import KNOWN
+from lethax.data.omniglot import STORES
 from lethax.data.safe import Archive, load_pickle
 from lethax.data.store import StoreWriter, list_stores, open_store, verify_store
 from lethax.errors import DataError
@@ -217,10 +221,18 @@ def test_store_names_do_not_escape(name, tmp_path):
         open_store(name, tmp_path)
 
 
-def test_missing_store_suggests(tmp_path):
+def test_a_missing_store_names_the_command_and_the_source(tmp_path):
     write(tmp_path, 1)
-    with pytest.raises(DataError, match="Did you mean 'toy'"):
-        open_store("toys", tmp_path)
+    for name, says in {
+        "toys": r"Did you mean 'toy'\?.*Prepared: toy\. Your own pictures .*: lethax data prepare folder --from FOLDER --store",
+        "cifar_sf": r"Did you mean 'cifar_fs'\?",
+        "sinusiod": r"Did you mean 'sinusoid'\?",
+        "fc100": r"Make it with: lethax data prepare cifar100 --from cifar-100-python.tar.gz \(needs .*www.cs.toronto.edu",
+        "omniglot_lake": r"--split lake .*github.com/brendenlake/omniglot",
+        "glyphs": r"lethax data prepare glyphs",
+    }.items():
+        with pytest.raises(DataError, match=says):
+            open_store(name, tmp_path)
 
 
 class Hostile:
@@ -273,3 +285,14 @@ def test_names_of_made_tasks_are_taken(tmp_path):
     for name in ("sinusoid", "navigation"):
         with pytest.raises(DataError, match=f"'{name}' is the name of tasks that lethax makes itself"):
             StoreWriter(tmp_path, name, mean=(0.0,), std=(1.0,), source={})
+
+
+def test_every_known_data_set_has_a_command_that_makes_it():
+    for name, known in KNOWN.items():
+        command = known.command.split()
+        args = tyro.cli(DataPrepare, args=command[3:], prog="prepare")
+        assert command[:3] == ["lethax", "data", "prepare"]
+        made = {"cifar100": {"cifar_fs", "fc100"}, "omniglot": {STORES[args.split or "vinyals"]}}.get(
+            args.name, {args.name}
+        )
+        assert name in made and (args.source is None) == (name == "glyphs")

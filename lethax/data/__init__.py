@@ -7,6 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from lethax.data.store import checked_name
 from lethax.errors import DataError, RecipeError
 
 IMPORTERS = {
@@ -45,7 +46,7 @@ def prepare(
     if source is None:
         raise DataError(f"prepare {layout} needs --from FOLDER_OR_ARCHIVE with the published files.")
     if "store" in OPTIONS.get(layout, ()):
-        given["name"] = given.pop("store", None) or _store_name(source)
+        given["name"] = checked_name(given.pop("store", None) or _store_name(source))
     if layout == "folder" and "split" in given:
         given["split"] = Path(given["split"])
     module, function = IMPORTERS[layout]

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from lethax import __version__
+from lethax.data.known import KNOWN, remedy
 from lethax.data.publish import MANIFEST, NO_ROOM, part_name, publish, reserve, sync, workplace
 from lethax.data.safe import sha256
 from lethax.errors import DataError, did_you_mean
@@ -93,10 +94,14 @@ def open_store(name: str, root: Path | None = None) -> Store:
             if now == text:
                 raise DataError(f"{folder} is damaged ({error}): prepare {name} again.") from None
             text = now  # prepared again just now: the parts are those of the new manifest
-    known = list_stores(root)
-    raise DataError(
-        f"no data set '{name}' in {root}.{did_you_mean(name, known)} Prepared: {', '.join(known) or 'none'}. "
-        "Run: lethax data prepare --help."
+    raise _missing(name, root)
+
+
+def _missing(name: str, root: Path) -> DataError:
+    there = list_stores(root)
+    nearest = "" if name in KNOWN else did_you_mean(name, (*there, *KNOWN, *REGRESSION, *CONTROL))
+    return DataError(
+        f"no data set '{shown(name, 80)}' in {root}.{nearest} Prepared: {', '.join(there) or 'none'}. {remedy(name)}"
     )
 
 

@@ -1,0 +1,44 @@
+"""The data sets that `lethax data prepare` knows by name: how each is made, and where its source is had."""
+
+from typing import NamedTuple
+
+
+class Known(NamedTuple):
+    """`command` makes the data set; `source` says what to give it."""
+
+    command: str
+    source: str
+
+
+_CIFAR = Known(
+    "lethax data prepare cifar100 --from cifar-100-python.tar.gz",
+    "the python version of CIFAR-100, from https://www.cs.toronto.edu/~kriz/cifar.html",
+)
+_OMNIGLOT = (
+    "images_background.zip and images_evaluation.zip in one folder, from https://github.com/brendenlake/omniglot"
+)
+_IMAGENET = "folders of its classes with pictures of https://image-net.org"
+
+KNOWN = {
+    "cifar_fs": _CIFAR,
+    "fc100": _CIFAR,
+    "omniglot": Known("lethax data prepare omniglot --from FOLDER", _OMNIGLOT),
+    "omniglot_lake": Known("lethax data prepare omniglot --split lake --from FOLDER", _OMNIGLOT),
+    "omniglot_mamlpp": Known("lethax data prepare omniglot --split mamlpp --from FOLDER", _OMNIGLOT),
+    "miniimagenet": Known(
+        "lethax data prepare miniimagenet --from FOLDER",
+        f"mini-imagenet-cache-{{train,val,test}}.pkl, pictures with train.csv, val.csv and test.csv, or {_IMAGENET}",
+    ),
+    "tieredimagenet": Known(
+        "lethax data prepare tieredimagenet --from FOLDER",
+        f"its six pickles, from https://github.com/renmengye/few-shot-ssl-public, or {_IMAGENET}",
+    ),
+    "glyphs": Known("lethax data prepare glyphs", "no source: it is drawn"),
+}
+
+
+def remedy(name: str) -> str:
+    """How the data set NAME comes to be: a sentence or two."""
+    if name in KNOWN:
+        return f"Make it with: {KNOWN[name].command} (needs {KNOWN[name].source})."
+    return "Your own pictures become one with: lethax data prepare folder --from FOLDER --store NAME."
