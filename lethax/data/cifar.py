@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from lethax.data.safe import Archive, load_pickle
+from lethax.data.archives import Archive
+from lethax.data.pickles import load_pickle
 from lethax.data.store import StoreWriter
 from lethax.errors import DataError
 

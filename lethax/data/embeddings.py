@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from lethax.data.safe import MEMBER_BYTES, load_pickle, sha256
+from lethax.data.archives import MEMBER_BYTES
+from lethax.data.pickles import load_pickle
+from lethax.data.safe import sha256
 from lethax.data.store import SPLITS, StoreWriter
 from lethax.errors import DataError
 
@@ -87,8 +89,7 @@ def _origin(source: Path) -> dict[str, Any]:
 def _leo(path: Path) -> Split:
     """{"embeddings": [n, d], "keys": n of "…-CLASS-CLASS_IMAGE"}; other entries are not looked at."""
     _bounded(path)
-    with path.open("rb") as file:
-        content = load_pickle(file, str(path), encoding="latin1")
+    content = load_pickle(path, str(path), encoding="latin1")
     try:
         features, keys = np.asarray(content["embeddings"]), [_text(key) for key in content["keys"]]
     except (KeyError, TypeError, IndexError):

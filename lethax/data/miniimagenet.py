@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from lethax.data.folder import SPLITS, Plan, assign, check_disjoint, class_folders, label_files, write_plan
+from lethax.data.pickles import load_pickle
 from lethax.data.pictures import IMAGENET_MEAN, IMAGENET_STD, Progress, Tree, resize_array
-from lethax.data.safe import load_pickle
 from lethax.data.store import StoreWriter
 from lethax.errors import DataError
 

@@ -13,8 +13,9 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
+from lethax.data.archives import Archive
 from lethax.data.cifar import published_split
-from lethax.data.safe import Archive, sha256
+from lethax.data.safe import sha256
 from lethax.data.store import StoreWriter
 from lethax.errors import DataError, did_you_mean
 

@@ -17,7 +17,7 @@ from typing import Literal, TypeVar
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from lethax.data.safe import Archive
+from lethax.data.archives import Archive
 from lethax.errors import DataError
 
 Blob = bytes | Path

@@ -1,0 +1,52 @@
+"""Arrays rebuilt from what a file says of them: type from a closed list, shape, bytes; every length is checked first."""
+
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from lethax.errors import DataError
+from lethax.text import shown
+
+Content = bytes | memoryview
+CHUNK = 1 << 24  # bytes that are looked at in one go
+
+_CODE = re.compile(r"([<>=|]?)(b1|[iu][1248]|f[248]|c8|c16|[SU][1-9]\d{0,5})")
+_DIMENSIONS, _LENGTH = 32, 1 << 40
+
+
+def element(code: Any) -> np.dtype:
+    """The type of an array's elements, such as `<f4`; DataError for all but numbers, truth values and strings."""
+    match = _CODE.fullmatch(code) if isinstance(code, str) else None
+    if match is None:
+        raise DataError(f"holds an array of type {shown(code, 40)!r}, where numbers or strings were expected")
+    return np.dtype(code)
+
+
+def rebuilt(dtype: np.dtype, shape: Sequence[Any], content: Content, *, fortran: bool = False) -> np.ndarray:
+    """A read-only array over `content`, which is not copied; ValueError unless it has exactly the bytes of that shape."""
+    sizes = all(type(n) is int and 0 <= n <= _LENGTH for n in shape)
+    if len(shape) > _DIMENSIONS or not sizes or math.prod(n for n in shape if n) > _LENGTH:
+        raise DataError(f"holds an array of shape {shown(shape, 80)}, which none can have")
+    count, found = math.prod(shape), memoryview(content).nbytes
+    if count * dtype.itemsize != found:
+        raise ValueError(f"{found} bytes for an array {dtype}{shown(list(shape), 80)} of {count * dtype.itemsize}")
+    if not count:
+        return np.zeros(shape, dtype)
+    flat = np.frombuffer(content, dtype)
+    _check_values(flat)
+    return flat.reshape(shape, order="F" if fortran else "C")
+
+
+def _check_values(flat: np.ndarray) -> None:
+    """Bytes that are neither true nor false, and numbers that are no characters, would be met far from here."""
+    if flat.dtype.kind == "b" and flat.view(np.uint8).max() > 1:
+        raise ValueError("a truth value that is neither true nor false")
+    if flat.dtype.kind == "U":
+        codes = flat.view(np.dtype(np.uint32).newbyteorder(flat.dtype.byteorder))
+        for begin in range(0, len(codes), CHUNK // 4):
+            part = codes[begin : begin + CHUNK // 4]
+            if part.max() > 0x10FFFF or ((part >= 0xD800) & (part < 0xE000)).any():
+                raise ValueError("a string of what are no characters")
