@@ -1,0 +1,95 @@
+"""Stores: failures while one is written, hostile manifests and arrays."""
+
+import errno
+import json
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lethax.data.store import Store, StoreWriter, open_store
+from lethax.errors import DataError
+
+
+def write(root: Path, shade: int = 0) -> Store:
+    with StoreWriter(root, "tiny", mean=(0.5,), std=(0.25,), source={}) as writer:
+        writer.split("train", (4, 5, 1), [("a", "x", 3), ("b", "", 2)])[:] = shade
+    return open_store("tiny", root)
+
+
+def test_a_failed_rename_restores_the_earlier_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, shade=7)
+    real = os.replace
+
+    def failing(source: Path, target: Path) -> None:
+        if Path(target).name == "manifest.json":
+            raise OSError(errno.EIO, "Input/output error")
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", failing)
+    with pytest.raises(DataError, match="cannot be written: Input/output error"):
+        write(tmp_path)
+    assert os.listdir(tmp_path) == ["tiny"] and len(os.listdir(tmp_path / "tiny")) == 2
+    assert open_store("tiny", tmp_path).splits["train"].images[0, 0, 0, 0] == 7
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="no posix_fallocate here")
+def test_a_full_disk_is_told_before_anything_is_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(DataError, match="cannot be written: No space left on device; free some space"):
+        write(tmp_path)
+    assert os.listdir(tmp_path) == []
+
+
+def test_splits_of_a_writer_are_checked(tmp_path: Path) -> None:
+    one = [("a", "", 1)]
+    for given in ([("train", [])], [("train", [("a", "", 0)])], [("other", one)], [], [("test", one)] * 2):
+        with pytest.raises(DataError, match="split"):
+            with StoreWriter(tmp_path, "tiny", mean=(0.0,), std=(1.0,), source={}) as writer:
+                for split, classes in given:
+                    writer.split(split, (2, 2, 1), classes)
+    assert os.listdir(tmp_path) == []
+
+
+def counted(shape: list[int], *classes: list[Any], split: str = "train") -> dict[str, Any]:
+    return {"splits": {split: {"shape": shape, "classes": classes, "sha256": "0" * 64}}}
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"format": 3}, "has store format 3; this version reads 2"),
+        ({"splits": {}}, "is damaged"),
+        (counted([5, 4, 5, 1], ["a", "", 6], ["b", "", -1]), "counts of train"),
+        (counted([5, 4, 5, 1], *([[name, "", 2**62] for name in "abcd"] + [["e", "", 5]])), "has 5 images"),  # 2^64 + 5
+        (counted([5, 4, 5, 1], ["a", "", 4]), "has 5 images"),
+        (counted([6, 4, 5, 1], ["a", "", 6]), "the manifest says"),
+        (counted([1, 1, 1, 1], ["a", "", 1], split="val"), "no file val.npy"),
+        ({"mean": [0.0, 0.0]}, "2 means"),
+        ({"std": [0.0]}, "no usable number"),
+    ],
+)
+def test_a_hostile_manifest_is_refused(tmp_path: Path, change: dict[str, Any], says: str) -> None:
+    """In format 1, which has no checksum that could find it first; in format 2, as a change of the manifest."""
+    store = write(tmp_path)
+    (store.folder / "manifest.json").write_text(json.dumps({**store.manifest, **change}))
+    with pytest.raises(DataError, match="format 3" if "format" in change else "was changed after it was written"):
+        open_store("tiny", tmp_path)
+    next(store.folder.glob("train-*.npy")).rename(store.folder / "train.npy")
+    (store.folder / "manifest.json").write_text(json.dumps({**store.manifest, "format": 1, **change}))
+    with pytest.raises(DataError, match=says):
+        open_store("tiny", tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"\x93NUMPY", pickle.dumps([1]), None, "longer"])
+def test_a_damaged_array_is_refused(tmp_path: Path, content: Any) -> None:
+    path = next(write(tmp_path).folder.glob("train-*.npy"))
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] if content is None else whole + b"x" if content == "longer" else content)
+    with pytest.raises(DataError, match="tiny is damaged .* prepare tiny again"):
+        open_store("tiny", tmp_path)
