@@ -1,34 +1,80 @@
 """What the command line takes: a dataclass for every command, a field for every option. No JAX here: `--help` is quick."""
 
 import dataclasses
+import typing
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Union
 
 import tyro
 
+from lethax.errors import RecipeError
 from lethax.recipe import Recipe
+
+# An option that may be left out. The word in capitals stands in the help; what is meant where it is not given, the text says.
+Count = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
+Text = Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="")]
+File = Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")]
+Switch = tyro.conf.FlagCreatePairsOff[bool]
+_METAVARS: dict[Any, str] = {int: "INT", float: "FLOAT", str: "NAME", tuple[float, ...]: "FLOAT ..."}
 
 
 def recipe_options() -> list[tuple[str, Any, Any]]:
-    """Every field of the recipe as an option that is None unless given."""
-    found = []
+    """Every field of the recipe as an option that is None unless given; true or false as a switch and its opposite, `no_…`."""
+    found: list[tuple[str, Any, Any]] = []
     for f in dataclasses.fields(Recipe):
-        if f.name != "data":
-            kind = f.type if "None" in str(f.type) else f.type | None  # type: ignore[operator]
-            found.append(
-                (f.name, Annotated[kind, tyro.conf.arg(help=f.metadata["help"])], dataclasses.field(default=None))
-            )
+        kind: Any = next((k for k in typing.get_args(f.type) if k in _METAVARS or k is bool), f.type)
+        text, unless_given = f.metadata["help"], "" if f.default is None else f"(default: {f.default})"
+        if kind is bool:
+            default = {"None": "by data set and method", "True": "on", "False": "off"}[str(f.default)]
+            found.append(_switch(f.name, f"{text} (default: {default})"))
+            found.append(_switch(f"no_{f.name}", f"not --{f.name.replace('_', '-')}"))
+        elif f.name != "data":
+            about = tyro.conf.arg(help=text, metavar=_METAVARS[kind], help_behavior_hint=unless_given)
+            found.append((f.name, Annotated[kind | None, about], dataclasses.field(default=None)))
     return found
+
+
+def _switch(name: str, text: str) -> tuple[str, Any, Any]:
+    about = tyro.conf.arg(help=text, help_behavior_hint="")
+    return name, Annotated[bool, tyro.conf.FlagCreatePairsOff, about], dataclasses.field(default=False)
+
+
+def recipe_values(args: Any) -> dict[str, Any]:
+    """The fields of the recipe that were given; RecipeError where a switch is both on and off."""
+    given: dict[str, Any] = {}
+    for f in dataclasses.fields(Recipe):
+        if hasattr(args, f"no_{f.name}"):
+            on, off = getattr(args, f.name), getattr(args, f"no_{f.name}")
+            if on and off:
+                flag = f.name.replace("_", "-")
+                raise RecipeError(f"--{flag} and --no-{flag} were both given: leave one out.")
+            if on or off:
+                given[f.name] = on
+        elif f.name != "data" and getattr(args, f.name) is not None:
+            given[f.name] = getattr(args, f.name)
+    return given
+
+
+def _file(help_: str) -> Any:
+    return Annotated[Path | None, tyro.conf.arg(metavar="PATH", help=help_, help_behavior_hint="")]
 
 
 Train: Any = dataclasses.make_dataclass(
     "Train",
     [
-        ("data", Annotated[str | None, tyro.conf.Positional], dataclasses.field(default=None)),
-        ("recipe", Path | None, dataclasses.field(default=None)),
-        ("resume", Path | None, dataclasses.field(default=None)),
-        ("out", Path | None, dataclasses.field(default=None)),
-        ("root", Path | None, dataclasses.field(default=None)),
+        (
+            "data",
+            Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="DATA", help_behavior_hint="")],
+            dataclasses.field(default=None),
+        ),
+        ("recipe", _file("A recipe in TOML; the other options change its values."), dataclasses.field(default=None)),
+        ("resume", _file("A run to go on with."), dataclasses.field(default=None)),
+        (
+            "out",
+            _file("Folder of the new run; runs/DATA-METHOD-SHOT-SEED unless given."),
+            dataclasses.field(default=None),
+        ),
+        ("root", _file("Where prepared data is."), dataclasses.field(default=None)),
         *recipe_options(),
     ],
 )
@@ -41,23 +87,23 @@ class Evaluate:
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
     """Run folders."""
-    episodes: int | None = None
+    episodes: Count = None
     """Test episodes, 600 unless given (a sinusoid's protocol has 10000); in control tasks, 40 unless given."""
     ensemble: int = 1
     """Best checkpoints whose outputs are averaged; the paper's code takes 3."""
-    steps: int | None = None
+    steps: Count = None
     """Inner steps of the adaptation curve: 10 unless given, 4 in control."""
-    data: str | None = None
+    data: Text = None
     """Another data set to judge on; of control another setting: navigation_b, navigation_c, navigation_d."""
     seed: int = 0
     """Of the episodes."""
     split: Literal["train", "val", "test"] = "test"
     """Classes to draw from."""
-    root: Path | None = None
+    root: File = None
     """Where prepared data is."""
-    pictures: bool = False
+    pictures: Switch = False
     """Also draw: scores against inner steps; paths of navigation; films of locomotion, before and after adaptation."""
-    json: bool = False
+    json: Switch = False
     """Print the records as JSON."""
 
 
@@ -65,7 +111,7 @@ class Evaluate:
 class DataList:
     """List the prepared data sets."""
 
-    root: Path | None = None
+    root: File = None
 
 
 @dataclasses.dataclass
@@ -75,17 +121,17 @@ class DataPrepare:
     name: tyro.conf.Positional[
         Literal["cifar100", "omniglot", "miniimagenet", "tieredimagenet", "folder", "features", "glyphs"]
     ]
-    source: Annotated[Path | None, tyro.conf.arg(name="from")] = None
+    source: Annotated[Path | None, tyro.conf.arg(name="from", metavar="PATH", help_behavior_hint="")] = None
     """Folder or archive; glyphs need none."""
-    root: Path | None = None
+    root: File = None
     """Where stores go; $LETHAX_DATA, or ~/.local/share/lethax."""
-    split: str | None = None
+    split: Text = None
     """omniglot: vinyals, lake or mamlpp; folder: a JSON or CSV file."""
-    store: str | None = None
+    store: Text = None
     """folder, features: the name of the data set, by default the folder's or file's."""
-    image: int | None = None
+    image: Count = None
     """folder, miniimagenet, tieredimagenet: pixels of a side, 84 unless given."""
-    seed: int | None = None
+    seed: Count = None
     """folder: of the split by class, 0 unless given."""
 
 
@@ -94,7 +140,7 @@ class DataVerify:
     """Check every part of a store against its SHA-256."""
 
     name: tyro.conf.Positional[str]
-    root: Path | None = None
+    root: File = None
 
 
 @dataclasses.dataclass
@@ -111,7 +157,7 @@ class Embed:
 
     data: tyro.conf.Positional[str]
     """A prepared data set of images."""
-    backbone: Path | None = None
+    backbone: File = None
     """A run whose network to take, instead of training one."""
     net: Literal["conv4", "resnet12"] = "conv4"
     """The backbone to train."""
@@ -125,11 +171,11 @@ class Embed:
     """Of SGD with momentum, annealed by a cosine."""
     seed: int = 0
     """Of weights and batches."""
-    out: Path | None = None
+    out: File = None
     """The features as .safetensors; DATA-NET.safetensors unless given."""
-    store: str | None = None
+    store: Text = None
     """The data set of features that `train` takes; DATA-NET unless given."""
-    root: Path | None = None
+    root: File = None
     """Where prepared data is."""
 
 
@@ -141,40 +187,42 @@ class Reproduce:
     """A table (table_a, table_b, table_d, miniimagenet, tieredimagenet), or cells of one, the names of recipes."""
     budget: float = 1.0
     """Share of the published outer steps; schedules scale with it, and the table says so."""
-    steps: int | None = None
+    steps: Count = None
     """Outer steps, instead of a share."""
     seeds: int = 1
     """Runs of every cell, of seeds 0, 1, …"""
-    val_episodes: int | None = None
+    val_episodes: Count = None
     """Episodes a validation; the recipes' own unless given."""
     only: tuple[str, ...] = ()
     """Methods to run; all unless given."""
-    dry_run: bool = False
+    dry_run: Switch = False
     """Show what would run, with hours estimated from a short timing."""
     out: Path = Path("runs/reproduce")
     """Where the runs are."""
     tables: Path = Path("results")
     """Where the table goes, as JSON, Markdown and CSV."""
-    root: Path | None = None
+    root: File = None
     """Where prepared data is."""
 
 
-@dataclasses.dataclass
-class DataCommand:
-    """Prepare, list and verify data sets."""
-
-    action: tyro.conf.OmitSubcommandPrefixes[
-        Annotated[DataList, tyro.conf.subcommand("list")]
-        | Annotated[DataPrepare, tyro.conf.subcommand("prepare")]
-        | Annotated[DataVerify, tyro.conf.subcommand("verify")]
-    ]
+DATA_COMMANDS: dict[str, Any] = {"list": DataList, "prepare": DataPrepare, "verify": DataVerify}
 
 
-Command = (
-    Annotated[DataCommand, tyro.conf.subcommand("data")]
-    | Annotated[Train, tyro.conf.subcommand("train")]
-    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
-    | Annotated[Embed, tyro.conf.subcommand("embed")]
-    | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
-    | Annotated[Demo, tyro.conf.subcommand("demo")]
-)
+def _union(commands: dict[str, Any]) -> Any:
+    kinds = [Annotated[kind, tyro.conf.subcommand(name)] for name, kind in commands.items()]
+    return Annotated[Union[tuple(kinds)], tyro.conf.OmitSubcommandPrefixes]  # noqa: UP007
+
+
+DataCommand: Any = dataclasses.make_dataclass("DataCommand", [("action", _union(DATA_COMMANDS))])
+DataCommand.__doc__ = "Prepare, list and verify data sets."
+
+
+COMMANDS: dict[str, Any] = {
+    "data": DataCommand,
+    "train": Train,
+    "evaluate": Evaluate,
+    "embed": Embed,
+    "reproduce": Reproduce,
+    "demo": Demo,
+}
+Command = _union(COMMANDS)

@@ -79,7 +79,7 @@ def check(recipe: Recipe) -> None:
     method = learner(recipe)
     jax.eval_shape(method.init, jax.random.key(0))
     gates = method.gate_names()
-    if recipe.gate_fixed and len(recipe.gate_fixed) != len(gates):
+    if recipe.gate_fixed is not None and len(recipe.gate_fixed) != len(gates):
         expected = f"expected {len(gates)}, of {', '.join(gates)}" if gates else f"but {recipe.method} has none"
         raise RecipeError(f"gate_fixed has {len(recipe.gate_fixed)} gates, {expected}.")
 

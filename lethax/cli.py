@@ -1,5 +1,8 @@
 """The `lethax` program: parse, act, and turn an error into one sentence and an exit code. Nothing but `commands` prints besides."""
 
+import codecs
+import contextlib
+import io
 import os
 import sys
 import traceback
@@ -8,7 +11,7 @@ from typing import Any
 
 import tyro
 
-from lethax import arguments, commands
+from lethax import __version__, arguments, commands, usage
 from lethax.errors import LethaxError, RecipeError
 
 _AFTER_INTERRUPT: dict[type, str] = {
@@ -20,17 +23,21 @@ _AFTER_INTERRUPT: dict[type, str] = {
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command. Exit codes: 0 done, 1 failed with one sentence, 2 wrong usage, 130 interrupted with the state saved."""
-    args: Any = tyro.cli(
-        arguments.Command, prog="lethax", description="Meta-learning: train, evaluate, compare.", args=argv
-    )
-    root = getattr(args, "root", None)
-    if root:
-        os.environ["LETHAX_DATA"] = str(root)
+    argv = sys.argv[1:] if argv is None else argv
+    if argv == ["--version"]:
+        print(f"lethax {__version__}")
+        return 0
+    plain_where_needed()
+    args: Any = None
     actions: dict[type, Callable[[Any], None]] = {
         arguments.DataCommand: commands.data_sets, arguments.Train: commands.train, arguments.Evaluate: commands.evaluate,
         arguments.Embed: commands.embed_images, arguments.Reproduce: commands.fill_table, arguments.Demo: commands.show_demo,
     }  # fmt: skip
     try:
+        args = _parsed(argv)
+        root = getattr(args, "root", None)
+        if root:
+            os.environ["LETHAX_DATA"] = str(root)
         actions[type(args)](args)
     except LethaxError as error:
         if os.environ.get("LETHAX_DEBUG"):
@@ -54,6 +61,38 @@ def main(argv: list[str] | None = None) -> int:
         )
         return 130
     return 0
+
+
+def _parsed(argv: list[str]) -> Any:
+    """The command and its options; RecipeError, one sentence, where they are none."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(
+                arguments.Command, prog="lethax", description="Meta-learning: train, evaluate, compare.", args=argv
+            )
+    except SystemExit as end:
+        if not end.code:  # help was asked for and given
+            raise
+        raise usage.explain(argv, said.getvalue()) from None
+
+
+def plain_where_needed() -> None:
+    """Let a terminal or pipe that has no ± or … be given +/- and ... instead of an error."""
+    plain = str.maketrans(
+        {"±": "+/-", "−": "-", "…": "...", "–": "-", "×": "x", "√": "sqrt", "λ": "lambda", "σ": "sigma"}
+    )
+    plain |= {ord(c): "-" for c in "─━═╴╶╸╺"} | {ord(c): "|" for c in "│┃║"} | {ord(c): "+" for c in "╭╮╰╯"}
+
+    def replace(error: UnicodeError) -> tuple[str | bytes, int]:
+        assert isinstance(error, UnicodeEncodeError)
+        text = error.object[error.start : error.end]
+        return "".join(plain.get(ord(c)) or c.encode("unicode_escape").decode() for c in text), error.end
+
+    codecs.register_error("lethax", replace)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="lethax")
 
 
 def entry() -> None:

@@ -20,7 +20,7 @@ from lethax.recipe import Recipe
 def train(args: Any) -> None:
     from lethax import assemble, runs
 
-    given = {name: getattr(args, name) for name, *_ in arguments.recipe_options() if getattr(args, name) is not None}
+    given = arguments.recipe_values(args)
     if args.resume:
         if given or args.data or args.recipe or args.out:
             raise RecipeError(
@@ -150,7 +150,7 @@ def _describe(name: str, root: Path | None) -> None:
     console.print(f"{name}: {'; '.join(parts)}  ({store.folder})", highlight=False, soft_wrap=True)
 
 
-def data_sets(args: arguments.DataCommand) -> None:
+def data_sets(args: Any) -> None:
     from lethax.data.store import default_root, list_stores, verify_store
 
     action = args.action

@@ -1,0 +1,131 @@
+"""One sentence for a command line that was refused: what was typed, what was expected, where the help is."""
+
+import dataclasses
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+
+from lethax import arguments
+from lethax.errors import RecipeError, did_you_mean
+from lethax.text import shown
+from lethax.toml import noun
+
+
+class Option(typing.NamedTuple):
+    """An option or, where `flag` has no dashes, a positional argument; kind: the type of its value, or of each of them."""
+
+    flag: str
+    kind: Any
+    many: bool = False
+
+
+def explain(argv: list[str], otherwise: str) -> RecipeError:
+    """The first fault of a command line that did not parse; `otherwise` is what the parser itself said."""
+    command, rest, known = "lethax", list(argv), arguments.COMMANDS
+    while True:
+        if not rest:
+            return RecipeError(f"{command} needs one of: {', '.join(known)}. See {command} --help.")
+        word = rest.pop(0)
+        if word not in known:
+            wrong = f"'{shown(word, 60)}' stands where {command} expects a command"
+            return RecipeError(f"{wrong}.{did_you_mean(word, known)} Commands: {', '.join(known)}.")
+        command, kind = f"{command} {word}", known[word]
+        if kind is not arguments.DataCommand:
+            break
+        known = arguments.DATA_COMMANDS
+    said = next(_faults(command, rest, list(options_of(kind))), None)
+    return RecipeError(f"{said or _plain(otherwise)} See {command} --help.")
+
+
+def options_of(command: Any) -> Iterator[Option]:
+    """What a command takes."""
+    hints = typing.get_type_hints(command, include_extras=True)
+    for f in dataclasses.fields(command):
+        kind, *extras = typing.get_args(hints[f.name]) if hasattr(hints[f.name], "__metadata__") else (hints[f.name],)
+        kinds = (
+            [k for k in typing.get_args(kind) if k is not type(None)] if type(None) in typing.get_args(kind) else [kind]
+        )
+        many = typing.get_origin(kinds[0]) is tuple
+        name = next((e.name for e in extras if getattr(e, "name", None)), f.name.replace("_", "-"))
+        flag = f.name.upper() if tyro.conf.Positional in extras else f"--{name}"
+        yield Option(flag, typing.get_args(kinds[0])[0] if many else kinds[0], many)
+        if kinds[0] is bool and tyro.conf.FlagCreatePairsOff not in extras:
+            yield Option(f"--no-{name}", bool)
+
+
+def _faults(command: str, words: list[str], known: list[Option]) -> Iterator[str]:
+    """Sentences about what does not fit, in the order of the words."""
+    options = {option.flag: option for option in known if option.flag.startswith("--")}
+    places = [option for option in known if not option.flag.startswith("--")]
+    while words:
+        word = words.pop(0)
+        flag, equals, value = word.partition("=")
+        if word.startswith("--"):
+            option = options.get(flag.replace("_", "-"))
+            if option is None:
+                yield f"{command} has no option '{shown(flag, 60)}'.{_nearest_option(flag, options)}"
+                continue
+            values = [value] if equals else _values(option, words)
+            if option.kind is bool:
+                if equals or (words and words[0].lower() in ("true", "false")):
+                    yield f"{flag} takes no value: write {flag} or --no-{flag.removeprefix('--')}."
+            elif not values:
+                yield f"{flag} needs a value, {expected(option.kind)}."
+            yield from (_wrong(flag, v, option.kind) for v in values if not fits(v, option.kind))
+        elif not places:
+            yield f"{command} has no place for '{shown(word, 60)}': a value stands after its --option, words with spaces in quotes."
+        else:
+            if not fits(word, places[0].kind):
+                yield _wrong(places[0].flag, word, places[0].kind)
+            if not places[0].many:
+                places.pop(0)
+    yield from (f"{command} needs {option.flag}." for option in places[:1] if not option.many)
+
+
+def _values(option: Option, words: list[str]) -> list[str]:
+    """Take the words that are an option's."""
+    found: list[str] = []
+    while option.kind is not bool and words and not words[0].startswith("--") and (option.many or not found):
+        found.append(words.pop(0))
+    return found
+
+
+def fits(value: str, kind: Any) -> bool:
+    """Whether a word is a value of the type."""
+    if typing.get_origin(kind) is Literal:
+        return value in map(str, typing.get_args(kind))
+    if kind in (str, Path):
+        return "\0" not in value
+    try:
+        kind(value)
+    except ValueError:
+        return False
+    return True
+
+
+def expected(kind: Any) -> str:
+    """What a value of the type is called."""
+    if typing.get_origin(kind) is Literal:
+        return f"one of {', '.join(map(str, typing.get_args(kind)))}"
+    return noun(kind)
+
+
+def _nearest_option(flag: str, options: dict[str, Option]) -> str:
+    """A hint without the dashes, which all have in common, in the comparison."""
+    hint = did_you_mean(flag.removeprefix("--"), [known.removeprefix("--") for known in options])
+    return hint.replace("'", "'--", 1)
+
+
+def _wrong(flag: str, value: str, kind: Any) -> str:
+    known = map(str, typing.get_args(kind)) if typing.get_origin(kind) is Literal else ()
+    return f"{flag} is '{shown(value, 60)}'; expected {expected(kind)}.{did_you_mean(value, known)}"
+
+
+def _plain(said: str) -> str:
+    """What the parser said, without the frame that it draws."""
+    rows = [line.strip("│|+- ─") for line in said.splitlines()]
+    words = " ".join(row for row in rows if row and not row.startswith(("╭", "╰", "For full help")))
+    return shown(words, 300) or "The command line cannot be read."

@@ -1,0 +1,82 @@
+"""A command line that cannot be is one sentence and exit code 2; what a terminal cannot show is replaced."""
+
+import io
+import os
+import subprocess
+import sys
+
+import pytest
+
+from lethax import __version__, cli, usage
+
+SEE = " See lethax train --help."
+
+
+@pytest.mark.parametrize(
+    "line,said",
+    [
+        ("trian", "'trian' stands where lethax expects a command. Did you mean 'train'? Commands: data, train"),
+        ("", "lethax needs one of: data, train, evaluate, embed, reproduce, demo. See lethax --help."),
+        ("data", "lethax data needs one of: list, prepare, verify. See lethax data --help."),
+        ("data lst", "'lst' stands where lethax data expects a command. Did you mean 'list'?"),
+        ("data prepare foldr", "NAME is 'foldr'; expected one of cifar100, omniglot"),
+        ("data prepare folder --form x", "lethax data prepare has no option '--form'. Did you mean '--from'?"),
+        ("data verify", "lethax data verify needs NAME."),
+        (
+            "train sinusoid --inner-raet 3",
+            "lethax train has no option '--inner-raet'. Did you mean '--inner-rate'?" + SEE,
+        ),
+        ("train sinusoid --inner-rate fast", "--inner-rate is 'fast'; expected a number." + SEE),
+        ("train sinusoid --steps=3.5", "--steps is '3.5'; expected an integer." + SEE),
+        ("train sinusoid --steps", "--steps needs a value, an integer." + SEE),
+        ("train sinusoid --gate-fixed 1 a", "--gate-fixed is 'a'; expected a number." + SEE),
+        ("train sinusoid --rotate True", "--rotate takes no value: write --rotate or --no-rotate." + SEE),
+        ("train sinusoid --rotate --no-rotate", "--rotate and --no-rotate were both given: leave one out."),
+        ("train sinusoid extra", "lethax train has no place for 'extra'"),
+        ("train sinusoid --seed=-1", "seed is -1; it has to be from 0 to 4294967295."),
+        ("train sinusoid \x1b[31mred", "lethax train has no place for '\\x1b[31mred'"),
+        ("train sinusoid --steps " + "9" * 5000, "--steps is '9999"),
+        ("evaluate run --split tst", "--split is 'tst'; expected one of train, val, test. Did you mean 'test'?"),
+        ("reproduce table_e", "no table or cell is called 'table_e'. Did you mean"),
+    ],
+)
+def test_one_sentence(line, said, capsys):
+    assert cli.main(line.split()) == 2
+    out, err = capsys.readouterr()
+    assert err.startswith(f"lethax: {said}") and err.count("\n") == 1 and len(err) < 400 and not out
+
+
+def test_every_option_is_known_to_the_explanation():
+    """What the parser takes, the explanation of its refusals knows; else it would blame the wrong word."""
+    for command, kind in usage.arguments.COMMANDS.items():
+        if command == "data":
+            continue
+        with pytest.raises(SystemExit), pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "stdout", said := io.StringIO())
+            cli.main([command, "--help"])
+        flags = {word.strip(",") for word in said.getvalue().split() if word.startswith("--")} - {"--help"}
+        assert {f for f in flags if not f.endswith("--")} <= {o.flag for o in usage.options_of(kind)}
+
+
+def test_what_it_cannot_explain_is_said_without_the_frame():
+    error = usage.explain(["train", "sinusoid"], "╭─ Value error ─╮\n│ some words    │\n│ that break    │\n╰──╯\n")
+    assert str(error) == "some words that break See lethax train --help."
+
+
+def test_version(capsys):
+    assert cli.main(["--version"]) == 0 and capsys.readouterr().out == f"lethax {__version__}\n"
+
+
+def test_terminals_without_the_signs_get_plain_ones(monkeypatch):
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+    cli.plain_where_needed()
+    print("0.5 ± 0.1 … Δ")
+    sys.stdout.flush()
+    assert sys.stdout.buffer.getvalue() == b"0.5 +/- 0.1 ... \\u0394\n"
+
+
+def test_help_in_an_ascii_locale():
+    env = {**os.environ, "LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    done = subprocess.run([sys.executable, "-m", "lethax", "train", "--help"], env=env, capture_output=True)
+    assert done.returncode == 0 and not done.stderr and done.stdout.isascii() and b"--inner-rate" in done.stdout
