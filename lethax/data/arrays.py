@@ -13,23 +13,23 @@ from lethax.text import shown
 Content = bytes | memoryview
 CHUNK = 1 << 24  # bytes that are looked at in one go
 
-_CODE = re.compile(r"([<>=|]?)(b1|[iu][1248]|f[248]|c8|c16|[SU][1-9]\d{0,5})")
+_CODE = re.compile(r"[<>=|]?(b1|[iu][1248]|f[248]|c8|c16|[SU][1-9][0-9]{0,5})")
 _DIMENSIONS, _LENGTH = 32, 1 << 40
 
 
 def element(code: Any) -> np.dtype:
     """The type of an array's elements, such as `<f4`; DataError for all but numbers, truth values and strings."""
-    match = _CODE.fullmatch(code) if isinstance(code, str) else None
-    if match is None:
+    if not isinstance(code, str) or not _CODE.fullmatch(code):
         raise DataError(f"holds an array of type {shown(code, 40)!r}, where numbers or strings were expected")
     return np.dtype(code)
 
 
 def rebuilt(dtype: np.dtype, shape: Sequence[Any], content: Content, *, fortran: bool = False) -> np.ndarray:
     """A read-only array over `content`, which is not copied; ValueError unless it has exactly the bytes of that shape."""
-    sizes = all(type(n) is int and 0 <= n <= _LENGTH for n in shape)
-    if len(shape) > _DIMENSIONS or not sizes or math.prod(n for n in shape if n) > _LENGTH:
-        raise DataError(f"holds an array of shape {shown(shape, 80)}, which none can have")
+    if len(shape) > _DIMENSIONS or not all(type(n) is int and 0 <= n <= _LENGTH for n in shape):
+        raise DataError("holds an array of a shape which none can have")  # not shown: it may be anything
+    if math.prod(n for n in shape if n) > _LENGTH:
+        raise DataError(f"holds an array of shape {list(shape)}, which none can have")
     count, found = math.prod(shape), memoryview(content).nbytes
     if count * dtype.itemsize != found:
         raise ValueError(f"{found} bytes for an array {dtype}{shown(list(shape), 80)} of {count * dtype.itemsize}")

@@ -1,0 +1,185 @@
+"""The machine under `pickles`: a stack and a memo that values are put on, each counted before it is made."""
+
+import codecs
+import mmap
+from dataclasses import dataclass
+from typing import Any
+
+from lethax.errors import DataError
+
+VALUES = 1 << 30  # bytes that values may take beside the file itself
+SHORT = 1 << 20  # bytes of the longest string; what is longer can only be the content of an array
+SLOT, OBJECT, ENTRY = 8, 64, 128  # bytes counted for a place in a list, a small object, a pair in a dict
+
+
+@dataclass(slots=True, eq=False)
+class Long:
+    """A string over SHORT as it lies in the file."""
+
+    content: memoryview
+    text: bool  # UTF-8, of which `_codecs.encode` makes bytes
+
+
+class Machine:
+    """Stack, marks and memo of a pickle's program, and the bytes it is read from; it makes only plain data and `Long`."""
+
+    def __init__(self, data: bytes | mmap.mmap, latin1: bool) -> None:
+        self.data, self.view, self.latin1 = data, memoryview(data), latin1
+        self.at, self.left = 0, VALUES
+        self.stack: list[Any] = []
+        self.below: list[list[Any]] = []  # the stacks under the open marks
+        self.memo: dict[int, Any] = {}
+
+    # Reading
+
+    def spend(self, count: int) -> None:
+        self.left -= count
+        if self.left < 0:
+            raise DataError(f"holds values that take more than {VALUES >> 20} MiB of memory")
+
+    def take(self, count: int) -> memoryview:
+        begin, self.at = self.at, self.at + count
+        if self.at > len(self.view):
+            raise ValueError(f"it ends within a value of {count} bytes")
+        return self.view[begin : self.at]
+
+    def number(self, size: int, signed: bool = False) -> int:
+        return int.from_bytes(self.take(size), "little", signed=signed)
+
+    def line(self) -> memoryview:
+        end = self.data.find(b"\n", self.at)
+        if end < 0:
+            raise ValueError("it ends within a line")
+        found = self.take(end - self.at)
+        self.at += 1
+        return found
+
+    def short_line(self) -> str:
+        found = self.line()
+        if len(found) > 200:
+            raise ValueError(f"a name of {len(found)} bytes")
+        return str(found, "utf-8")
+
+    def digits(self) -> str:
+        found = self.line()
+        if len(found) > 40:
+            raise DataError(f"holds a number of {len(found)} digits")
+        return str(found, "ascii")
+
+    # Values
+
+    def push(self, value: Any) -> None:
+        self.spend(OBJECT)
+        self.stack.append(value)
+
+    def pushed_bytes(self, length: int) -> None:
+        content = self.take(length)
+        self.push(Long(content, text=False) if length > SHORT else self._bytes(content))
+
+    def pushed_string(self, length: int) -> None:
+        """A `str` of Python 2."""
+        self.pushed_bytes(length)
+        if self.latin1 and isinstance(self.stack[-1], bytes):
+            self.stack[-1] = self.stack[-1].decode("latin1")
+
+    def pushed_text(self, length: int) -> None:
+        content = self.take(length)
+        if length > SHORT:
+            self.push(Long(content, text=True))
+        else:
+            self.spend(4 * length)
+            self.push(str(content, "utf-8"))
+
+    def pushed_line(self, text: bool) -> None:
+        """A string of protocol 0: between quotes, or `text` as it is but for escapes."""
+        line = self.line()
+        self.spend(5 * len(line))
+        if text:
+            self.push(str(line, "raw-unicode-escape"))
+            return
+        raw = bytes(line)
+        if len(raw) < 2 or raw[:1] not in b"'\"" or raw[-1:] != raw[:1]:
+            raise ValueError("a string without quotes")
+        found = codecs.escape_decode(raw[1:-1])[0]
+        self.push(found.decode("latin1") if self.latin1 and len(found) <= SHORT else found)
+
+    def pushed_long(self, size: int) -> None:
+        if size > 16:
+            raise DataError(f"holds a number of {size} bytes")
+        self.push(self.number(size, signed=True))
+
+    def pushed_int_line(self) -> None:
+        text = self.digits()
+        self.push({"00": False, "01": True}[text] if text in ("00", "01") else int(text.removesuffix("L")))
+
+    def _bytes(self, content: memoryview) -> bytes:
+        self.spend(len(content))
+        return bytes(content)
+
+    # Containers
+
+    def mark(self) -> None:
+        self.spend(OBJECT)
+        self.below.append(self.stack)
+        self.stack = []
+
+    def marked(self) -> list[Any]:
+        found, self.stack = self.stack, self.below.pop()
+        return found
+
+    def tuple_of(self, count: int) -> None:
+        if len(self.stack) < count:
+            raise ValueError(f"a tuple of {count} where {len(self.stack)} values are")
+        self.spend(SLOT * count)
+        found = tuple(self.stack[len(self.stack) - count :])
+        del self.stack[len(self.stack) - count :]
+        self.push(found)
+
+    def tuple_of_marked(self) -> None:
+        found = self.marked()
+        self.spend(SLOT * len(found))
+        self.push(tuple(found))
+
+    def extend(self, items: list[Any]) -> None:
+        into = self.stack[-1]
+        if type(into) is not list:
+            raise ValueError(f"it appends to a {type(into).__name__}")
+        self.spend(2 * SLOT * len(items))
+        into.extend(items)
+
+    def update(self, items: list[Any]) -> None:
+        into = self.stack[-1]
+        if type(into) is not dict or len(items) % 2:
+            raise ValueError(f"it sets an item of a {type(into).__name__}")
+        self.spend(ENTRY * (len(items) // 2))
+        pairs = iter(items)
+        for key, value in zip(pairs, pairs, strict=True):
+            if type(key) not in (str, bytes, int) or type(key) is int and not -(1 << 63) <= key < 1 << 63:
+                raise DataError(f"has a {type(key).__name__} as key, where strings and numbers were expected")
+            into[key] = value
+
+    def pushed_list(self) -> None:
+        items = self.marked()
+        self.push([])
+        self.extend(items)
+
+    def pushed_dict(self) -> None:
+        items = self.marked()
+        self.push({})
+        self.update(items)
+
+    # The memo: places are keys of a dict, so that a large one takes no more than a small one
+
+    def put(self, place: int) -> None:
+        if not 0 <= place < 1 << 32:
+            raise ValueError(f"{place} is no place of its memo")
+        self.spend(ENTRY)
+        self.memo[place] = self.stack[-1]
+
+    def get(self, place: int) -> None:
+        self.spend(SLOT)
+        self.stack.append(self.memo[place])
+
+    def again(self) -> None:
+        self.spend(SLOT)
+        self.stack.append(self.stack[-1])
