@@ -192,7 +192,7 @@ def embed_images(args: arguments.Embed) -> None:
             backbone = embed.school(store, net, how, args.seed, lambda done, _, note: show(done, note))
         console.print(f"accuracy on held-out images of the training classes: {backbone.accuracy:.3f}", highlight=False)
     total = sum(len(split.images) for split in store.splits.values())
-    with bar("features", total) as show:
+    with bar("features", total, "images") as show:
         splits = embed.features_of(store, backbone, lambda done, _, note: show(done, note))
     path = args.out or Path(f"{name}.safetensors")
     embed.write(path, splits)
@@ -251,7 +251,7 @@ def _show_plan(groups: list[list[Any]]) -> None:
         table.add_column(column, justify="right")
     table.add_column("hours are", overflow="fold")
     total = 0.0
-    with bar("estimating", len(groups)) as show:
+    with bar("estimating", len(groups), "cells") as show:
         for number, (group, left) in enumerate(zip(groups, reproduce.estimates(groups), strict=True), 1):
             total += left.seconds / 3600
             names = "\n".join(dict.fromkeys(job.cell.name for job in group))

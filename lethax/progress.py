@@ -1,16 +1,19 @@
 """How long work shows that it goes on: a bar on a terminal, plain lines at intervals elsewhere."""
 
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
-from datetime import timedelta
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn
 
 console = Console()
 LINE_SECONDS = 15.0  # between plain lines of progress where the output is not a terminal
+SILENCE = 1.0  # seconds without a first result before it is said that a program is being compiled
+_RECENT = 60.0  # seconds over which the rate is taken: the second order costs more than the first-order steps before it
 
 
 def say(text: str) -> None:
@@ -21,42 +24,108 @@ def say(text: str) -> None:
     console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
+def duration(seconds: float) -> str:
+    """ "45 s", "3.4 min" or "2.1 h"."""
+    if seconds < 99.5:
+        return f"{seconds:.0f} s" if seconds >= 9.5 else f"{max(seconds, 0.1):.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 5970 else f"{seconds / 3600:.1f} h"
+
+
+def rate(per_second: float, unit: str) -> str:
+    """ "1,460 steps/s"; of slow work "12 s/step"."""
+    if per_second >= 0.95:
+        return f"{per_second:,.0f} {unit}/s" if per_second >= 9.5 else f"{per_second:.1f} {unit}/s"
+    return f"{duration(1 / per_second)}/{unit.removesuffix('s')}"
+
+
+class Pace:
+    """Rate and time left from the second result on: the first one took in the compilation."""
+
+    def __init__(self, total: float, unit: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self.total, self.unit, self.clock, self.begun = total, unit, clock, clock()
+        self.marks: deque[tuple[float, float]] = deque()
+
+    def text(self, done: float) -> str:
+        """Take in that `done` is reached; "1,460 steps/s, 3.4 min left", at the end "in 3.4 min", "" where nothing is known."""
+        now = self.clock()
+        self.marks.append((now, done))
+        while len(self.marks) > 2 and now - self.marks[1][0] > _RECENT:
+            self.marks.popleft()
+        if done >= self.total:
+            return f"in {duration(now - self.begun)}"
+        (since, before) = self.marks[0]
+        if done <= before or now <= since:
+            return ""
+        speed = (done - before) / (now - since)
+        return f"{rate(speed, self.unit)}, {duration((self.total - done) / speed)} left"
+
+
 @contextmanager
-def bar(what: str, total: float) -> Iterator[Callable[[float, str], None]]:
-    """A bar with rate and time left on a terminal, one plain line at intervals otherwise."""
+def bar(what: str, total: float, unit: str = "steps") -> Iterator[Callable[[float, str], None]]:
+    """A bar with rate and time left on a terminal, one plain line at intervals otherwise.
+
+    A `total` that is a float is a share of stages, which have no common rate.
+    """
+    share, pace = isinstance(total, float), Pace(total, unit)
     if console.is_terminal:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, TextColumn("{task.fields[note]}"), console=console) as progress:
-            task = progress.add_task(what, total=total, note="")
-            yield lambda done, note: progress.update(task, completed=done, note=note)
+        room = [BarColumn(20)] if console.width >= 100 else []
+        columns = (TextColumn("{task.description}", markup=False), *room, TextColumn("{task.fields[at]}", markup=False))
+        with Progress(*columns, console=console) as progress:
+            task = progress.add_task(what, total=total, at="")
+
+            def draw(done: float, note: str) -> None:
+                at = f"{done:.0%}  {note}" if share else f"{done:,.0f}/{total:,.0f}  {pace.text(done)}  {note}"
+                progress.update(task, completed=done, at=at)
+
+            yield draw
         return
-    begun = last = time.monotonic()
-    first: float | None = None
+    last = pace.begun
 
     def show(done: float, note: str) -> None:
-        nonlocal last, first
-        now = time.monotonic()
-        first = done if first is None else first
+        nonlocal last
+        now, paced = time.monotonic(), pace.text(done)
         if now - last < LINE_SECONDS and done < total:
             return
         last = now
-        if isinstance(total, float):  # a share of stages, which have no common rate
-            console.print(f"{what}: {note} {done:.0%}", highlight=False, markup=False, soft_wrap=True)
-            return
-        rate = (done - first) / max(now - begun, 1e-9)
-        pace = f", {rate:.3g}/s, {timedelta(seconds=round((total - done) / rate))} left" if rate > 0 else ""
-        console.print(f"{what} {done:g}/{total:g}{pace} {note}".rstrip(), highlight=False, soft_wrap=True)
+        said = f"{what}: {note} {done:.0%}" if share else f"{what} {done:,.0f}/{total:,.0f}, {paced}  {note}"
+        say(said.replace(",   ", "  ").rstrip(" ,"))
 
     yield show
 
 
+@contextmanager
+def compiling(what: str) -> Iterator[Callable[[], None]]:
+    """Break the silence before a first result; what is yielded is called when there is one."""
+    begun, said = time.monotonic(), threading.Event()
+
+    def announce() -> None:
+        said.set()
+        say(f"{what}: compiling")
+
+    timer = threading.Timer(SILENCE, announce)
+    timer.daemon = True
+    timer.start()
+
+    def first() -> None:
+        timer.cancel()
+        if said.is_set():
+            said.clear()
+            say(f"{what}: compiled in {duration(time.monotonic() - begun)}")
+
+    try:
+        yield first
+    finally:
+        timer.cancel()
+
+
 def follow(what: str, total: int, statuses: Generator[Any, None, None]) -> None:
     """Show training go on; closed by an interrupt, it saves its state."""
-    note = ""
-    with bar(what, total) as show, closing(statuses):
+    note, skipped = "", 0
+    with compiling(what) as first, bar(what, total) as show, closing(statuses):
         for status in statuses:
+            first()
             if status.line:
-                note = "  ".join(
-                    f"{k} {status.line[k]:.4g}" for k in ("loss", "score", "val_score") if k in status.line
-                )
+                skipped += status.line.get("skipped", 0)
+                parts = [f"{k} {status.line[k]:.4g}" for k in ("loss", "score", "val_score") if k in status.line]
+                note = "  ".join([*parts, *([f"skipped {skipped:,}"] if skipped else [])])
             show(status.step, note)

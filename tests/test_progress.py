@@ -1,0 +1,94 @@
+"""What long work says of itself: rates and times that people read, none that counts the compilation."""
+
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from lethax import progress
+from lethax.progress import Pace, duration, rate
+
+
+@pytest.mark.parametrize(
+    "seconds,text",
+    [
+        (0.0, "0.1 s"),
+        (1.24, "1.2 s"),
+        (45.2, "45 s"),
+        (99.6, "1.7 min"),
+        (204, "3.4 min"),
+        (7560, "2.1 h"),
+        (360_000, "100.0 h"),
+    ],
+)
+def test_durations(seconds, text):
+    assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    "per_second,text",
+    [
+        (1460.4, "1,460 steps/s"),
+        (12.3, "12 steps/s"),
+        (1.5, "1.5 steps/s"),
+        (0.08, "12 s/step"),
+        (1 / 150, "2.5 min/step"),
+    ],
+)
+def test_rates(per_second, text):
+    assert rate(per_second, "steps") == text
+
+
+def test_compilation_is_not_counted_and_the_end_has_no_time_left():
+    now = [0.0]
+    pace = Pace(1000, "steps", lambda: now[0])
+    now[0] = 30.0  # the first ten steps take half a minute, nearly all of it compilation
+    assert pace.text(10) == ""
+    now[0] = 31.0
+    assert pace.text(110) == "100 steps/s, 8.9 s left"
+    now[0] = 40.0
+    assert pace.text(1000) == "in 40 s"
+
+
+def test_the_rate_is_that_of_the_last_minute():
+    now = [0.0]
+    pace = Pace(100_000, "steps", lambda: now[0])
+    for second in range(300):
+        now[0] = float(second)
+        said = pace.text(second * 100 if second < 150 else 15_000 + (second - 150) * 10)
+    assert said.startswith("10 steps/s")
+
+
+def test_a_resumed_run_counts_from_where_it_went_on():
+    now = [0.0]
+    pace = Pace(1000, "steps", lambda: now[0])
+    pace.text(900)
+    now[0] = 10.0
+    assert pace.text(910) == "1.0 steps/s, 90 s left"
+
+
+def statuses(pause=0.0):
+    yield from (
+        SimpleNamespace(step=step, line={"loss": 0.5, "skipped": 3} if step == 20 else None)
+        for step in (10, 20, 30)
+        if not time.sleep(pause)
+    )
+
+
+def test_silence_is_broken_and_the_time_said(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "SILENCE", 0.01)
+    progress.follow("outer steps", 30, statuses(0.05))
+    first, second, *_, last = capsys.readouterr().out.splitlines()
+    assert first == "outer steps: compiling" and second == "outer steps: compiled in 0.1 s"
+    assert last.startswith("outer steps 30/30, in 0.") and last.endswith("loss 0.5  skipped 3")
+
+
+def test_a_quick_start_says_nothing_of_it(capsys):
+    progress.follow("outer steps", 30, statuses())
+    assert capsys.readouterr().out == "outer steps 30/30, in 0.1 s  loss 0.5  skipped 3\n"
+
+
+def test_what_is_said_is_neither_markup_nor_wrapped(monkeypatch, capsys):
+    monkeypatch.setattr(progress.console, "_width", 20)
+    progress.say("x[/y] " + "word " * 20)
+    assert capsys.readouterr().out == "x[/y] " + "word " * 20 + "\n"
