@@ -19,6 +19,7 @@ from lethax.objectives import CrossEntropy, SquaredError
 from lethax.outer import Plan
 from lethax.recipe import Recipe, options
 from lethax.records import EpisodeShape
+from lethax.streams import Stream, stream
 
 CHUNK = 500  # outer steps in one compiled call where that is no slower than one
 
@@ -182,10 +183,11 @@ def plan(recipe: Recipe) -> Any:
         for mark in (recipe.steps, recipe.epoch, recipe.first_order_steps, recipe.multi_step_steps)
     ):
         chunk -= 1
+    stairs = max((recipe.full_steps or 1) // recipe.epoch, 1)  # the published run anneals once an epoch
     how: Any = tasks
     reduction: Any = recipe.reduction
     return Plan(
-        shape_of(recipe), recipe.steps, recipe.batch, recipe.outer_rate, recipe.min_outer_rate, recipe.epoch,
+        shape_of(recipe), recipe.steps, recipe.batch, recipe.outer_rate, recipe.min_outer_rate, stairs, recipe.epoch,
         recipe.clamp or 0.0, recipe.clip_norm, recipe.clip_tensor_norm or 0.0, recipe.non_finite == "skip", reduction, how, chunk,
         devices,
     )  # fmt: skip
@@ -242,9 +244,9 @@ def trial(recipe: Recipe, episodes: int, *, curve: bool = False, steps: int | No
 
 def validation_key(seed: int) -> Any:
     """Validation episodes are the same every epoch."""
-    return jax.random.fold_in(jax.random.key(seed), 1)
+    return stream(jax.random.key(seed), Stream.VALIDATION)
 
 
 def test_key(seed: int) -> Any:
     """Test episode t is fold_in(test_key, t)."""
-    return jax.random.fold_in(jax.random.key(seed), 2)
+    return stream(jax.random.key(seed), Stream.TEST)

@@ -146,6 +146,7 @@ def _check_method(recipe: "Recipe") -> None:
             "gate_fixed": None,
             "gate_every_step": False,
             "gate_scope": "tensor",
+            "gate_exclude_head": False,
         }
         if not 0 <= recipe.leo_dropout < 1:  # type: ignore[operator]
             raise RecipeError(f"leo_dropout is {recipe.leo_dropout}; it has to be at least 0 and below 1.")

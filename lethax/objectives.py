@@ -19,8 +19,12 @@ class CrossEntropy:
         return jnp.mean(jax.nn.logsumexp(logits, axis=1) - chosen)
 
     def score(self, logits: Float[Array, "n way"], labels: Int[Array, " n"]) -> Float[Array, ""]:
-        """Share of examples whose largest logit is the label's."""
-        return jnp.mean((jnp.argmax(logits, axis=1) == labels).astype(logits.dtype))
+        """Share of examples whose largest logit is the label's; NaN where a logit is NaN or Inf.
+
+        `argmax` takes a NaN for the largest: a net that broke would seem to guess, always class 0.
+        """
+        share = jnp.mean((jnp.argmax(logits, axis=1) == labels).astype(logits.dtype))
+        return jnp.where(jnp.all(jnp.isfinite(logits)), share, jnp.nan)
 
 
 @dataclass(frozen=True)

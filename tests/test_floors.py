@@ -24,6 +24,7 @@ FLOORS = [
         "toml",
         "lock",
         "text",
+        "streams",
     ],
     [
         "inner",

@@ -167,7 +167,7 @@ def test_gate_scopes(scope, count, key):
     "options",
     [
         {"scope": "parameter"}, {"activation": "identity"}, {"activation": "twice_sigmoid"}, {"task_dependent": False},
-        {"embedding": "mean_abs"}, {"embedding": "norm"}, {"layers": 3}, {"exclude_head": True}, {"every_step": True},
+        {"embedding": "mean_abs"}, {"embedding": "norm"}, {"layers": 3}, {"ungated": ("layer2",)}, {"every_step": True},
         {"fixed": (1.0, 1.0, 1.0, 1.0, 1.0, 1.0)},
     ],
 )  # fmt: skip

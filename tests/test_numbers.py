@@ -9,6 +9,7 @@ from lethax.data.curves import FORMS, family
 from lethax.evaluate import bernoulli_std, by_repeats, paired, score
 from lethax.nets import MLP
 from lethax.nets.layers import batch_norm
+from lethax.objectives import CrossEntropy
 from lethax.records import EpisodeShape
 
 
@@ -77,3 +78,13 @@ def test_first_weights(key):
     assert (
         uniform["layer0"]["weight"].shape == (1, 400) and 0.9 < float(jnp.abs(uniform["layer0"]["weight"]).max()) <= 1
     )
+
+
+def test_accuracy_of_outputs_that_are_no_numbers():
+    """A learner that broke is not one that guesses: NaN is the largest "logit" to argmax, and counted as class 0."""
+    labels = jnp.array([0, 1, 0])
+    good = jnp.array([[2.0, 1.0], [0.0, 1.0], [0.0, 1.0]])
+    np.testing.assert_allclose(CrossEntropy().score(good, labels), 2 / 3, rtol=1e-6)
+    for bad in (jnp.nan, jnp.inf, -jnp.inf):
+        assert np.isnan(CrossEntropy().score(good.at[0, 0].set(bad), labels))
+    assert np.isnan(score(np.array([0.5, np.nan])).mean)

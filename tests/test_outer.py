@@ -73,15 +73,31 @@ def test_a_step_that_is_no_number_is_named_or_skipped(key):
         break
 
 
-@pytest.mark.parametrize("least,at", [(1e-5, {0: 1e-3, 500: 5.05e-4, 999: 1.0244e-5}), (1e-3, {0: 1e-3, 999: 1e-3})])
-def test_cosine_of_epochs(least, at):
-    """Under a constant gradient Adam's step is its rate; a rate that ends where it began is constant."""
-    adam = Plan(EpisodeShape(1, 1, 1), total=1_000, epoch=10, min_rate=least).optimizer()
+def rates_of(plan):
+    """Under a constant gradient Adam's step is its rate."""
+    adam = plan.optimizer()
 
     def step(state, _):
         update, state = adam.update(jnp.ones(()), state)
         return state, -update
 
-    rates = jax.jit(lambda: jax.lax.scan(step, adam.init(jnp.zeros(())), length=1_000)[1])()
+    return np.asarray(jax.jit(lambda: jax.lax.scan(step, adam.init(jnp.zeros(())), length=plan.total)[1])())
+
+
+@pytest.mark.parametrize("least,at", [(1e-5, {0: 1e-3, 500: 5.05e-4, 999: 1.0244e-5}), (1e-3, {0: 1e-3, 999: 1e-3})])
+def test_cosine_in_stairs(least, at):
+    """The released schedule, an epoch a stair; a rate that ends where it began is constant."""
+    rates = rates_of(Plan(EpisodeShape(1, 1, 1), total=1_000, min_rate=least))
     for place, expected in at.items():
         np.testing.assert_allclose(rates[place], expected, rtol=1e-3)
+
+
+@pytest.mark.parametrize("total", [40, 400, 750, 1_000, 1_001])
+def test_cosine_falls_to_its_end_whatever_the_number_of_steps(total):
+    """No jump, no plateau at the end: 750 steps of epochs of 500 had their last third at the end value, 400 never annealed."""
+    rates = rates_of(Plan(EpisodeShape(1, 1, 1), total=total, epoch=500, rate=1.0, min_rate=0.0))
+    fraction = np.floor(np.arange(total) * 100 / total) / 100
+    np.testing.assert_allclose(
+        rates, (1 + np.cos(np.pi * fraction)) / 2, atol=1e-4
+    )  # Adam's bias correction rounds in float32
+    assert rates[-1] < 0.01 and np.abs(np.diff(rates)).max() < 2.6 / min(total, 100)

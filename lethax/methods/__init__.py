@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import jax
+
+from lethax import trees
 from lethax.errors import RecipeError
 from lethax.methods.alfa import ALFA as ALFA
 from lethax.methods.imaml import Implicit as Implicit
@@ -63,10 +66,10 @@ def build(
 ) -> Any:
     """The learner called `name`, one of METHODS; RecipeError for a net that it cannot work on.
 
-    `options` are MAML's fields; `rule` may also be a name of RULES, and then takes the place of the method's own. `leo` are
-    LEO's fields beside `steps` and `objective`.
+    `options` are MAML's fields; `rule` may also be a name of RULES, and then takes the place of the method's own. `attenuator` are
+    Attenuator's fields, and `exclude_head`: the net's last layer is ungated. `leo` are LEO's fields beside `steps` and `objective`.
     """
-    start = Attenuator(**attenuator) if name == "l2f" or name.endswith("+l2f") else None
+    start = _attenuator(net, **attenuator) if name == "l2f" or name.endswith("+l2f") else None
     if base_of(name) == "leo":
         if not isinstance(net, MLP):
             raise RecipeError(
@@ -83,6 +86,10 @@ def build(
     }
     modulation, proximity = parts.pop("modulation", "film"), parts.pop("proximity", 2.0)
     parts["rule"] = RULES[parts["rule"]](rate=rate)
+    if start and start.ungated and parts.get("moved") == "head":
+        raise RecipeError(
+            f"method '{name}' moves the last layer alone, and gate_exclude_head leaves it no gate: leave that out."
+        )
     if base_of(name) == "cavia":
         net = _contextual(net)
     elif base_of(name) in ("reptile", "imaml"):
@@ -90,6 +97,17 @@ def build(
     elif base_of(name) == "mumomaml":
         parts["encoder"] = _encoder(net, modulation, parts.get("objective"))
     return MAML(net, start=start, **parts)
+
+
+def _attenuator(net: Any, *, exclude_head: bool = False, **options: Any) -> Attenuator:
+    return Attenuator(**options, ungated=_last_layer(net) if exclude_head else ())
+
+
+def _last_layer(net: Any) -> tuple[str, ...]:
+    """The layer of the tensors that the net calls its head; a policy's log σ, a tensor in no layer, is not of it."""
+    weights = jax.eval_shape(net.init, jax.random.key(0))
+    of_head = zip(trees.names(weights), jax.tree.leaves(net.head(weights)), strict=True)
+    return tuple(dict.fromkeys(name.rpartition("/")[0] for name, inside in of_head if inside and "/" in name))
 
 
 def _contextual(net: Any) -> Contextual:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from lethax import trees
@@ -30,8 +31,8 @@ class Attenuator:
     two are our reading of the paper's ablation. activation: "sigmoid", "identity" or "twice_sigmoid". fixed: gates given by
     hand, nothing learned. task_dependent False: one learned vector of gates for all tasks. embedding: what of a gradient is
     read. detached False: differentiate through the gradient that is read. layers: linear layers, 2 or 3.
-    exclude_head: the last layer keeps gate 1. every_step: attenuate before every inner step. bias_init: added to the last
-    bias; large values start from γ ≈ 1. kept: layers that have no gate and are not read.
+    ungated: layers whose gates are 1, though their gradients are read like the others. every_step: attenuate before every inner
+    step. bias_init: added to the last bias; large values start from γ ≈ 1. kept: layers that have no gate and are not read.
     """
 
     scope: Scope = "tensor"
@@ -42,18 +43,18 @@ class Attenuator:
     embedding_scale: float = 1.0
     detached: bool = True
     layers: int = 2
-    exclude_head: bool = False
+    ungated: tuple[str, ...] = ()
     every_step: bool = False
     bias_init: float = 0.0
     kept: tuple[str, ...] = ()
 
     def groups(self, like: Weights) -> list[str]:
-        """The name of every gate, in order: of the network, its layers, tensors or filters; one name where all are shared."""
-        if self.scope in ("network", "parameter"):
+        """The name of every gate that `apply` reports, in order: of the network, or of its layers, tensors or filters."""
+        if self._shared():
             return [self.scope]
         like = self._gated(like)
         names = trees.names(like)
-        if self.scope == "tensor":
+        if self.scope in ("tensor", "parameter"):
             return names
         if self.scope == "layer":
             return list(dict.fromkeys(_layer(name) for name in names))
@@ -65,7 +66,7 @@ class Attenuator:
         if self.fixed is not None:
             return {}
         like = self._gated(like)
-        outputs = len(self.groups(like))
+        outputs = 1 if self.scope == "parameter" else len(self.groups(like))
         inputs = len(trees.names(like)) if self.scope == "network" else outputs
         if not self.task_dependent:
             return {"bias": jnp.full(outputs, self.bias_init)}
@@ -79,21 +80,27 @@ class Attenuator:
         return params
 
     def apply(self, params: Any, gradient: Weights, weights: Weights) -> tuple[Weights, Info]:
-        """γ ⊙ w; info has the embedding and the gates, one entry a group (per tensor, the mean of its gates, for "parameter")."""
+        """γ ⊙ w; info has the embedding and the gates of `groups`: 1 for ungated layers; means over a tensor for "parameter"."""
         others = {name: layer for name, layer in weights.items() if name in self.kept}
         gradient, weights = self._gated(gradient), self._gated(weights)
         embedding = self.embed(gradient)
-        if self.scope == "parameter" and self.fixed is None and self.task_dependent:
+        if self.scope == "parameter" and not self._shared():
             gates = jax.tree.map(lambda g: self._network(params, g.reshape(-1, 1)).reshape(g.shape), gradient)
             flat = jnp.stack([jnp.mean(gate) for gate in jax.tree.leaves(gates)])
         else:
             flat = self._gates(params, embedding)
             gates = self._spread(flat, weights)
-        if self.exclude_head:
-            last = trees.names(weights)[-1].rpartition("/")[0]
-            gates = trees.map_named(lambda n, g: jnp.ones_like(g) if n.startswith(f"{last}/") else g, gates)
+        if self.ungated:
+            gates = trees.map_named(lambda name, g: jnp.ones_like(g) if _layer(name) in self.ungated else g, gates)
+            layers_of = [name if self.scope == "layer" else _layer(name) for name in self.groups(weights)]
+            flat = jnp.where(np.array([layer in self.ungated for layer in layers_of]), 1.0, flat)
         gated = jax.tree.map(lambda gate, w: gate * w, gates, weights)
         return {**gated, **others} if others else gated, {"gates": flat, "embedding": embedding}
+
+    def _shared(self) -> bool:
+        """Whether all weights have one gate: that of the network, or one that is no function of each parameter's gradient."""
+        of_task = self.fixed is None and self.task_dependent
+        return self.scope == "network" or (self.scope == "parameter" and not of_task)
 
     def _gated(self, tree: Any) -> Any:
         return {name: layer for name, layer in tree.items() if name not in self.kept} if self.kept else tree
@@ -115,7 +122,7 @@ class Attenuator:
         elif self.embedding == "mean_abs":
             read = [jnp.mean(jnp.abs(piece), axis=0) for piece in pieces]
         else:
-            read = [jnp.linalg.norm(piece, axis=0) for piece in pieces]
+            read = [_norm(piece) for piece in pieces]
         return self.embedding_scale * jnp.concatenate(read)
 
     def _gates(self, params: Any, embedding: Array) -> Array:
@@ -149,6 +156,13 @@ class Attenuator:
         groups = self.groups(weights)
         named = [name if self.scope == "tensor" else _layer(name) for name in trees.names(weights)]
         return jax.tree.unflatten(structure, [flat[groups.index(name)] for name in named])
+
+
+def _norm(piece: Float[Array, "n k"]) -> Float[Array, " k"]:
+    """The L2 norm of every column; at a column of zeros, which a dead filter has, its derivative counts as 0 and is not NaN."""
+    squares = jnp.sum(jnp.square(piece), axis=0)
+    lives = squares > 0
+    return jnp.where(lives, jnp.sqrt(jnp.where(lives, squares, 1.0)), 0.0)
 
 
 def _layer(name: str) -> str:

@@ -1,0 +1,23 @@
+"""Where randomness comes from: every use has a stream of its own, a number folded into the key of the seed.
+
+No two streams share a key, so that what is drawn for one use says nothing about what is drawn for another.
+"""
+
+from enum import IntEnum
+
+import jax
+from jaxtyping import PRNGKeyArray
+
+
+class Stream(IntEnum):
+    """The uses. A number never changes its meaning: the episodes of a seed would change with it."""
+
+    WEIGHTS = 0
+    TRAINING = 1
+    TEST = 2
+    VALIDATION = 3
+
+
+def stream(key: PRNGKeyArray, use: Stream) -> PRNGKeyArray:
+    """The key of one use; `key` is `jax.random.key(seed)`."""
+    return jax.random.fold_in(key, int(use))

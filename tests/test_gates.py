@@ -1,0 +1,73 @@
+"""L2F's gates: which weights they scale, and derivatives where nothing moves."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lethax import trees
+from lethax.errors import RecipeError
+from lethax.methods import L2F, Attenuator, build
+from lethax.nets import MLP, Conv4
+from lethax.nets.policy import GaussianPolicy
+from lethax.records import Episode, Split
+
+DEEP = MLP(inputs=6, hidden=(4,) * 11, outputs=3, spread=0.5)  # by name, layer11 stands before layer2 and layer9 last
+
+
+def applied(learner, key):
+    """(gates by the tensor that they scaled, gates as reported) of ones as weights."""
+    moving = trees.partition(learner.net.init(key), learner.mask(learner.net.init(key)))[0]
+    ones = jax.tree.map(jnp.ones_like, moving)
+    gated, info = learner.start.apply(learner.start.init(key, ones), ones, ones)
+    means = {name: float(leaf.mean()) for name, leaf in zip(trees.names(gated), jax.tree.leaves(gated), strict=True)}
+    return means, dict(zip(learner.gate_names(), info["gates"].tolist(), strict=True))
+
+
+@pytest.mark.parametrize("scope", ["network", "layer", "tensor", "filter", "parameter"])
+def test_the_last_layer_can_keep_gate_1(scope, key):
+    learner = build("l2f", DEEP, rate=0.1, attenuator={"exclude_head": True, "scope": scope}, steps=1)
+    scaled, reported = applied(learner, key)
+    assert {name for name, gate in scaled.items() if gate == 1} == {"layer11/weight", "layer11/bias"}
+    whole = {name for name, gate in reported.items() if gate == 1}
+    assert whole == {name for name in reported if name.startswith("layer11")}
+    assert bool(whole) == (scope != "network")
+    assert learner.exact is False and len(reported) == len(learner.gate_names())
+
+
+def test_a_gated_log_std_is_not_the_last_layer(key):
+    policy = GaussianPolicy(2, 2, (8, 8))
+    scaled, reported = applied(build("l2f", policy, rate=0.1, attenuator={"exclude_head": True}, steps=1), key)
+    assert {name for name, gate in scaled.items() if gate == 1} == {"layer2/weight", "layer2/bias"}
+    assert 0 < reported["log_std"] < 1 and reported["layer2/bias"] == 1
+
+
+def test_a_head_that_does_not_move_has_no_gate_to_exclude(key):
+    scaled, reported = applied(build("boil+l2f", DEEP, rate=0.1, attenuator={"exclude_head": True}), key)
+    assert len(reported) == 22 and not any(gate == 1 for gate in (*scaled.values(), *reported.values()))
+
+
+def test_an_attenuator_without_gates_is_refused():
+    with pytest.raises(RecipeError, match="anil.*moves the last layer alone.*gate_exclude_head"):
+        build("anil+l2f", DEEP, rate=0.1, attenuator={"exclude_head": True})
+
+
+def test_norms_of_dead_filters_have_a_derivative(key, x64):
+    """A filter whose gradient is all zero made the norm's derivative, and with it the whole meta-gradient, NaN."""
+    net = Conv4(way=2, image=16, channels=1, filters=4)
+    learner = L2F(net, attenuator=Attenuator("filter", embedding="norm", detached=False), steps=1)
+    meta = jax.jit(learner.init)(key)
+    meta["weights"]["head"]["weight"] = meta["weights"]["head"]["weight"].at[:2].set(0.0)
+    x = jax.random.normal(key, (4, 16, 16, 1))
+    examples = Split(x.at[:, :, :8].set(0.0), jnp.arange(4) % 2)
+    gradient = jax.jit(jax.grad(lambda m: learner.loss(m, Episode(examples, examples))[0]))(meta)
+    assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(gradient))
+    assert float(jnp.abs(gradient["start"]["layer1"]["bias"]).max()) > 0
+
+
+def test_the_norm_of_a_column_is_exact_and_flat_at_zero(x64):
+    start = Attenuator("filter", embedding="norm")
+    tree = {"a": {"weight": jnp.array([[3.0, 0.0], [4.0, 0.0]])}}
+    np.testing.assert_array_equal(start.embed(tree), [5.0, 0.0])
+    slope = jax.grad(lambda t: start.embed(t).sum())(tree)["a"]["weight"]
+    np.testing.assert_allclose(slope, [[0.6, 0.0], [0.8, 0.0]], rtol=1e-15)
