@@ -11,7 +11,7 @@ from typing import Any
 
 import tyro
 
-from lethax import __version__, arguments, commands, usage
+from lethax import __version__, arguments, commands, commands_data, usage
 from lethax.errors import LethaxError, RecipeError
 
 _AFTER_INTERRUPT: dict[type, str] = {
@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> int:
     plain_where_needed()
     args: Any = None
     actions: dict[type, Callable[[Any], None]] = {
-        arguments.DataCommand: commands.data_sets, arguments.Train: commands.train, arguments.Evaluate: commands.evaluate,
+        arguments.DataCommand: commands_data.data_sets, arguments.Train: commands.train, arguments.Evaluate: commands.evaluate,
         arguments.Embed: commands.embed_images, arguments.Reproduce: commands.fill_table, arguments.Demo: commands.show_demo,
     }  # fmt: skip
     try:

@@ -10,7 +10,8 @@ from rich.table import Table
 
 from lethax import arguments
 from lethax import recipe as recipes
-from lethax.errors import DataError, DivergedError, RecipeError
+from lethax.commands_data import describe
+from lethax.errors import DivergedError, RecipeError
 from lethax.files import to_json
 from lethax.names import CONTROL
 from lethax.progress import bar, console, follow
@@ -117,61 +118,6 @@ def _draw(args: arguments.Evaluate, results: list[Any]) -> list[Path]:
     ]
 
 
-def _prepare(args: arguments.DataPrepare) -> None:
-    from lethax import data
-
-    options = {name: getattr(args, name) for name in ("store", "split", "image", "seed")}
-    with bar(f"preparing {args.name}", 1.0) as show:
-        names = data.prepare(args.name, args.source, args.root, lambda what, share: show(share, what), **options)
-    for name in names:
-        _describe(name, args.root)
-        _left_out(name, args.root)
-
-
-def _left_out(name: str, root: Path | None) -> None:
-    """What an import of a user's own folder skipped; the manifest has all of it."""
-    from lethax.data.store import open_store
-
-    source = open_store(name, root).manifest["source"]
-    skipped, ignored = source.get("skipped", []), source.get("ignored", [])
-    for entry in skipped[:20]:
-        console.print(f"  skipped {entry['file']}: {entry['reason']}", highlight=False, markup=False, soft_wrap=True)
-    if skipped[20:] or ignored:
-        counts = f"{len(skipped)} broken pictures, {len(ignored)} pictures or classes outside the splits"
-        console.print(f"  left out, all in manifest.json: {counts}", highlight=False, soft_wrap=True)
-
-
-def _describe(name: str, root: Path | None) -> None:
-    from lethax.data.store import open_store
-
-    store = open_store(name, root)
-    what = f"features of {store.features} entries" if store.features else "images"
-    parts = (f"{split} {len(s.classes)} classes, {len(s.images)} {what}" for split, s in store.splits.items())
-    console.print(f"{name}: {'; '.join(parts)}  ({store.folder})", highlight=False, soft_wrap=True)
-
-
-def data_sets(args: Any) -> None:
-    from lethax.data.store import default_root, list_stores, verify_store
-
-    action = args.action
-    if isinstance(action, arguments.DataPrepare):
-        _prepare(action)
-    elif isinstance(action, arguments.DataVerify):
-        verify_store(action.name, action.root)
-        console.print(f"{action.name}: every part is as it was written", highlight=False)
-    else:
-        names = list_stores(action.root)
-        for name in names:
-            try:
-                _describe(name, action.root)
-            except DataError as error:  # of one must not hide the others
-                console.print(f"{name}: {error}", highlight=False, markup=False, soft_wrap=True)
-        if not names:
-            console.print(
-                f"no data set in {action.root or default_root()}: see lethax data prepare --help", highlight=False
-            )
-
-
 def embed_images(args: arguments.Embed) -> None:
     from lethax import assemble, embed
     from lethax.data import embeddings
@@ -198,7 +144,7 @@ def embed_images(args: arguments.Embed) -> None:
     embed.write(path, splits)
     origin = {"kind": "features", "of": args.data, "command": shlex.join(["lethax", *sys.argv[1:]])}
     embeddings.write_features(name, splits, args.root, origin)
-    _describe(name, args.root)
+    describe(name, args.root)
     console.print(f"written: {path}. Next: lethax train {name} --method leo+l2f", highlight=False, soft_wrap=True)
 
 

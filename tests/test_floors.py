@@ -48,7 +48,7 @@ FLOORS = [
     ["outer", "evaluate", "baselines", "pretrain", "rl.outer", "rl.evaluate", "rl.film"],
     ["recipe", "presets", "checks", "control", "assemble", "runs", "training"],
     ["report"],
-    ["cli", "arguments", "usage", "progress", "commands", "demo", "reproduce", "embed", "__main__"],
+    ["cli", "arguments", "usage", "progress", "commands", "commands_data", "demo", "reproduce", "embed", "__main__"],
 ]
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 SPREAD = {name.split(".")[0] for name in FLOOR if "." in name}  # packages whose modules have floors of their own

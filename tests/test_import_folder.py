@@ -10,7 +10,7 @@ from PIL import Image
 
 from lethax import cli
 from lethax.data import pictures
-from lethax.data.folder import prepare_folder, skipped
+from lethax.data.folder import left_out, prepare_folder, skipped
 from lethax.data.store import Store, open_store
 from lethax.errors import DataError
 
@@ -40,7 +40,7 @@ def prepared(source: Path, root: Path, **options: object) -> Store:
 def test_seeded_split_covers_all_classes_once(tmp_path: Path) -> None:
     source = class_folders(tmp_path / "pictures")
     store = prepared(source, tmp_path / "stores")
-    assert [len(store.splits[s].classes) for s in ("train", "val", "test")] == [6, 2, 2]
+    assert [len(store.splits[s].classes) for s in ("train", "val", "test")] == [4, 3, 3]
     assert sorted(c for s in store.splits.values() for c in s.classes) == [f"class{c}" for c in range(10)]
     assert store.mean == (0.485, 0.456, 0.406) and skipped(store) == []
     for split in store.splits.values():
@@ -79,7 +79,12 @@ def test_split_files(tmp_path: Path) -> None:
     for split in (as_json, as_csv, tmp_path / "tables"):
         store = prepared(source, tmp_path / "stores", split=split)
         assert store.splits["train"].classes == ("class2",) and store.splits["test"].classes == ("class1",)
-    assert "class3" in prepared(source, tmp_path / "stores", split=as_json).manifest["source"]["ignored"]
+    assert ("class3/", "the split file does not list this class") in left_out(store_of_file(source, tmp_path, as_json))
+    assert ("class3/0.bmp", "no label file lists it") in left_out(store)
+
+
+def store_of_file(source: Path, tmp_path: Path, split: Path) -> Store:
+    return prepared(source, tmp_path / "stores", split=split)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +114,8 @@ def test_pictures_of_label_files_are_found_once(tmp_path: Path, lines: str, says
     [
         ('{"train": ["class0"], "test": ["none"]}', "none"),
         ('{"train": ["class0"], "test": ["class0"]}', "class0 in more than one split"),
-        ('{"training": ["class0"]}', "must be train, val and test"),
+        ('{"training": ["class0"], "others": ["class1"]}', "must be train, val and test"),
+        ('{"training": ["class0"], "train": ["class1"]}', "a split under two names"),
         ('{"train": "class0"}', "does not list classes"),
         ("{", "not JSON"),
     ],
@@ -130,15 +136,26 @@ def test_broken_pictures_are_listed_and_skipped(tmp_path: Path, monkeypatch: pyt
     (source / "class1" / "empty.png").touch()
     picture(source / "class2" / "huge.png", size=(40, 40))
     (source / "none").mkdir()
-    (source / "none" / "bad.jpg").write_text("bad")
+    for name in ("bad.jpg", "worse.jpg"):
+        (source / "none" / name).write_text("bad")
     (source / "class3" / ".hidden.png").write_text("hidden")
     (source / "class3" / "notes.txt").write_text("notes")
     store = prepared(source, tmp_path / "stores")
     reasons = dict(skipped(store))
-    assert set(reasons) == {"class0/cut.jpg", "class1/text.png", "class1/empty.png", "class2/huge.png", "none/bad.jpg"}
+    broken = (
+        "class0/cut.jpg",
+        "class1/text.png",
+        "class1/empty.png",
+        "class2/huge.png",
+        "none/bad.jpg",
+        "none/worse.jpg",
+    )
+    assert set(reasons) == set(broken)
     assert "truncated" in reasons["class0/cut.jpg"] and "megapixels" in reasons["class2/huge.png"]
     assert not any(str(tmp_path) in reason or "0x" in reason for reason in reasons.values())
-    assert store.manifest["source"]["dropped_classes"] == ["none"]
+    assert left_out(store) == [
+        ("class3/notes.txt", "the ending .txt is not read"), ("none/", "all pictures of this class are broken"),
+    ]  # fmt: skip
     assert sum(len(split.images) for split in store.splits.values()) == 30
 
 
@@ -170,12 +187,12 @@ def test_links_that_lead_outside_are_refused(tmp_path: Path) -> None:
         prepared(source, tmp_path / "stores")
 
 
-def test_failure_leaves_the_earlier_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failure_leaves_the_earlier_store(tmp_path: Path) -> None:
     source = class_folders(tmp_path / "pictures", 3)
     before = prepared(source, tmp_path / "stores").manifest
-    monkeypatch.setattr("lethax.data.folder.find_broken", lambda *_: {})
-    (source / "class0" / "0.png").write_text("broken after the check")
-    with pytest.raises(DataError, match="class0/0.png is broken"):
+    for path in source.rglob("*.*"):
+        path.write_text("broken")
+    with pytest.raises(DataError, match="no picture of .* can be decoded"):
         prepared(source, tmp_path / "stores")
     assert open_store("own", tmp_path / "stores").manifest == before
     assert [path.name for path in (tmp_path / "stores").iterdir()] == ["own"]
@@ -199,10 +216,12 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 
     assert prepare("folder", "--from", source, "--image", 8) == 0
     out = capsys.readouterr().out
-    assert "mes-images-ete: train 6 classes, 18 images" in out and "skipped class3/broken é.png: not a JPEG" in out
+    assert (
+        "mes-images-ete: train 4 classes, 12 images" in out and "  class3/broken é.png: it is broken: not a JPEG" in out
+    )
     (tmp_path / "split.csv").write_text("class,split\nclass1,train\nclass2,test\n")
     assert prepare("folder", "--from", source, "--store", "own", "--split", tmp_path / "split.csv", "--image", 8) == 0
-    assert "8 pictures or classes outside the splits" in capsys.readouterr().out
+    assert "  class9/: the split file does not list this class" in capsys.readouterr().out
     assert open_store("own", root).splits["test"].classes == ("class2",)
     assert prepare("folder", "--from", source, "--split", tmp_path / "none.csv") == 1
     assert "none.csv cannot be read: No such file" in capsys.readouterr().err

@@ -8,10 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from lethax.data.folder import SPLITS, Plan, assign, check_disjoint, class_folders, label_files, write_plan
+from lethax.data.folder import check_disjoint, write_plan
+from lethax.data.layout import Plan, class_folders
 from lethax.data.pickles import load_pickle
-from lethax.data.pictures import IMAGENET_MEAN, IMAGENET_STD, Progress, Tree, resize_array
+from lethax.data.pictures import IMAGENET_MEAN, IMAGENET_STD, Progress, resize_array
+from lethax.data.split_files import SPLITS, assign, label_files
 from lethax.data.store import StoreWriter
+from lethax.data.tree import Tree
 from lethax.errors import DataError
 
 CLASSES = {"train": 64, "val": 16, "test": 20}
@@ -30,6 +33,9 @@ def prepare_miniimagenet(
     split: Mapping[str, Sequence[str]] | None = None,
 ) -> list[str]:
     """Write the store `miniimagenet` from cached pickles, from pictures with CSV files, or from class folders.
+
+    The whole picture is squashed to a square, as the released code of MAML++ and L2F does. Differs: always by cubic
+    interpolation, where theirs is that of the Pillow at hand: the nearest pixel before version 7, cubic since.
 
     classes, per_class: the counts that are checked. split: the classes of each split for class folders that are
     not in train/val/test folders; without it the published ones.
@@ -52,7 +58,7 @@ def prepare_miniimagenet(
     for part in SPLITS:
         check_counts(part, {name: len(names) for name, names in plan[part].items()}, classes[part], per_class)
     with _writer(root, layout, image) as writer:
-        write_plan(writer, tree, plan, (image, image, 3), progress)
+        write_plan(writer, tree, plan, (image, image, 3), progress, "stretch")
     return ["miniimagenet"]
 
 

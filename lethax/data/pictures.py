@@ -1,4 +1,4 @@
-"""Pictures of a folder or archive: their names, and bounded decoding on all cores straight into a store's array.
+"""Pictures: bounded decoding on all cores straight into a store's array.
 
 Threads are enough: Pillow releases the interpreter lock while it decodes and resizes.
 """
@@ -11,28 +11,23 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
-from pathlib import Path, PurePosixPath
 from typing import Literal, TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from lethax.data.archives import Archive
+from lethax.data.tree import Blob
 from lethax.errors import DataError
+from lethax.text import shown
 
-Blob = bytes | Path
 Resize = Literal["crop", "stretch"]
 T = TypeVar("T")
 R = TypeVar("R")
 Progress = Callable[[str, float], None]
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM")
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".pgm", ".pbm", ".pnm"})
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM", "GIF", "TIFF")  # of several pictures in a file, the first
 MAX_PIXELS = 100_000_000
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-# names under which the folders of splits are known
-SYNONYMS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 _BATCH = 32  # pictures per task: one picture alone costs less than handing it to a thread
 
@@ -41,79 +36,16 @@ class PictureError(Exception):
     """A picture that cannot be decoded, or must not be."""
 
 
-def is_picture(name: str) -> bool:
-    """Whether a file name is that of a visible picture."""
-    return PurePosixPath(name).suffix.lower() in SUFFIXES and not _hidden(name)
+class BrokenPictures(DataError):
+    """Pictures that do not decode. found: the reasons by name."""
 
-
-class Tree:
-    """The pictures of a folder or an archive: names below the lone folders at its top, and contents."""
-
-    def __init__(self, source: Path) -> None:
-        if not source.exists():
-            raise DataError(f"{source} does not exist; give the folder or archive that holds the pictures.")
-        self.archive, self.source = Archive(source), source
-        names = _inside(source) if source.is_dir() else _listed(self.archive)
-        self.files = [name for name in names if not _hidden(name)]
-        self.pictures = sorted(name for name in self.files if is_picture(name))
-
-    def blobs(self, wanted: Iterable[str]) -> Iterator[tuple[str, Blob]]:
-        """Contents of pictures: paths, which the decoding threads read, or bytes in an archive's own order."""
-        if self.source.is_dir():
-            yield from ((name, self.source / name) for name in wanted)
-        else:
-            yield from self.archive.items(frozenset(wanted).__contains__)
-
-    def read(self, name: str) -> bytes:
-        """The content of one file."""
-        if self.source.is_dir():
-            return (self.source / name).read_bytes()
-        return self.archive.read(name)
-
-    def find(self, basename: str) -> str | None:
-        """The file of that name nearest to the top."""
-        found = [name for name in self.files if PurePosixPath(name).name == basename]
-        return min(found, key=lambda name: (name.count("/"), name), default=None)
-
-    def below_top(self) -> dict[str, str]:
-        """Names of pictures without the folders that hold all of them: {short name: name}."""
-        parts = [PurePosixPath(name).parts for name in self.pictures]
-        depth = 0
-        # an archive wraps everything in a folder of its own; a class folder or a split is kept
-        while parts and min(map(len, parts)) > depth + 2 and len({p[depth] for p in parts}) == 1:
-            if parts[0][depth].lower() in SYNONYMS:
-                break
-            depth += 1
-        return {"/".join(p[depth:]): name for p, name in zip(parts, self.pictures, strict=True)}
-
-
-def _inside(folder: Path) -> list[str]:
-    """Names of all files below a folder; DataError for a link that leads out of it."""
-    root, names = folder.resolve(), []
-    for at, folders, files in os.walk(folder):
-        for entry in (Path(at) / name for name in folders + files):
-            if entry.is_symlink() and not entry.resolve().is_relative_to(root):
-                raise DataError(f"{entry} is a link out of {folder}; replace it by the file or folder itself.")
-        # neither broken links nor pipes, which would block
-        found = [Path(at) / name for name in files if (Path(at) / name).is_file()]
-        names += [path.relative_to(folder).as_posix() for path in found]
-    return names
-
-
-def _listed(archive: Archive) -> list[str]:
-    names: list[str] = []
-
-    def note(name: str) -> bool:
-        names.append(name)
-        return False  # only listed: nothing is decompressed
-
-    for _ in archive.items(note):
-        pass
-    return list(dict.fromkeys(names))
-
-
-def _hidden(name: str) -> bool:
-    return any(part.startswith(".") for part in PurePosixPath(name).parts)
+    def __init__(self, found: dict[str, str]) -> None:
+        name, why = next(iter(found.items()))
+        more = f", and {len(found) - 1} more are" if len(found) > 1 else ""
+        super().__init__(
+            f"picture {shown(name)} is broken ({shown(why)}){more}; copy or download again what is broken."
+        )
+        self.found = found
 
 
 def statistics(channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -126,25 +58,13 @@ def decode(blob: Blob, image: int, channels: int = 3, resize: Resize = "crop") -
     try:
         with _open(blob) as picture:
             _draft(picture, 2 * image)
-            upright = _flatten(ImageOps.exif_transpose(picture), channels)
+            upright = _flatten(_upright(picture), channels)
             pixels = np.asarray(_resized(upright, image, resize))
     except PictureError:
         raise
     except Exception as error:  # hostile files make Pillow's parsers raise nearly anything
         raise PictureError(_reason(error)) from error
     return pixels.reshape(image, image, channels)
-
-
-def check(blob: Blob) -> None:
-    """Read a picture to its end at the least cost; PictureError as from `decode`."""
-    try:
-        with _open(blob) as picture:
-            _draft(picture, 1)
-            picture.load()
-    except PictureError:
-        raise
-    except Exception as error:
-        raise PictureError(_reason(error)) from error
 
 
 def _open(blob: Blob) -> Image.Image:
@@ -155,6 +75,15 @@ def _open(blob: Blob) -> Image.Image:
     if picture.mode == "F":
         raise PictureError("floating-point pixels")
     return picture
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    """Turned as its EXIF data say; as it lies in the file where they are damaged."""
+    picture.load()
+    try:
+        return ImageOps.exif_transpose(picture)
+    except Exception:  # parsers of metadata raise nearly anything; the pixels are whole
+        return picture
 
 
 def _draft(picture: Image.Image, side: int) -> None:
@@ -192,7 +121,7 @@ def _resized(picture: Image.Image, image: int, resize: Resize) -> Image.Image:
 def _reason(error: Exception) -> str:
     """What goes into the manifest: no path and no address of an object."""
     if isinstance(error, UnidentifiedImageError):
-        return "not a JPEG, PNG, WebP, BMP or PPM picture"
+        return "not a JPEG, PNG, WebP, BMP, PPM, GIF or TIFF picture"
     return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
 
 
@@ -200,22 +129,7 @@ def resize_array(pixels: np.ndarray, image: int) -> np.ndarray:
     """Decoded pictures [n, H, W, 3] as [n, image, image, 3]; the same array where nothing is to be done."""
     if pixels.shape[1:3] == (image, image):
         return pixels
-    return np.stack([np.asarray(_resized(Image.fromarray(one), image, "crop")) for one in pixels])
-
-
-def find_broken(jobs: Iterable[tuple[str, Blob]], total: int, progress: Progress, label: str) -> dict[str, str]:
-    """The pictures that do not decode, with the reason; in parallel."""
-
-    def work(batch: list[tuple[str, Blob]]) -> list[tuple[str, str]]:
-        found = []
-        for name, blob in batch:
-            try:
-                check(blob)
-            except PictureError as error:
-                found.append((name, str(error)))
-        return found
-
-    return dict(entry for found in _parallel(work, jobs, total, progress, label) for entry in found)
+    return np.stack([np.asarray(_resized(Image.fromarray(one), image, "stretch")) for one in pixels])
 
 
 def fill(
@@ -225,18 +139,21 @@ def fill(
     label: str,
     resize: Resize = "crop",
 ) -> None:
-    """Decode pictures (row, name, content) into rows of `out`; DataError names the first broken one."""
+    """Decode pictures (row, name, content) into rows of `out`; BrokenPictures, after all others, names those that do not decode."""
     total, image, _, channels = out.shape
 
-    def work(batch: list[tuple[int, str, Blob]]) -> None:
+    def work(batch: list[tuple[int, str, Blob]]) -> dict[str, str]:
+        broken = {}
         for row, name, blob in batch:
             try:
                 out[row] = decode(blob, image, channels, resize)
             except PictureError as error:
-                raise DataError(f"picture {name} is broken ({error}); copy or download it again.") from error
+                broken[name] = str(error)
+        return broken
 
-    for _ in _parallel(work, jobs, total, progress, label):
-        pass
+    found = {name: why for broken in _parallel(work, jobs, total, progress, label) for name, why in broken.items()}
+    if found:
+        raise BrokenPictures(found)
 
 
 def _parallel(

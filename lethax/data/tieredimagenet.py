@@ -7,10 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from lethax.data.folder import SPLITS, Plan, assign, check_disjoint, class_folders, write_plan
+from lethax.data.folder import check_disjoint, write_plan
+from lethax.data.layout import Plan, class_folders
 from lethax.data.miniimagenet import published_split, read_pickle
-from lethax.data.pictures import IMAGENET_MEAN, IMAGENET_STD, Progress, Tree, fill
+from lethax.data.pictures import IMAGENET_MEAN, IMAGENET_STD, Progress, fill
+from lethax.data.split_files import SPLITS, assign
 from lethax.data.store import StoreWriter
+from lethax.data.tree import Tree
 from lethax.errors import DataError
 
 CLASSES = {"train": 351, "val": 97, "test": 160}
@@ -28,7 +31,7 @@ def prepare_tieredimagenet(
     classes: Mapping[str, int] = CLASSES,
     split: Groups | None = None,
 ) -> list[str]:
-    """Write the store `tieredimagenet`; the superclass of a class is its group.
+    """Write the store `tieredimagenet`; the superclass of a class is its group. Pictures are squashed, see `prepare_miniimagenet`.
 
     classes: the number of classes that is checked. split: the groups of each split; without it the published ones.
     """
@@ -57,7 +60,7 @@ def prepare_tieredimagenet(
         _check_count(part, len(plan.get(part, {})), classes[part])
     names = {wnid: group["name"] for part in groups.values() for group in part.values() for wnid in group["classes"]}
     with writer:
-        write_plan(writer, tree, plan, (image, image, 3), progress, superclass=lambda wnid: names.get(wnid, ""))
+        write_plan(writer, tree, plan, (image, image, 3), progress, "stretch", lambda wnid: names.get(wnid, ""))
     return ["tieredimagenet"]
 
 
@@ -105,7 +108,7 @@ def _from_pickle(
         for row, place in enumerate(order.tolist()):
             yield row, f"{place} of {pictures}", _png(encoded[place], place, pictures)
 
-    fill(out, jobs(), progress, f"{part} pictures")
+    fill(out, jobs(), progress, f"{part} pictures", "stretch")
 
 
 def _png(content: Any, place: int, name: str) -> bytes:

@@ -1,0 +1,117 @@
+"""What `lethax data` does and shows."""
+
+import shlex
+from collections import Counter
+from pathlib import Path
+
+from lethax import arguments
+from lethax.errors import DataError
+from lethax.progress import bar, say
+from lethax.text import shown
+
+LISTED = 20  # of what an import did not take; the manifest has all
+
+
+def data_sets(args: arguments.DataCommand) -> None:
+    """List, prepare or verify."""
+    action = args.action
+    if isinstance(action, arguments.DataPrepare):
+        _prepare(action)
+    elif isinstance(action, arguments.DataVerify):
+        _verify(action)
+    else:
+        _list(action)
+
+
+def _list(args: arguments.DataList) -> None:
+    from lethax.data.store import default_root, list_stores
+
+    names = list_stores(args.root)
+    for name in names:
+        try:
+            describe(name, args.root)
+        except DataError as error:  # of one must not hide the others
+            say(f"{name}: {error}")
+    if not names:
+        say(f"no data set in {shown(args.root or default_root())}: see lethax data prepare --help")
+
+
+def _verify(args: arguments.DataVerify) -> None:
+    from lethax.data.store import verify_store
+
+    store = verify_store(args.name, args.root)
+    old = " (its manifest, of format 1, has no checksum: prepare it again for one)"
+    say(f"{store.name}: every part is as it was written{old if store.manifest['format'] == 1 else ''}")
+
+
+def _prepare(args: arguments.DataPrepare) -> None:
+    from lethax import data
+
+    options = {name: getattr(args, name) for name in ("store", "split", "image", "seed")}
+    with bar(f"preparing {args.name}", 1.0) as show:
+        names = data.prepare(args.name, args.source, args.root, lambda what, share: show(share, what), **options)
+    for name in names:
+        describe(name, args.root)
+        _not_taken(name, args.root)
+        _next(name, args.root)
+
+
+def describe(name: str, root: Path | None) -> None:
+    """One line: splits, classes, images or features, and where the store is."""
+    from lethax.data.store import open_store
+
+    store = open_store(name, root)
+    what = f"features of {store.features} entries" if store.features else "images"
+    parts = (f"{split} {len(s.classes)} classes, {len(s.images)} {what}" for split, s in store.splits.items())
+    say(f"{name}: {'; '.join(parts)}  ({shown(store.folder)})")
+
+
+def _not_taken(name: str, root: Path | None) -> None:
+    """What the import of a user's own folder left out, rare reasons first; and names that look like one."""
+    from lethax.data.folder import left_out, skipped
+    from lethax.data.store import open_store
+
+    store = open_store(name, root)
+    found = [(entry, why, why) for entry, why in left_out(store)]
+    found += [(file, f"it is broken: {why}", "they are broken") for file, why in skipped(store)]
+    of_kind = Counter(kind for _, _, kind in found)
+    found.sort(key=lambda entry: (of_kind[entry[2]], entry[2], entry[0]))
+    if found:
+        say(f"Not taken, all in {shown(store.folder / 'manifest.json')}:")
+    for entry, why, _ in found[:LISTED]:
+        say(f"  {shown(entry, 100)}: {shown(why, 100)}")
+    if found[LISTED:]:
+        more = Counter(kind for _, _, kind in found[LISTED:]).most_common(5)
+        say(f"  and {len(found) - LISTED} more: {'; '.join(f'{count} ({shown(kind, 60)})' for kind, count in more)}")
+    alike = store.manifest["source"].get("alike", [])
+    if alike:
+        pairs = "; ".join(", ".join(shown(one, 40) for one in names) for names in alike[:LISTED])
+        say(
+            f"Names of classes that differ in upper and lower case alone, {len(alike)} times: {pairs}. They stay separate."
+        )
+
+
+def _next(name: str, root: Path | None) -> None:
+    """The largest episodes, the classes that are too small for the usual ones, and a command that trains."""
+    from lethax.data.fits import QUERY, SHOT, WAY, nearest, room, too_small
+    from lethax.data.store import open_store
+
+    store = open_store(name, root)
+    say(f"Episodes of all splits: {room(store.splits)}.")
+    small = too_small(store.splits, SHOT + QUERY)
+    if small:
+        some = ", ".join(f"{shown(one, 40)} ({split}, {count})" for split, one, count in small[:LISTED])
+        more = f" and {len(small) - LISTED} more" if small[LISTED:] else ""
+        say(f"Too small for {SHOT} shot and {QUERY} queries, {len(small)} classes: {some}{more}.")
+    fits = nearest(store.splits, WAY, SHOT, QUERY)
+    if "val" not in store.splits or fits is None:
+        lacks = "two classes in every split, with two examples each" if fits is None else "a val split"
+        say(
+            f"lethax train needs {lacks}: add classes or pictures, or leave classes out with --split, and prepare it again."
+        )
+        return
+    way, shot, query = fits
+    command = ["lethax", "train", name, *(["--method", "leo+l2f"] if store.features else [])]
+    command += [*(["--way", str(way)] if way != WAY else []), "--shot", str(shot)]
+    command += [*(["--query", str(query)] if query != QUERY else []), *(["--root", str(root)] if root else [])]
+    say(f"Next: {shlex.join(command)}")

@@ -1,0 +1,111 @@
+"""Files that say which class or picture is of which split."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePosixPath
+
+from lethax.data.layout import Classes, Plan, same
+from lethax.data.tree import Tree, split_of
+from lethax.errors import DataError, did_you_mean
+from lethax.text import shown
+
+SPLITS = ("train", "val", "test")
+
+
+def label_files(tree: Tree, texts: Mapping[str, str]) -> Plan:
+    """The plan of per-split CSV texts with the columns filename and label."""
+    by_path = {same(short): name for short, name in tree.below_top().items()}
+    by_name: dict[str, list[str]] = {}
+    for name in tree.pictures:
+        by_name.setdefault(same(PurePosixPath(name).name), []).append(name)
+    plan: Plan = {}
+    missing: list[str] = []
+    taken: set[str] = set()
+    for split, text in texts.items():
+        for filename, label in read_columns(text, f"{split}.csv", ("filename", "label")):
+            exact = by_path.get(filename) or by_path.get(f"{label}/{filename}")
+            alike = [exact] if exact else by_name.get(PurePosixPath(filename).name, [])
+            if not alike:
+                missing.append(filename)
+                continue
+            found = alike[0]
+            if len(alike) > 1 or found in taken:
+                what = f"the name of {len(alike)} pictures" if len(alike) > 1 else "listed before"
+                raise DataError(f"{shown(filename)} of {split}.csv is {what}; list each picture once, with its folder.")
+            taken.add(found)
+            plan.setdefault(split, {}).setdefault(label, []).append(found)
+    if missing:
+        raise DataError(
+            f"{len(missing)} pictures of the CSV files are missing, the first being {shown(missing[0])}; "
+            f"put them below {tree.source}."
+        )
+    return plan
+
+
+def read_columns(text: str, name: str, columns: tuple[str, str]) -> list[tuple[str, str]]:
+    """Two columns of a CSV text, in NFC; a spreadsheet's byte-order mark is dropped."""
+    try:
+        reader = csv.DictReader(io.StringIO(text.removeprefix("\ufeff")))
+        found = reader.fieldnames or ()
+        if not set(columns) <= set(found):
+            has = shown(", ".join(map(str, found)))
+            raise DataError(f"{name} has the columns {has}; it needs {columns[0]} and {columns[1]}.")
+        return [(same(row[columns[0]] or ""), same(row[columns[1]] or "")) for row in reader]
+    except csv.Error as error:  # such as a field of over 131 072 characters
+        raise DataError(
+            f"{name} is no CSV file ({error}); it needs the columns {columns[0]} and {columns[1]}."
+        ) from None
+
+
+def assign(classes: Classes, wanted: Mapping[str, Iterable[str]], source: str) -> Plan:
+    """The plan that gives each split its listed classes; DataError names what is missing."""
+    plan = {split: {same(name): classes.get(same(name), []) for name in names} for split, names in wanted.items()}
+    missing = [name for split in plan.values() for name, names in split.items() if not names]
+    if missing:
+        raise DataError(
+            f"{source} has no pictures of {len(missing)} listed classes ({some(missing)});{did_you_mean(missing[0], classes)} "
+            "add their folders."
+        )
+    return plan
+
+
+def some(names: list[str]) -> str:
+    """The first five of a list, and how many more there are."""
+    return ", ".join(shown(name, 60) for name in names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def read_text(path: Path) -> str:
+    """A UTF-8 text; DataError where it is none."""
+    try:
+        if not path.is_file():  # a pipe would block
+            raise DataError(f"{path} cannot be read: {'it is not a file' if path.exists() else 'No such file'}.")
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}; give a JSON or CSV file.") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is no UTF-8 text; give a JSON or CSV file.") from error
+
+
+def read_split(path: Path) -> dict[str, list[str]]:
+    """{split: classes} of a JSON file or of a CSV file with the columns class and split."""
+    text = read_text(path)
+    if path.suffix.lower() == ".csv":
+        found: dict[str, list[str]] = {}
+        for name, part in read_columns(text, path.name, ("class", "split")):
+            found.setdefault(part.strip(), []).append(name)
+    else:
+        try:
+            found = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise DataError(f'{path} is not JSON ({shown(error)}); write {{"train": ["class", ...], ...}}') from None
+    shaped = isinstance(found, dict) and all(isinstance(names, list) for names in found.values())
+    if not shaped or not all(isinstance(name, str) for names in found.values() for name in names):
+        raise DataError(f'{path} does not list classes by split; write {{"train": ["class", ...], ...}}')
+    splits = {split: split_of(split) for split in found}
+    if None in splits.values():
+        raise DataError(f"{path} has the splits {some(list(found))}; they must be train, val and test.")
+    if len(set(splits.values())) < len(found):
+        raise DataError(f"{path} lists a split under two names ({some(list(found))}); keep train, val and test.")
+    return {str(splits[split]): list(dict.fromkeys(map(same, names))) for split, names in found.items()}

@@ -1,0 +1,110 @@
+"""What a folder or an archive of pictures holds: the pictures, and with a reason each, what is not read."""
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
+
+from lethax.data.archives import Archive
+from lethax.errors import DataError
+
+Blob = bytes | Path
+
+SUFFIXES = frozenset({
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm",
+})  # fmt: skip
+
+# What the folders of splits are called, without the words around it: see `split_of`.
+SYNONYMS = {
+    "train": "train", "training": "train", "base": "train", "background": "train",
+    "val": "val", "valid": "val", "validation": "val", "dev": "val",
+    "test": "test", "testing": "test", "novel": "test", "eval": "test", "evaluation": "test",
+}  # fmt: skip
+
+
+def split_of(folder: str) -> str | None:
+    """The split that a folder's name stands for: "train" for `Training`, `meta-train`, `train_set` or `images_background`."""
+    words = folder.casefold().replace("-", " ").replace("_", " ").split()
+    name = "".join(word for word in words if word not in ("meta", "set", "split", "images", "data"))
+    return SYNONYMS.get(name) or SYNONYMS.get(name.removeprefix("meta").removesuffix("set"))
+
+
+def is_picture(name: str) -> bool:
+    """Whether a file name is that of a visible picture."""
+    return PurePosixPath(name).suffix.lower() in SUFFIXES and not _hidden(name)
+
+
+class Tree:
+    """The pictures of a folder or an archive: names below the lone folders at its top, and contents.
+
+    left_out: a reason for every other visible file, for links that lead nowhere, and for folders without pictures.
+    """
+
+    def __init__(self, source: Path) -> None:
+        if not source.exists():
+            raise DataError(f"{source} does not exist; give the folder or archive that holds the pictures.")
+        self.archive, self.source = Archive(source), source
+        self.left_out: dict[str, str] = {}
+        names, folders = self._inside() if source.is_dir() else (list(dict.fromkeys(self.archive.names())), [])
+        self.files = [name for name in names if not _hidden(name)]
+        self.pictures = sorted(name for name in self.files if is_picture(name))
+        for name in sorted(set(self.files) - set(self.pictures)):
+            ending = PurePosixPath(name).suffix
+            self.left_out[name] = (
+                f"the ending {ending} is not read" if ending else "it has no ending that says what it is"
+            )
+        used = {folder for name in self.pictures for folder in PurePosixPath(name).parents}
+        for folder in map(PurePosixPath, folders):
+            if folder not in used and (folder.parent in used or folder.parent == PurePosixPath(".")):
+                self.left_out[f"{folder}/"] = "there are no pictures in it that are read"
+
+    def _inside(self) -> tuple[list[str], list[str]]:
+        """(files, folders) below a folder; DataError for a link that leads out of it."""
+        root, files, folders = Path(os.path.realpath(self.source)), [], []
+        for at, below, names in os.walk(self.source):
+            for path in (Path(at) / name for name in [*below, *names]):
+                short = path.relative_to(self.source).as_posix()
+                if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(root):
+                    raise DataError(f"{path} is a link out of {self.source}; replace it by the file or folder itself.")
+                if path.is_file():
+                    files.append(short)
+                elif not path.is_dir():  # also pipes, which would block
+                    self.left_out[short] = "it is a link to nothing" if path.is_symlink() else "it is not a file"
+                elif path.is_symlink():
+                    self.left_out[short] = "it is a link to another folder"
+                elif not _hidden(short):
+                    folders.append(short)
+        self.left_out = {name: why for name, why in self.left_out.items() if not _hidden(name)}
+        return files, sorted(folders)
+
+    def blobs(self, wanted: Iterable[str]) -> Iterator[tuple[str, Blob]]:
+        """Contents of pictures: paths, which the decoding threads read, or bytes in an archive's own order."""
+        if self.source.is_dir():
+            yield from ((name, self.source / name) for name in wanted)
+        else:
+            yield from self.archive.items(frozenset(wanted).__contains__)
+
+    def read(self, name: str) -> bytes:
+        """The content of one file."""
+        if self.source.is_dir():
+            return (self.source / name).read_bytes()
+        return self.archive.read(name)
+
+    def find(self, basename: str) -> str | None:
+        """The file of that name nearest to the top."""
+        found = [name for name in self.files if PurePosixPath(name).name == basename]
+        return min(found, key=lambda name: (name.count("/"), name), default=None)
+
+    def below_top(self) -> dict[str, str]:
+        """Names of pictures without the folders that hold all of them: {short name: name}."""
+        parts = [PurePosixPath(name).parts for name in self.pictures]
+        depth = 0
+        # an archive wraps everything in a folder of its own; a class folder or a split is kept
+        while parts and min(map(len, parts)) > depth + 2 and len({p[depth] for p in parts}) == 1:
+            if split_of(parts[0][depth]):
+                break
+            depth += 1
+        return {"/".join(p[depth:]): name for p, name in zip(parts, self.pictures, strict=True)}
+
+
+def _hidden(name: str) -> bool:
+    return any(part.startswith(".") for part in PurePosixPath(name).parts)
