@@ -89,11 +89,11 @@ def test_an_altered_archive_is_named(kind: str, tmp_path: Path) -> None:
 def test_links_and_devices_are_refused(tmp_path: Path) -> None:
     for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE):
         path = tarred(tmp_path / "bad.tar", {"a": b""}, "w", type=kind, linkname="/etc/hostname")
-        with pytest.raises(DataError, match="holds a, a link or device"):
+        with pytest.raises(DataError, match="holds a, a link, a device"):
             Archive(path).names()
     entry = zipfile.ZipInfo("a")
     entry.external_attr = (stat.S_IFLNK | 0o777) << 16
-    with pytest.raises(DataError, match="holds a, a link or device"):
+    with pytest.raises(DataError, match="holds a, a link, a device"):
         Archive(zipped(tmp_path / "bad.zip", {entry: b"/etc/hostname"})).names()
 
 
@@ -133,7 +133,59 @@ def test_bombs_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_header_that_claims_a_huge_field_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archives, "MEMBER_BYTES", 1_000_000)
-    path = tarred(tmp_path / "bomb.tar.gz", {"a": b"\0" * 5_000_000}, type=tarfile.XHDTYPE)
-    with pytest.raises(DataError, match="a header field of"):
+    monkeypatch.setattr(archives, "HEADER_BYTES", 100_000)
+    path = tarred(tmp_path / "bomb.tar.gz", {"a": b"\0" * 500_000}, type=tarfile.XHDTYPE)
+    with pytest.raises(DataError, match="a header of 500224 bytes"):
         Archive(path).names()
+    path = tarred(tmp_path / "bomb.tar.gz", {f"{i}": b"12 a=bcdef\n" for i in range(200)}, type=tarfile.XHDTYPE)
+    with pytest.raises(DataError, match="a header of"):
+        Archive(path).names()
+
+
+def test_a_sparse_member_is_refused(tmp_path: Path) -> None:
+    """Ten kilobytes that claim almost three gigabytes of zeros."""
+    path = tmp_path / "sparse.tar"
+    entry = tarfile.TarInfo("a.png")
+    entry.type = tarfile.GNUTYPE_SPARSE
+    head = bytearray(entry.tobuf(tarfile.GNU_FORMAT))
+    head[386:410], head[483:495] = b"00000000000\0" * 2, b"%011o\0" % (1 << 30)
+    head[148:156] = b" " * 8
+    head[148:156] = b"%06o\0 " % sum(head)
+    path.write_bytes(bytes(head) + bytes(1024))
+    with pytest.raises(DataError, match="holds a.png, a link, a device or a sparse file"):
+        list(Archive(path).items())
+
+
+def test_names_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    path = tarred(tmp_path / "a.tar", {"caf\udce9": b""}, "w")
+    with pytest.raises(DataError, match=r"holds 'caf\\udce9', a name that is not UTF-8"):
+        Archive(path).names()
+    with pytest.raises(DataError, match="points outside"):
+        Archive(tarred(tmp_path / "a.tar", {"../a": b""}, "w")).names()
+    with pytest.raises(DataError, match="a name of 5000 letters"):
+        Archive(zipped(tmp_path / "a.zip", {"a" * 5000: b""})).names()
+    said = tarred(tmp_path / "a.tar", {"\x1b[2J\nlethax: done": b""}, "w", type=tarfile.SYMTYPE)
+    with pytest.raises(DataError, match=r"holds \\x1b\[2J\\nlethax: done, a link"):
+        Archive(said).names()
+
+
+def test_a_list_of_members_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = zipped(tmp_path / "a.zip", {f"{i}": b"" for i in range(1000)})
+    monkeypatch.setattr(archives, "DIRECTORY_BYTES", 20_000)
+    with pytest.raises(DataError, match="a list of members of more than 20000 bytes"):
+        Archive(path).names()
+    monkeypatch.undo()
+    monkeypatch.setattr(archives, "NAMES", 1000)
+    with pytest.raises(DataError, match="names without end"):
+        Archive(path).names()
+
+
+def test_pipes_and_links_to_themselves_do_not_block(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(DataError, match="pipe cannot be read: it is no plain file"):
+        Archive(tmp_path / "pipe").names()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "self").symlink_to("self")
+    assert Archive(tmp_path / "folder").names() == []
+    with pytest.raises(DataError, match="does not exist"):
+        Archive(tmp_path / "folder" / "self")

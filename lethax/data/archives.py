@@ -1,7 +1,11 @@
-"""Archives read in place: a folder, a tar or a zip; nothing is unpacked to the disk, and sizes are bounded."""
+"""Archives read in place: a folder, a tar or a zip; nothing is unpacked to the disk, and what they take of memory is bounded.
+
+What a header says of a size is looked at before anything is read, and contents and headers are read in small pieces.
+"""
 
 import bz2
 import gzip
+import io
 import lzma
 import os
 import stat
@@ -10,14 +14,21 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from io import BufferedReader
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from lethax.data.safe import is_text, open_file
 from lethax.errors import DataError, did_you_mean
+from lethax.text import shown
 
 MEMBER_BYTES = 1 << 30
 TOTAL_BYTES = 16 << 30
-MEMBERS = 2_000_000
+MEMBERS = 1_000_000
+NAME, NAMES = 1 << 12, 1 << 28  # letters of a name, and of all together
+PIECE = 1 << 17  # bytes that are read at once
+HEADER_BYTES = 1 << 24  # of what stands before one member of a tar
+DIRECTORY_BYTES = 1 << 27  # of a zip's list of members
 
 Wanted = Callable[[str], bool]
 _DAMAGE = (
@@ -29,13 +40,14 @@ _DAMAGE = (
 class Archive:
     """A folder, a .tar (.gz, .xz, .bz2) or a .zip, read in place: nothing is ever unpacked to the disk.
 
-    DataError for links, devices, absolute names, `..`, and more or larger members than the bounds allow.
+    DataError for links, devices, sparse members, absolute names, `..`, names that are not UTF-8, and more or larger members than
+    the bounds allow.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self.title = path, shown(path)
         if not path.exists():
-            raise DataError(f"{path} does not exist: give the folder or archive that holds the data.")
+            raise DataError(f"{self.title} does not exist: give the folder or archive that holds the data.")
         self.kind = "folder" if path.is_dir() else "zip" if self._begins() == b"PK" else "tar"
 
     def names(self) -> list[str]:
@@ -50,48 +62,60 @@ class Archive:
             pass
         return names
 
-    def read(self, name: str) -> bytes:
+    def read(self, name: str) -> bytes | bytearray:
         """The content of one file; DataError if there is none of that name."""
-        found = dict(self.items(lambda member: member == name))  # to the end, see `_Bounded.finish`
+        found = dict(self.items(lambda member: member == name))  # to the end, see `_Tape.finish`
         if name in found:
             return found[name]
-        raise DataError(f"{self.path} has no {name}.{did_you_mean(name, self.names())} Fetch it again.")
+        near = did_you_mean(name, self.names())
+        raise DataError(f"{self.title} has no {shown(name)}.{shown(near)} Fetch it again.")
 
-    def items(self, wanted: Wanted | None = None) -> Iterator[tuple[str, bytes]]:
-        """(name, content) of every file in archive order; of those alone whose name `wanted` accepts, where given."""
+    def items(self, wanted: Wanted | None = None, limit: int | None = None) -> Iterator[tuple[str, bytes | bytearray]]:
+        """(name, content) of every file in archive order; of those alone whose name `wanted` accepts, where given.
+
+        limit: bytes of the largest content, MEMBER_BYTES unless given.
+        """
         read = {"folder": self._folder, "zip": self._zip, "tar": self._tar}[self.kind]
-        total = 0
+        self._limit = MEMBER_BYTES if limit is None else limit
+        total = count = letters = 0
+
+        def counted(name: str) -> bool:
+            nonlocal count, letters
+            count, letters = count + 1, letters + len(name)
+            if count > MEMBERS or letters > NAMES:
+                raise self._too_large(f"more than {MEMBERS} files" if count > MEMBERS else "names without end")
+            return wanted is None or wanted(name)
+
         try:
-            for name, content in read(wanted or (lambda _: True)):
+            for name, content in read(counted):
                 total += len(content)
                 if total > TOTAL_BYTES:
                     raise self._too_large(f"more than {TOTAL_BYTES} bytes")
                 yield name, content
         except _DAMAGE as error:
             what = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
-            raise DataError(f"{self.path} cannot be read, is damaged or truncated ({what}): fetch it again.") from None
+            raise DataError(
+                f"{self.title} cannot be read, is damaged or truncated ({shown(what)}): fetch it again."
+            ) from None
 
     def _begins(self, count: int = 2) -> bytes:
-        try:
-            with self.path.open("rb") as file:
-                return file.read(count)
-        except OSError as error:
-            raise DataError(f"{self.path} cannot be read: {error.strerror}.") from None
+        with open_file(self.path) as file:
+            return file.read(count)
 
-    def _folder(self, wanted: Wanted) -> Iterator[tuple[str, bytes]]:
-        root = self.path.resolve()
+    def _folder(self, wanted: Wanted) -> Iterator[tuple[str, bytearray]]:
+        root = os.path.realpath(self.path)
         for path in self._walk():
             name = path.relative_to(self.path).as_posix()
             linked = path.is_dir()  # _walk gives folders only where they are links
             if not linked and not (path.is_file() and wanted(name)):
                 continue  # also broken links, and pipes, which would block
-            if path.is_symlink() and not path.resolve().is_relative_to(root):
+            if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(root):
                 raise DataError(
-                    f"{path} links outside {self.path} and was not read: replace it by the file or folder itself."
+                    f"{shown(path)} links outside {self.title} and was not read: replace it by the file or folder itself."
                 )
             if not linked:
-                self._bound(name, path.stat().st_size)
-                yield name, path.read_bytes()
+                with open_file(path) as file:
+                    yield name, self._content(file, name, os.fstat(file.fileno()).st_size)
 
     def _walk(self) -> list[Path]:
         """All files, and the links to folders, which are not followed; sorted."""
@@ -103,89 +127,122 @@ class Archive:
                 raise self._too_large(f"more than {MEMBERS} files")
         return sorted(found)
 
-    def _zip(self, wanted: Wanted) -> Iterator[tuple[str, bytes]]:
-        with zipfile.ZipFile(self.path) as archive:
-            if len(archive.infolist()) > MEMBERS:
-                raise self._too_large(f"more than {MEMBERS} files")
+    def _zip(self, wanted: Wanted) -> Iterator[tuple[str, bytearray]]:
+        with open_file(self.path) as file, zipfile.ZipFile(_Disk(file, self)) as archive:
             for entry in archive.infolist():
                 name = self._inside(entry.filename)
                 kind = stat.S_IFMT(entry.external_attr >> 16)  # 0 where the archive is not of a Unix
                 if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
                     raise self._refused(name)
                 if not entry.is_dir() and wanted(name):
-                    self._bound(name, entry.file_size)
-                    with archive.open(entry) as file:
-                        yield name, self._content(file, name)
+                    with archive.open(entry) as content:
+                        yield name, self._content(content, name, entry.file_size)
 
-    def _tar(self, wanted: Wanted) -> Iterator[tuple[str, bytes]]:
-        with self._unpacked() as plain:
-            tape = _Bounded(plain, self)
+    def _tar(self, wanted: Wanted) -> Iterator[tuple[str, bytearray]]:
+        with open_file(self.path) as file, self._unpacked(file) as plain:
+            tape = _Tape(plain, self)
             archive = tarfile.open(fileobj=tape, mode="r:")  # type: ignore[call-overload]
-            count = 0
             while (entry := archive.next()) is not None:
-                count += 1
                 archive.members.clear()  # tarfile would keep every header in memory
+                if len(str(archive.pax_headers)) > HEADER_BYTES:  # these it does keep
+                    raise self._too_large("headers without end")
                 name = self._inside(entry.name)
-                if count > MEMBERS:
-                    raise self._too_large(f"more than {MEMBERS} files")
-                if not entry.isfile() and not entry.isdir():
+                if not (entry.isfile() or entry.isdir()) or entry.issparse():
                     raise self._refused(name)
-                self._bound(name, entry.size)
-                file = archive.extractfile(entry) if entry.isfile() and wanted(name) else None
-                if file:
-                    yield name, self._content(file, name)
+                if entry.isfile() and wanted(name) and (content := archive.extractfile(entry)):
+                    yield name, self._content(content, name, entry.size, tape)
+                else:
+                    self._bound(name, entry.size, MEMBER_BYTES)  # what is passed over is still unpacked
+                tape.header()
             tape.finish()
 
-    def _unpacked(self) -> IO[bytes]:
+    def _unpacked(self, file: BufferedReader) -> IO[bytes]:
         begins = self._begins(6)
         if begins.startswith(b"\x1f\x8b"):
-            return gzip.open(self.path)  # type: ignore[return-value]
+            return gzip.open(file)  # type: ignore[return-value]
         if begins.startswith(b"BZh"):
-            return bz2.open(self.path)
-        return lzma.open(self.path) if begins == b"\xfd7zXZ\x00" else self.path.open("rb")
+            return bz2.open(file)
+        return lzma.open(file) if begins == b"\xfd7zXZ\x00" else file
 
-    def _content(self, file: IO[bytes], name: str) -> bytes:
-        content = file.read(MEMBER_BYTES + 1)  # what a header says of a size is not trusted
-        self._bound(name, len(content))
+    def _content(self, file: IO[bytes], name: str, size: int, tape: "_Tape | None" = None) -> bytearray:
+        """Exactly `size` bytes in one allocation: joining pieces would take twice as much."""
+        self._bound(name, size, self._limit)
+        content = bytearray(size)
+        at = 0
+        while at < size:
+            if tape:
+                tape.header()
+            piece = file.read(min(PIECE, size - at))
+            if not piece:
+                raise EOFError(f"{shown(name)} ends after {at} of {size} bytes")
+            content[at : at + len(piece)] = piece
+            at += len(piece)
         return content
 
-    def _bound(self, name: str, size: int) -> None:
-        if not 0 <= size <= MEMBER_BYTES:
-            raise self._too_large(f"{name} of {size} bytes, more than {MEMBER_BYTES}")
+    def _bound(self, name: str, size: int, limit: int) -> None:
+        if not 0 <= size <= limit:
+            raise self._too_large(f"{shown(name)} of {size} bytes, more than {limit}")
 
     def _too_large(self, what: str) -> DataError:
-        return DataError(f"{self.path} holds {what}: it was not read. Fetch it again from where it was published.")
+        return DataError(f"{self.title} holds {what}: it was not read. Fetch it again from where it was published.")
 
     def _refused(self, name: str) -> DataError:
         return DataError(
-            f"{self.path} holds {name}, a link or device: it was not read. Give an archive of plain files."
+            f"{self.title} holds {shown(name)}, a link, a device or a sparse file: it was not read. "
+            "Give an archive of plain files."
         )
 
     def _inside(self, name: str) -> str:
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name:
-            raise DataError(f"{self.path} holds {name!r}, which points outside: it was not read.")
+            raise DataError(f"{self.title} holds '{shown(name)}', which points outside: it was not read.")
+        if len(name) > NAME:
+            raise DataError(f"{self.title} holds a name of {len(name)} letters, more than {NAME}: it was not read.")
+        if not is_text(name):
+            raise DataError(
+                f"{self.title} holds '{shown(name)}', a name that is not UTF-8: rename it and pack it again."
+            )
         return path.as_posix()
 
 
-class _Bounded:
-    """The decompressed bytes of a tar: a header that claims a huge field, or endless padding, ends here."""
+class _Disk:
+    """The file of a zip: its list of members is read at once and is bounded here; contents are read in pieces."""
+
+    def __init__(self, file: IO[bytes], archive: Archive) -> None:
+        self._file, self._archive = file, archive
+        self.tell, self.seek, self.seekable = file.tell, file.seek, file.seekable
+
+    def read(self, size: int = -1) -> bytes:
+        found = self._file.read(min(size, DIRECTORY_BYTES + 1) if size >= 0 else DIRECTORY_BYTES + 1)
+        if len(found) > DIRECTORY_BYTES:
+            raise self._archive._too_large(f"a list of members of more than {DIRECTORY_BYTES} bytes")
+        return found
+
+
+class _Tape:
+    """The unpacked bytes of a tar: a header that claims a huge field, or headers and padding without end, stop here."""
 
     def __init__(self, file: IO[bytes], archive: Archive) -> None:
         self._file, self._archive = file, archive
         self.tell = file.tell
+        self.header()
+
+    def header(self) -> None:
+        """From here on HEADER_BYTES may be read until this is called again."""
+        self._left = HEADER_BYTES
 
     def read(self, size: int = -1) -> bytes:
-        if not 0 <= size <= MEMBER_BYTES + tarfile.BLOCKSIZE:
-            raise self._archive._too_large(f"a header field of {size} bytes, more than {MEMBER_BYTES}")
+        self._left -= size
+        if size < 0 or self._left < 0:
+            raise self._archive._too_large(f"a header of {size} bytes or more")
         return self._file.read(size)
 
-    def seek(self, place: int, whence: int = 0) -> int:
+    def seek(self, place: int, whence: int = io.SEEK_SET) -> int:
         if place > TOTAL_BYTES:
             raise self._archive._too_large(f"more than {TOTAL_BYTES} bytes")
         return self._file.seek(place, whence)
 
     def finish(self) -> None:
         """Read to the end: what was compressed has its checksum there."""
-        while self._file.read(1 << 20):
+        while self._file.read(PIECE):
             self.seek(self.tell())

@@ -20,7 +20,7 @@ _DIMENSIONS, _LENGTH = 32, 1 << 40
 def element(code: Any) -> np.dtype:
     """The type of an array's elements, such as `<f4`; DataError for all but numbers, truth values and strings."""
     if not isinstance(code, str) or not _CODE.fullmatch(code):
-        raise DataError(f"holds an array of type {shown(code, 40)!r}, where numbers or strings were expected")
+        raise DataError(f"holds an array of type '{shown(code, 40)}', where numbers or strings were expected")
     return np.dtype(code)
 
 

@@ -23,8 +23,8 @@ class Long:
 class Machine:
     """Stack, marks and memo of a pickle's program, and the bytes it is read from; it makes only plain data and `Long`."""
 
-    def __init__(self, data: bytes | mmap.mmap, latin1: bool) -> None:
-        self.data, self.view, self.latin1 = data, memoryview(data), latin1
+    def __init__(self, data: bytes | bytearray | mmap.mmap, latin1: bool) -> None:
+        self.data, self.view, self.latin1 = data, memoryview(data).toreadonly(), latin1
         self.at, self.left = 0, VALUES
         self.stack: list[Any] = []
         self.below: list[list[Any]] = []  # the stacks under the open marks

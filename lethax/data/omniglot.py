@@ -86,7 +86,7 @@ def _read(place: Path, part: str, progress: Progress, start: float) -> tuple[Cha
     return characters, sha256(place) if place.is_file() else digest.hexdigest()
 
 
-def _pictures(place: Path) -> Iterator[tuple[str, str, bytes]]:
+def _pictures(place: Path) -> Iterator[tuple[str, str, bytes | bytearray]]:
     """("Alphabet/characterNN", file name, content) of every picture."""
     for name, content in Archive(place).items(lambda n: n.endswith(".png") and not n.startswith("__MACOSX/")):
         parts = PurePosixPath(name).parts
@@ -95,7 +95,7 @@ def _pictures(place: Path) -> Iterator[tuple[str, str, bytes]]:
         yield f"{parts[-3]}/{parts[-2]}", parts[-1], content
 
 
-def decode(content: bytes, name: str) -> np.ndarray:
+def decode(content: bytes | bytearray, name: str) -> np.ndarray:
     """A 105 x 105 1-bit picture as uint8 [28, 28, 1]; the size is looked at before any pixel is decoded."""
     try:
         with Image.open(io.BytesIO(content), formats=("PNG",)) as picture:

@@ -24,7 +24,7 @@ from lethax.text import shown
 DEPTH = 32  # lists within lists
 
 
-def load_pickle(source: bytes | Path, name: str, encoding: str = "bytes") -> Any:
+def load_pickle(source: bytes | bytearray | Path, name: str, encoding: str = "bytes") -> Any:
     """Plain data of a pickle: dicts, lists, tuples, strings, numbers, and arrays and scalars of NumPy, read-only.
 
     `encoding`: what Python 2's strings become, "bytes" or "latin1". A file is mapped, and its arrays stay in it. DataError says

@@ -68,7 +68,7 @@ def decode(blob: Blob, image: int, channels: int = 3, resize: Resize = "crop") -
 
 
 def _open(blob: Blob) -> Image.Image:
-    picture = Image.open(io.BytesIO(blob) if isinstance(blob, bytes) else blob, formats=FORMATS)
+    picture = Image.open(blob if isinstance(blob, Path) else io.BytesIO(blob), formats=FORMATS)
     if picture.width * picture.height > MAX_PIXELS:
         picture.close()
         raise PictureError(f"{picture.width} x {picture.height} pixels, over {MAX_PIXELS // 10**6} megapixels")

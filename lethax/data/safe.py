@@ -37,3 +37,8 @@ def sha256(path: Path) -> str:
     """SHA-256 of a file."""
     with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def is_text(name: str) -> bool:
+    """Whether a name can be written as UTF-8; of a file's name that is not, Python keeps the bytes as half characters."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in name)

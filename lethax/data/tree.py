@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from lethax.data.archives import Archive
 from lethax.errors import DataError
 
-Blob = bytes | Path
+Blob = bytes | bytearray | Path
 
 SUFFIXES = frozenset({
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm",
@@ -83,7 +83,7 @@ class Tree:
         else:
             yield from self.archive.items(frozenset(wanted).__contains__)
 
-    def read(self, name: str) -> bytes:
+    def read(self, name: str) -> bytes | bytearray:
         """The content of one file."""
         if self.source.is_dir():
             return (self.source / name).read_bytes()
