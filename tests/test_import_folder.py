@@ -1,15 +1,16 @@
 """Import of folders of pictures: layouts, splits, broken and hostile files."""
 
 import json
+import struct
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from lethax import cli
-from lethax.data import pictures
+from lethax.data import folder, pictures
 from lethax.data.folder import left_out, prepare_folder, skipped
 from lethax.data.store import Store, open_store
 from lethax.errors import DataError
@@ -178,6 +179,55 @@ def test_decoding_of_sizes_modes_and_orientation(tmp_path: Path) -> None:
     Image.new("RGBA", (4, 4), (0, 0, 0, 0)).save(tmp_path / "clear.png")
     assert pictures.decode(tmp_path / "clear.png", 4).min() == 255
     assert pictures.decode((tmp_path / "clear.png").read_bytes(), 4, 1).shape == (4, 4, 1)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("damage", ["whole", "damaged", "garbage"])
+def test_orientation_needs_no_whole_metadata(tmp_path: Path, orientation: int, damage: str) -> None:
+    """As Pillow turns it; also where the resolution is text, at which Pillow's own function raises TypeError."""
+    quarters = Image.fromarray(np.array([[[250, 0, 0], [0, 250, 0]], [[0, 0, 250], [250, 250, 0]]], np.uint8))
+    plain = quarters.resize((16, 16), Image.Resampling.NEAREST)
+    tags = struct.pack(">HHIHH", 0x0112, 3, 1, orientation, 0)
+    if damage == "damaged":
+        tags += struct.pack(">HHI4s", 0x011A, 2, 2, b"\xe9\xf5f\0")
+    exif = b"Exif\0\0" + (b"MM\0*\0\0\0\x08" + struct.pack(">H", len(tags) // 12) + tags + bytes(4))
+    plain.save(tmp_path / "a.jpg", quality=95, exif=b"Exif\0\0garbage" if damage == "garbage" else exif)
+    found = pictures.decode(tmp_path / "a.jpg", 16).astype(int)
+    whole = Image.Exif()
+    whole[0x0112] = 1 if damage == "garbage" else orientation
+    plain.save(tmp_path / "b.png", exif=whole)
+    expected = np.asarray(ImageOps.exif_transpose(Image.open(tmp_path / "b.png"))).astype(int)
+    assert np.abs(found - expected).mean() < 12  # of 250; another turn differs by 60 and more
+
+
+def test_gif_tiff_and_jfif_are_read(tmp_path: Path) -> None:
+    """Of several pictures in a file, the first."""
+    first, second = (Image.new("RGB", (8, 8), colour) for colour in ("red", "blue"))
+    for name in ("a.gif", "a.tif"):
+        first.save(tmp_path / name, save_all=True, append_images=[second])
+    first.save(tmp_path / "a.jfif", "JPEG", quality=95)
+    Image.fromarray(np.full((8, 8), 40000, np.uint16)).save(tmp_path / "deep.tiff")
+    for name in ("a.gif", "a.tif", "a.jfif"):
+        assert np.abs(pictures.decode(tmp_path / name, 8).astype(int) - [255, 0, 0]).max() < 5, name
+    assert set(np.unique(pictures.decode(tmp_path / "deep.tiff", 8, 1))) == {40000 >> 8}
+
+
+@pytest.mark.parametrize(
+    ("count", "sizes"),
+    [
+        (3, [1, 1, 1]),
+        (8, [4, 2, 2]),
+        (14, [6, 4, 4]),
+        (15, [5, 5, 5]),
+        (20, [10, 5, 5]),
+        (30, [19, 5, 6]),
+        (100, [64, 16, 20]),
+    ],
+)
+def test_splits_at_random_have_five_classes_where_they_can(count: int, sizes: list[int]) -> None:
+    plan = folder._seeded({f"c{i}": ["1", "2"] for i in range(count)}, 0, (0.64, 0.16, 0.20), Path("here"))
+    assert [len(plan[split]) for split in ("train", "val", "test")] == sizes
+    assert sorted(name for classes in plan.values() for name in classes) == sorted(f"c{i}" for i in range(count))
 
 
 def test_links_that_lead_outside_are_refused(tmp_path: Path) -> None:

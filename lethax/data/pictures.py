@@ -12,10 +12,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from lethax.data.tree import Blob
 from lethax.errors import DataError
@@ -29,6 +29,11 @@ Progress = Callable[[str, float], None]
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM", "GIF", "TIFF")  # of several pictures in a file, the first
 MAX_PIXELS = 100_000_000
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+_TURNS: dict[Any, Image.Transpose] = {  # by EXIF's orientation
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
 
 _BATCH = 32  # pictures per task: one picture alone costs less than handing it to a thread
 
@@ -79,12 +84,13 @@ def _open(blob: Blob) -> Image.Image:
 
 
 def _upright(picture: Image.Image) -> Image.Image:
-    """Turned as its EXIF data say; as it lies in the file where they are damaged."""
+    """Turned as its orientation tag says. The tag alone is read: damage elsewhere in the metadata matters to nobody here."""
     picture.load()
     try:
-        return ImageOps.exif_transpose(picture)
-    except Exception:  # parsers of metadata raise nearly anything; the pixels are whole
-        return picture
+        turn = _TURNS.get(picture.getexif().get(0x0112))
+    except Exception:  # parsers of metadata raise nearly anything, and the pixels are whole
+        turn = None
+    return picture if turn is None else picture.transpose(turn)
 
 
 def _draft(picture: Image.Image, side: int) -> None:
