@@ -65,7 +65,12 @@ def test_a_truncated_archive_is_named(tmp_path: Path) -> None:
     whole = zipped(tmp_path / "data.zip", FILES).read_bytes()
     for content in (whole[:-30], b"", b"no archive at all" * 100):
         (tmp_path / "data.zip").write_bytes(content)
-        with pytest.raises(DataError, match="data.zip .* damaged or truncated"):
+        says = (
+            "damaged or truncated"
+            if content[:2] == b"PK"
+            else "neither a folder nor a .zip or .tar .* archive: it (is empty|begins)"
+        )
+        with pytest.raises(DataError, match=f"data.zip .*{says}"):
             Archive(tmp_path / "data.zip").names()
 
 

@@ -224,3 +224,24 @@ def test_what_tieredimagenet_lacks_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no test_labels\.pkl"):
         tiered(source, tmp_path / "stores")
     assert not list((tmp_path / "stores").iterdir())
+
+
+def test_the_whole_picture_is_squashed(tmp_path: Path) -> None:
+    """As the released code does: black bands left and right of a wide picture, which a crop at its centre would lose, stay."""
+    wide = np.full((40, 120, 3), 255, np.uint8)
+    wide[:, :20] = wide[:, -20:] = 0
+    source = class_folders(tmp_path / "folders", nested=True)
+    for path in source.rglob("*.png"):
+        path.write_bytes(png(wide))
+    pickles = tiered_pickles(tmp_path / "pickles")
+    for split, wnids in WNIDS.items():
+        images = [np.frombuffer(png(wide), np.uint8)] * (EACH * len(wnids))
+        (pickles / f"{split}_images_png.pkl").write_bytes(pickle.dumps(images))
+    assert mini(source, tmp_path / "stores", image=12) == ["miniimagenet"]
+    stores = [open_store("miniimagenet", tmp_path / "stores")]
+    for given in (source, pickles):
+        tiered(given, tmp_path / "stores", image=12)
+        stores.append(open_store("tieredimagenet", tmp_path / "stores"))
+    for store in stores:
+        row = store.splits["test"].images[0, 6, :, 0].astype(int)
+        assert row[:1].max() < 30 and row[-1:].max() < 30 and row[4:8].min() > 225

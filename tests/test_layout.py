@@ -141,6 +141,7 @@ def test_what_is_not_read_is_listed(tmp_path: Path) -> None:
     (root / "deep" / "empty").mkdir(parents=True)
     (root / "b" / "dead.png").symlink_to("nothing.png")
     (root / "b" / "itself.png").symlink_to("itself.png")
+    (root / "b" / "gone.png").symlink_to("/nowhere/at/all.png")
     (root / "again").symlink_to("b")
     os.mkfifo(root / "b" / "pipe.png")
     tree = Tree(root)
@@ -150,8 +151,23 @@ def test_what_is_not_read_is_listed(tmp_path: Path) -> None:
         "notes.txt": "the ending .txt is not read", "raw/1.nef": "the ending .nef is not read",
         "raw/": "there are no pictures in it that are read", "empty/": "there are no pictures in it that are read",
         "deep/": "there are no pictures in it that are read", "b/dead.png": "it is a link to nothing",
+        "b/gone.png": "it is a link to nothing",
         "b/itself.png": "it is a link to nothing", "again": "it is a link to another folder", "b/pipe.png": "it is not a file",
     }  # fmt: skip
+
+
+def test_a_folder_that_cannot_be_read_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read(tmp_path, "a/1.png", "b/1.png")
+    real = os.scandir
+
+    def scandir(path: str) -> Any:
+        if str(path).endswith("/b"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    tree = Tree(tmp_path / "pictures")
+    assert tree.pictures == ["a/1.png"] and tree.left_out == {"b/": "it cannot be read: Permission denied"}
 
 
 def test_names_that_differ_in_case_alone() -> None:

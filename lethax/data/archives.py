@@ -30,11 +30,22 @@ PIECE = 1 << 17  # bytes that are read at once
 HEADER_BYTES = 1 << 24  # of what stands before one member of a tar
 DIRECTORY_BYTES = 1 << 27  # of a zip's list of members
 
+_GZIP, _BZIP2, _XZ = b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00"
+
 Wanted = Callable[[str], bool]
 _DAMAGE = (
     tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError, RuntimeError,
     ValueError, OverflowError, IndexError, MemoryError,
 )  # fmt: skip
+
+
+def _is_old_tar(begins: bytes) -> bool:
+    """Whether this is the header of a tar from before `ustar`: all it has is a sum of its bytes."""
+    try:
+        tarfile.TarInfo.frombuf(begins, "latin1", "strict")
+    except (tarfile.HeaderError, ValueError, struct.error):
+        return False
+    return True
 
 
 class Archive:
@@ -48,7 +59,7 @@ class Archive:
         self.path, self.title = path, shown(path)
         if not path.exists():
             raise DataError(f"{self.title} does not exist: give the folder or archive that holds the data.")
-        self.kind = "folder" if path.is_dir() else "zip" if self._begins() == b"PK" else "tar"
+        self.kind = "folder" if path.is_dir() else self._kind()
 
     def names(self) -> list[str]:
         """Names of all files, in archive order. A compressed tar is read once for it."""
@@ -98,7 +109,20 @@ class Archive:
                 f"{self.title} cannot be read, is damaged or truncated ({shown(what)}): fetch it again."
             ) from None
 
-    def _begins(self, count: int = 2) -> bytes:
+    def _kind(self) -> str:
+        """zip or tar, by how it begins; DataError for any other file."""
+        begins = self._begins(tarfile.BLOCKSIZE)
+        if begins.startswith(b"PK"):
+            return "zip"
+        if begins.startswith((_GZIP, _BZIP2, _XZ)) or begins[257:262] == b"ustar" or _is_old_tar(begins):
+            return "tar"
+        found = f"begins with '{shown(begins[:20].decode('latin1'))}'" if begins else "is empty"
+        raise DataError(
+            f"{self.title} is neither a folder nor a .zip or .tar (.gz, .bz2, .xz) archive: it {found}. Give the folder or archive "
+            "that holds the data."
+        )
+
+    def _begins(self, count: int) -> bytes:
         with open_file(self.path) as file:
             return file.read(count)
 
@@ -158,11 +182,11 @@ class Archive:
 
     def _unpacked(self, file: BufferedReader) -> IO[bytes]:
         begins = self._begins(6)
-        if begins.startswith(b"\x1f\x8b"):
+        if begins.startswith(_GZIP):
             return gzip.open(file)  # type: ignore[return-value]
-        if begins.startswith(b"BZh"):
+        if begins.startswith(_BZIP2):
             return bz2.open(file)
-        return lzma.open(file) if begins == b"\xfd7zXZ\x00" else file
+        return lzma.open(file) if begins == _XZ else file
 
     def _content(self, file: IO[bytes], name: str, size: int, tape: "_Tape | None" = None) -> bytearray:
         """Exactly `size` bytes in one allocation: joining pieces would take twice as much."""

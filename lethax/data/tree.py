@@ -55,15 +55,17 @@ class Tree:
         used = {folder for name in self.pictures for folder in PurePosixPath(name).parents}
         for folder in map(PurePosixPath, folders):
             if folder not in used and (folder.parent in used or folder.parent == PurePosixPath(".")):
-                self.left_out[f"{folder}/"] = "there are no pictures in it that are read"
+                self.left_out.setdefault(f"{folder}/", "there are no pictures in it that are read")
 
     def _inside(self) -> tuple[list[str], list[str]]:
         """(files, folders) below a folder; DataError for a link that leads out of it."""
-        root, files, folders = Path(os.path.realpath(self.source)), [], []
-        for at, below, names in os.walk(self.source):
+        root, files, folders = os.path.realpath(self.source), [], []
+        for at, below, names in os.walk(self.source, onerror=self._unread):
             for path in (Path(at) / name for name in [*below, *names]):
                 short = path.relative_to(self.source).as_posix()
-                if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(root):
+                if _hidden(short):
+                    continue
+                if path.is_symlink() and path.exists() and not Path(os.path.realpath(path)).is_relative_to(root):
                     raise DataError(f"{path} is a link out of {self.source}; replace it by the file or folder itself.")
                 if path.is_file():
                     files.append(short)
@@ -71,10 +73,15 @@ class Tree:
                     self.left_out[short] = "it is a link to nothing" if path.is_symlink() else "it is not a file"
                 elif path.is_symlink():
                     self.left_out[short] = "it is a link to another folder"
-                elif not _hidden(short):
+                else:
                     folders.append(short)
-        self.left_out = {name: why for name, why in self.left_out.items() if not _hidden(name)}
         return files, sorted(folders)
+
+    def _unread(self, error: OSError) -> None:
+        folder = Path(error.filename).relative_to(self.source).as_posix()
+        if folder == ".":
+            raise DataError(f"{self.source} cannot be read: {error.strerror}.")
+        self.left_out[f"{folder}/"] = f"it cannot be read: {error.strerror}"
 
     def blobs(self, wanted: Iterable[str]) -> Iterator[tuple[str, Blob]]:
         """Contents of pictures: paths, which the decoding threads read, or bytes in an archive's own order."""

@@ -1,0 +1,154 @@
+"""What `lethax data` says: the report of an import, and the command with which to go on."""
+
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tyro
+from PIL import Image
+
+from lethax import arguments, assemble, cli
+from lethax.data.store import StoreWriter, open_store
+from lethax.recipe import Recipe, resolve
+
+
+def pictures(root: Path, counts: dict[str, int]) -> Path:
+    for number, (name, count) in enumerate(counts.items()):
+        (root / name).mkdir(parents=True)
+        for i in range(count):
+            Image.new("RGB", (8, 8), (10 * number, 10 * i, 50)).save(root / name / f"{i}.png")
+    return root
+
+
+def prepare(capsys: pytest.CaptureFixture[str], source: Path, root: Path, *options: str) -> list[str]:
+    args = ["data", "prepare", "folder", "--from", str(source), "--store", "own", "--image", "16", "--root", str(root)]
+    assert cli.main([*args, *options]) == 0
+    return [line for line in capsys.readouterr().out.splitlines() if not line.startswith("preparing")]
+
+
+def test_a_plain_import_ends_with_a_command_that_trains(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = pictures(tmp_path / "pictures", {f"class {c:02}": 16 for c in range(20)})
+    root = tmp_path / "my stores"
+    lines = prepare(capsys, source, root)
+    assert lines[0].startswith("own: train 10 classes, 160 images; val 5 classes, 80 images; test 5 classes, 80 images")
+    assert lines[1:] == [
+        "Episodes of all splits: at most 5-way, because val has 5 classes; shot and query together at most 16, because class "
+        f"'{open_store('own', root).splits['test'].classes[0]}' of test has 16 examples.",
+        f"Next: lethax train own --shot 1 --root '{root}'",
+    ]
+    passes(lines[-1], monkeypatch)
+
+
+def passes(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether the command that was printed is taken: its recipe fits the data, the episodes and a net."""
+    args = tyro.cli(arguments.Train, args=shlex.split(line.removeprefix("Next: lethax train ")))
+    monkeypatch.setenv("LETHAX_DATA", str(args.root))
+    given = {
+        name: getattr(args, name)
+        for name in ("data", "way", "shot", "query", "method")
+        if getattr(args, name) is not None
+    }
+    assemble.check(resolve(Recipe(**given)))
+
+
+def test_small_classes_are_named_and_the_command_fits(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = pictures(tmp_path / "pictures", {f"c{c}": 4 + c for c in range(12)})
+    lines = prepare(capsys, source, tmp_path / "stores")
+    assert any(line.startswith("Too small for 1 shot and 15 queries, 12 classes: c0 (") for line in lines)
+    assert lines[-1] == f"Next: lethax train own --way 4 --shot 1 --query 3 --root {tmp_path / 'stores'}"
+    passes(lines[-1], monkeypatch)
+
+
+def test_all_that_is_not_taken_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = pictures(tmp_path / "pictures", {name: 2 for name in ("tiger", "Tiger", "cat", "[red]dog", "broken")})
+    pictures(source, {"single": 1})
+    for picture in (source / "broken").iterdir():
+        picture.write_text("no picture")
+    (source / "cat" / "dead.png").symlink_to("nothing.png")
+    (source / "cat" / "without").write_bytes((source / "cat" / "0.png").read_bytes())
+    (source / "empty").mkdir()
+    (source / "cat" / "odd\x1b[31m\nname.xcf").touch()
+    for i in range(30):
+        (source / "cat" / f"{i}.xml").touch()
+    lines = prepare(capsys, source, tmp_path / "stores")
+    told = lines[lines.index(f"Not taken, all in {tmp_path / 'stores' / 'own' / 'manifest.json'}:") + 1 :]
+    assert set(told[:8]) == {
+        "  broken/: all pictures of this class are broken", "  single/: this class has one picture, and an episode needs two",
+        "  cat/dead.png: it is a link to nothing", "  cat/without: it has no ending that says what it is",
+        "  empty/: there are no pictures in it that are read", "  cat/odd\\x1b[31m\\nname.xcf: the ending .xcf is not read",
+        "  broken/0.png: it is broken: not a JPEG, PNG, WebP, BMP, PPM, GIF or TIFF picture",
+        "  broken/1.png: it is broken: not a JPEG, PNG, WebP, BMP, PPM, GIF or TIFF picture",
+    }  # fmt: skip
+    assert (
+        all("xml is not read" in line for line in told[8:20])
+        and told[20] == "  and 18 more: 18 (the ending .xml is not read)"
+    )
+    assert (
+        told[21]
+        == "Names of classes that differ in upper and lower case alone, 1 times: Tiger, tiger. They stay separate."
+    )
+    assert "[red]dog (" in "".join(told[22:])
+
+
+def test_where_nothing_can_be_trained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = pictures(
+        tmp_path / "pictures", {f"{split}/{c}{split}": 1 for split in ("train", "val", "test") for c in "ab"}
+    )
+    assert (
+        "lethax train needs two classes in every split, with two examples each"
+        in prepare(capsys, source, tmp_path / "stores")[-1]
+    )
+    source = pictures(tmp_path / "again", {f"{split}/{c}{split}": 2 for split in ("train", "test") for c in "ab"})
+    assert "lethax train needs a val split" in prepare(capsys, source, tmp_path / "stores")[-1]
+
+
+def test_features_are_trained_by_leo(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for split in ("train", "val", "test"):
+        np.save(tmp_path / f"{split}_features.npy", np.ones((40, 3), np.float32))
+        np.save(tmp_path / f"{split}_labels.npy", np.array([f"{split}{i // 20}" for i in range(40)]))
+    assert (
+        cli.main(["data", "prepare", "features", "--from", str(tmp_path), "--store", "own", "--root", str(tmp_path)])
+        == 0
+    )
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == f"Next: lethax train own --method leo+l2f --way 2 --shot 1 --root {tmp_path}"
+    passes(last, monkeypatch)
+
+
+def test_verify_and_list(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with StoreWriter(tmp_path, "own", mean=(0.5,), std=(0.5,), source={}) as writer:
+        writer.split("train", (2, 2, 1), [("a", "", 1)])[:] = 7
+    assert cli.main(["data", "verify", "own", "--root", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == "own: every part is as it was written\n"
+    path = tmp_path / "own" / "manifest.json"
+    path.write_text(path.read_text().replace("0.5", "0.4"))
+    assert cli.main(["data", "verify", "own", "--root", str(tmp_path)]) == 1
+    assert "manifest.json was changed after it was written" in capsys.readouterr().err
+    assert cli.main(["data", "list", "--root", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.startswith(f"own: {path.parent} is damaged")
+
+
+def test_a_text_file_is_no_archive_and_a_bad_name_is_refused_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "notes.txt").write_text("my pictures are elsewhere")
+    assert cli.main(["data", "prepare", "folder", "--from", str(tmp_path / "notes.txt")]) == 1
+    said = capsys.readouterr().err
+    assert (
+        "notes.txt is neither a folder nor a .zip or .tar" in said and "it begins with 'my pictures are else'" in said
+    )
+    monkeypatch.setattr("lethax.data.folder.Tree", None)  # nothing is looked at
+    args = ["data", "prepare", "folder", "--from", str(tmp_path), "--store"]
+    for name, says in {
+        "Not a name": "no name for a data set",
+        "sinusoid": "the name of tasks that lethax makes",
+    }.items():
+        assert cli.main([*args, name]) == 1
+        assert says in capsys.readouterr().err
