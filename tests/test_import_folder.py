@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from lethax import cli
-from lethax.data import folder, pictures
+from lethax.data import decode, folder, pictures
 from lethax.data.folder import left_out, prepare_folder, skipped
 from lethax.data.store import Store, open_store
 from lethax.errors import DataError
@@ -129,7 +129,7 @@ def test_bad_split_file_is_refused(tmp_path: Path, text: str, says: str) -> None
 
 
 def test_broken_pictures_are_listed_and_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pictures, "MAX_PIXELS", 1000)
+    monkeypatch.setattr(decode, "MAX_PIXELS", 1000)
     source = class_folders(tmp_path / "pictures")
     whole = picture(source / "class0" / "cut.jpg", size=(30, 30)).read_bytes()
     (source / "class0" / "cut.jpg").write_bytes(whole[: len(whole) - 20])

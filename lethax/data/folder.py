@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from lethax.data.decode import Resize
 from lethax.data.fits import WAY
 from lethax.data.layout import Classes, Layout, Plan, alike, class_folders, superclass
-from lethax.data.pictures import BrokenPictures, Progress, Resize, fill, statistics
+from lethax.data.pictures import BrokenPictures, Progress, fill, statistics
 from lethax.data.split_files import SPLITS, assign, label_files, read_split, read_text, some
 from lethax.data.store import Store, StoreWriter
 from lethax.data.tree import Tree

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from lethax.data.decode import resize_array
 from lethax.data.folder import check_disjoint, write_plan
 from lethax.data.layout import Plan, class_folders
 from lethax.data.pickles import load_pickle
-from lethax.data.pictures import IMAGENET_MEAN, IMAGENET_STD, Progress, resize_array
+from lethax.data.pictures import IMAGENET_MEAN, IMAGENET_STD, Progress
 from lethax.data.split_files import SPLITS, assign, label_files
 from lethax.data.store import StoreWriter
 from lethax.data.tree import Tree
@@ -49,7 +50,7 @@ def prepare_miniimagenet(
         return ["miniimagenet"]
     if tables:
         _complete(tables, "{}.csv", source)
-        texts = {part: tree.read(found).decode("utf-8", "replace") for part, found in tables.items()}
+        texts = {part: tree.text(found) for part, found in tables.items()}
         plan, layout = label_files(tree, texts), "csv"
     else:
         plan, layout = _from_folders(tree, split), "folders"
@@ -105,7 +106,7 @@ def published_split(name: str) -> dict[str, Any]:
 
 def read_pickle(tree: Tree, name: str) -> Any:
     """A pickle of arrays, lists and strings."""
-    return load_pickle(tree.read(name), name, encoding="latin1")
+    return load_pickle(tree.blob(name), name, encoding="latin1")
 
 
 def _from_caches(

@@ -1,5 +1,6 @@
 """Opening files from elsewhere: only plain files, which never block, and whose bytes are mapped rather than copied."""
 
+import errno
 import hashlib
 import mmap
 import os
@@ -11,18 +12,22 @@ from lethax.errors import DataError
 from lethax.text import shown
 
 
+def open_plain(path: Path) -> BufferedReader:
+    """A plain file, open for reading; OSError for what is none, such as a pipe, which could block for ever."""
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    file = os.fdopen(handle, "rb")
+    if stat.S_ISREG(os.fstat(handle).st_mode):
+        return file
+    file.close()
+    raise OSError(errno.EINVAL, "it is no plain file")
+
+
 def open_file(path: Path) -> BufferedReader:
-    """A plain file, open for reading; DataError for what is none, such as a pipe, which could block for ever."""
+    """As `open_plain`, with DataError."""
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        file = os.fdopen(handle, "rb")
-        if stat.S_ISREG(os.fstat(handle).st_mode):
-            return file
-        file.close()
-        reason = "it is no plain file"
+        return open_plain(path)
     except OSError as error:
-        reason = str(error.strerror)
-    raise DataError(f"{shown(path)} cannot be read: {reason}.")
+        raise DataError(f"{shown(path)} cannot be read: {error.strerror}.") from None
 
 
 def mapped(path: Path) -> bytes | mmap.mmap:
@@ -31,6 +36,15 @@ def mapped(path: Path) -> bytes | mmap.mmap:
         if not os.fstat(file.fileno()).st_size:
             return b""
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+def read_small(path: Path, limit: int) -> bytes:
+    """The bytes of a file that a person could have written; DataError if it has more than `limit`."""
+    with open_file(path) as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise DataError(f"{shown(path)} has more than {limit} bytes: it was not read.")
+    return content
 
 
 def sha256(path: Path) -> str:

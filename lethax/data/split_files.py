@@ -4,14 +4,18 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from pathlib import Path, PurePosixPath
 
+from lethax.data.archives import MEMBERS
 from lethax.data.layout import Classes, Plan, same
-from lethax.data.tree import Tree, split_of
+from lethax.data.safe import read_small
+from lethax.data.tree import TEXT_BYTES, Tree, split_of
 from lethax.errors import DataError, did_you_mean
 from lethax.text import shown
 
 SPLITS = ("train", "val", "test")
+JSON_LETTERS = 1 << 24  # empty lists take thirty times the memory of their text
 
 
 def label_files(tree: Tree, texts: Mapping[str, str]) -> Plan:
@@ -52,11 +56,14 @@ def read_columns(text: str, name: str, columns: tuple[str, str]) -> list[tuple[s
         if not set(columns) <= set(found):
             has = shown(", ".join(map(str, found)))
             raise DataError(f"{name} has the columns {has}; it needs {columns[0]} and {columns[1]}.")
-        return [(same(row[columns[0]] or ""), same(row[columns[1]] or "")) for row in reader]
+        rows = [(same(row[columns[0]] or ""), same(row[columns[1]] or "")) for row in islice(reader, MEMBERS + 1)]
     except csv.Error as error:  # such as a field of over 131 072 characters
         raise DataError(
             f"{name} is no CSV file ({error}); it needs the columns {columns[0]} and {columns[1]}."
         ) from None
+    if len(rows) > MEMBERS:
+        raise DataError(f"{name} has more than {MEMBERS} lines: it was not read.")
+    return rows
 
 
 def assign(classes: Classes, wanted: Mapping[str, Iterable[str]], source: str) -> Plan:
@@ -79,13 +86,9 @@ def some(names: list[str]) -> str:
 def read_text(path: Path) -> str:
     """A UTF-8 text; DataError where it is none."""
     try:
-        if not path.is_file():  # a pipe would block
-            raise DataError(f"{path} cannot be read: {'it is not a file' if path.exists() else 'No such file'}.")
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}; give a JSON or CSV file.") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is no UTF-8 text; give a JSON or CSV file.") from error
+        return read_small(path, TEXT_BYTES).decode("utf-8")
+    except UnicodeDecodeError:
+        raise DataError(f"{path} is no UTF-8 text; give a JSON or CSV file.") from None
 
 
 def read_split(path: Path) -> dict[str, list[str]]:
@@ -97,6 +100,8 @@ def read_split(path: Path) -> dict[str, list[str]]:
             found.setdefault(part.strip(), []).append(name)
     else:
         try:
+            if len(text) > JSON_LETTERS:
+                raise ValueError(f"it has {len(text)} letters, more than {JSON_LETTERS}")
             found = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise DataError(f'{path} is not JSON ({shown(error)}); write {{"train": ["class", ...], ...}}') from None

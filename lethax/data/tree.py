@@ -5,9 +5,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from lethax.data.archives import Archive
+from lethax.data.safe import read_small
 from lethax.errors import DataError
 
 Blob = bytes | bytearray | Path
+PICTURE_BYTES = 1 << 28  # of the largest file of a picture in an archive
+TEXT_BYTES = 1 << 26  # of a list of pictures
 
 SUFFIXES = frozenset({
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm",
@@ -88,13 +91,16 @@ class Tree:
         if self.source.is_dir():
             yield from ((name, self.source / name) for name in wanted)
         else:
-            yield from self.archive.items(frozenset(wanted).__contains__)
+            yield from self.archive.items(frozenset(wanted).__contains__, PICTURE_BYTES)
 
-    def read(self, name: str) -> bytes | bytearray:
-        """The content of one file."""
-        if self.source.is_dir():
-            return (self.source / name).read_bytes()
-        return self.archive.read(name)
+    def blob(self, name: str) -> Blob:
+        """One file: its path, or its content where it is in an archive."""
+        return self.source / name if self.source.is_dir() else self.archive.read(name)
+
+    def text(self, name: str) -> str:
+        """The text of one file, with a sign for what is not UTF-8."""
+        blob = self.blob(name)
+        return (read_small(blob, TEXT_BYTES) if isinstance(blob, Path) else blob).decode("utf-8", "replace")
 
     def find(self, basename: str) -> str | None:
         """The file of that name nearest to the top."""

@@ -1,0 +1,164 @@
+"""One picture of any known format as an array of a given size, within a bound of memory that all threads share."""
+
+import io
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from lethax.data.safe import open_plain
+from lethax.data.tree import Blob
+
+Resize = Literal["crop", "stretch"]
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM", "GIF", "TIFF")  # of several pictures in a file, the first
+MAX_PIXELS = 100_000_000
+DECODE_BYTES = 5 << 28  # that all pictures take which are decoded at the same time
+# Bytes a pixel: the picture and its turned and flattened copies, 4 each; and what the decoders of some formats keep beside it.
+_BYTES = {"JPEG": 13, "PNG": 13, "BMP": 17, "GIF": 21, "PPM": 21, "WEBP": 25, "TIFF": 25}
+_PROGRESSIVE = 8  # bytes a pixel of the whole file: all coefficients
+_STRIP = 1 << 20  # pixels that are flattened in one go
+
+
+_TURNS: dict[Any, Image.Transpose] = {  # by EXIF's orientation
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
+
+
+class PictureError(Exception):
+    """A picture that cannot be decoded, or must not be."""
+
+
+class Room:
+    """Bytes that threads share: whoever needs more than are left waits until others are done."""
+
+    def __init__(self, size: int) -> None:
+        self.size = self._left = size
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def take(self, size: int) -> Iterator[None]:
+        with self._changed:
+            self._changed.wait_for(lambda: self._left >= size)
+            self._left -= size
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._left += size
+                self._changed.notify_all()
+
+
+_room = Room(DECODE_BYTES)
+
+
+def decode(blob: Blob, image: int, channels: int = 3, resize: Resize = "crop") -> np.ndarray:
+    """A picture as [image, image, channels] uint8; PictureError for anything broken or over MAX_PIXELS."""
+    try:
+        with _opened(blob) as file, Image.open(file, formats=FORMATS) as picture:
+            _check(picture)
+            whole = picture.width * picture.height
+            _draft(picture, 2 * image)
+            need = _need(picture, whole, file.seek(0, os.SEEK_END))
+            if need > _room.size:
+                raise PictureError(f"decoding it takes {need >> 20} MiB of memory, over {_room.size >> 20}")
+            with _room.take(need):
+                pixels = np.asarray(_resized(_flatten(_upright(picture), channels), image, resize))
+    except PictureError:
+        raise
+    except Exception as error:  # hostile files make Pillow's parsers raise nearly anything
+        raise PictureError(_reason(error)) from error
+    return pixels.reshape(image, image, channels)
+
+
+def _opened(blob: Blob) -> IO[bytes]:
+    return open_plain(blob) if isinstance(blob, Path) else io.BytesIO(blob)
+
+
+def _check(picture: Image.Image) -> None:
+    """By its header alone, before any memory is taken."""
+    tile = getattr(picture, "tag_v2", {})  # of a TIFF: the size of a tile, which may be larger than the picture
+    sides = [picture.size, (tile.get(322, 1), tile.get(323, 1))]
+    for width, height in sides:
+        if width * height > MAX_PIXELS:
+            raise PictureError(f"{width} x {height} pixels, over {MAX_PIXELS // 10**6} megapixels")
+    if picture.mode == "F":
+        raise PictureError("floating-point pixels")
+
+
+def _need(picture: Image.Image, whole: int, encoded: int) -> int:
+    """Bytes that decoding takes at most; `whole`: pixels before a JPEG is drafted, `encoded`: bytes of the file."""
+    need = picture.width * picture.height * _BYTES[str(picture.format)] + encoded
+    return need + whole * _PROGRESSIVE if picture.format == "JPEG" and picture.info.get("progressive") else need
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    """Turned as its orientation tag says. The tag alone is read: damage elsewhere in the metadata matters to nobody here."""
+    picture.load()
+    try:
+        turn = _TURNS.get(picture.getexif().get(0x0112))
+    except Exception:  # parsers of metadata raise nearly anything, and the pixels are whole
+        turn = None
+    return picture if turn is None else picture.transpose(turn)
+
+
+def _draft(picture: Image.Image, side: int) -> None:
+    """Let the JPEG decoder halve a large picture as long as its shorter side keeps `side` pixels."""
+    short = min(picture.size)
+    if picture.format == "JPEG" and short > side:
+        picture.draft(None, (picture.width * side // short, picture.height * side // short))
+
+
+def _flatten(picture: Image.Image, channels: int) -> Image.Image:
+    """Gray or RGB; what is transparent becomes white. Strip by strip: the steps between take more than the picture itself."""
+    mode = "L" if channels == 1 else "RGB"
+    if picture.mode == mode:
+        return picture
+    flat = Image.new(mode, picture.size)
+    rows = max(1, _STRIP // picture.width)
+    for top in range(0, picture.height, rows):
+        box = (0, top, picture.width, min(top + rows, picture.height))
+        flat.paste(_flat(picture.crop(box), mode), box)
+    return flat
+
+
+def _flat(strip: Image.Image, mode: str) -> Image.Image:
+    if strip.mode.startswith("I"):  # 16 bits: Pillow would clip them
+        strip = Image.fromarray((np.clip(np.asarray(strip), 0, 65535) >> 8).astype(np.uint8))
+    if strip.mode != mode and strip.has_transparency_data:
+        strip = strip.convert("RGBA")
+        strip = Image.alpha_composite(Image.new("RGBA", strip.size, "white"), strip)
+    return strip if strip.mode == mode else strip.convert(mode)
+
+
+def _resized(picture: Image.Image, image: int, resize: Resize) -> Image.Image:
+    if picture.size == (image, image):
+        return picture
+    width, height = picture.size
+    if resize == "stretch":
+        box = (0.0, 0.0, float(width), float(height))
+    else:
+        side = min(width, height)
+        left, top = (width - side) / 2, (height - side) / 2
+        box = (left, top, left + side, top + side)
+    return picture.resize((image, image), Image.Resampling.BICUBIC, box, reducing_gap=3.0)
+
+
+def _reason(error: Exception) -> str:
+    """What goes into the manifest: no path and no address of an object."""
+    if isinstance(error, UnidentifiedImageError):
+        return "not a JPEG, PNG, WebP, BMP, PPM, GIF or TIFF picture"
+    return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+
+
+def resize_array(pixels: np.ndarray, image: int) -> np.ndarray:
+    """Decoded pictures [n, H, W, 3] as [n, image, image, 3]; the same array where nothing is to be done."""
+    if pixels.shape[1:3] == (image, image):
+        return pixels
+    return np.stack([np.asarray(_resized(Image.fromarray(one), image, "stretch")) for one in pixels])
