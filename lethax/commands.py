@@ -14,8 +14,9 @@ from lethax.commands_data import describe
 from lethax.errors import DivergedError, RecipeError
 from lethax.files import to_json
 from lethax.names import CONTROL
-from lethax.progress import bar, console, follow
+from lethax.progress import bar, console, follow, say
 from lethax.recipe import Recipe
+from lethax.text import shown
 
 
 def train(args: Any) -> None:
@@ -54,6 +55,7 @@ def _show_training(run: Any) -> None:
 
 def evaluate(args: arguments.Evaluate) -> None:
     from lethax import assemble, runs
+    from lethax.report import scores
 
     episodes = 1 if args.episodes is None else args.episodes
     if not args.runs or min(episodes, args.ensemble) < 1 or (args.steps or 0) < 0:
@@ -71,40 +73,21 @@ def evaluate(args: arguments.Evaluate) -> None:
     if args.json:
         print(to_json([result.record for result in results], None))
     else:
-        _show_scores(args, results)
+        say(scores.title(results))
+        for table in scores.tables(args.runs, results, console.width):
+            console.print(table)
     for result in results:  # after they are shown: a full disk must not cost hours of judging
         runs.write_evaluation(result)
     drawn = _draw(args, results) if args.pictures else []
     if args.json:
         return
-    for result in results:
-        console.print(
-            f"episodes {result.record['episodes_hash']}, written to {result.path}", highlight=False, soft_wrap=True
-        )
-        for gate in result.record.get("gates", []):
-            console.print(
-                f"  gate {gate['name']}: {gate['mean']:.3f} ± {gate['std']:.3f} over episodes", highlight=False
-            )
-    if drawn:
-        console.print(f"drawn: {', '.join(map(str, drawn))}", highlight=False, soft_wrap=True)
-
-
-def _show_scores(args: arguments.Evaluate, results: list[Any]) -> None:
-    from lethax.evaluate import paired
-
-    last = min(len(result.curve) for result in results) - 1
-    steps = sorted({0, min(1, last), last})
-    table = Table(title=f"{results[0].record['score']} on {args.split} episodes, seed {args.seed}")
-    for column in ("run", "n", "mean ± 95 %", "minus the first", *(f"step {step}" for step in steps)):
-        table.add_column(column)
     for folder, result in zip(args.runs, results, strict=True):
-        same = result is not results[0] and result.record["episodes_hash"] == results[0].record["episodes_hash"]
-        gap = paired(result.score.per_task, results[0].score.per_task) if same else None
-        table.add_row(
-            str(folder), str(result.score.n), f"{result.score.mean:.4f} ± {result.score.ci95:.4f}",
-            f"{gap.mean:+.4f} ± {gap.ci95:.4f}" if gap else "", *(f"{result.curve[step].mean:.4f}" for step in steps),
-        )  # fmt: skip
-    console.print(table)
+        if said := scores.gates(result.record):
+            say(f"{shown(folder)}: {said}")
+    for result in results:
+        say(f"written: {shown(result.path)} (episodes {result.record['episodes_hash']})")
+    if drawn:
+        say(f"drawn: {', '.join(map(shown, drawn))}")
 
 
 def _draw(args: arguments.Evaluate, results: list[Any]) -> list[Path]:

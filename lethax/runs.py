@@ -133,8 +133,7 @@ def evaluate_run(
         record["mean_100"], record["ci95_100"] = by_repeats(final.per_task, episodes // 100)
     if recipe.data not in (*REGRESSION, *CONTROL):
         record["bernoulli_std"] = bernoulli_std(final.mean)
-        if len(assemble.entry_of(recipe)) == 1:
-            record["nearest_prototype"] = _baseline(recipe, split, episodes, key)
+        record["nearest_prototype"] = _baseline(recipe, split, episodes, key)
     if "gates" in seen:
         record["gates"] = [{"name": n, "mean": float(g.mean()), "std": float(g.std())}
                            for n, g in zip(learner.gate_names(), seen["gates"].T, strict=True)]  # fmt: skip
@@ -188,9 +187,9 @@ def elsewhere(recipe: Recipe, data: str | None) -> Recipe:
     return other
 
 
-def _baseline(recipe: Recipe, split: str, episodes: int, key: Any) -> dict[str, float]:
-    """Features as they are: the nearest prototype on the same episodes."""
+def _baseline(recipe: Recipe, split: str, episodes: int, key: Any) -> dict[str, Any]:
+    """What needs no learning: the nearest prototype of features, or of pixels, as they are, on the same episodes."""
     how = assemble.trial(recipe, episodes, curve=True, steps=0)
     judged = evaluate(NearestPrototype(recipe.way or 5), [{}], *assemble.family(recipe, split), how, key)
     result = score(np.concatenate([scores[:, 0] for scores, _ in judged]))
-    return {"mean": result.mean, "ci95": result.ci95}
+    return {"mean": result.mean, "ci95": result.ci95, "per_episode": result.per_task.tolist()}

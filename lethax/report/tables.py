@@ -52,7 +52,9 @@ def _entry(cell: Cell, recipe: Recipe, folders: Sequence[Path], paths: list[Path
         "non_finite": recipe.non_finite, "clip_norm": recipe.clip_norm,
         "skipped_steps": sum(_skipped(folder) for folder in folders),
         # of the test episodes alone, which all seeds share
-        "nearest_prototype": {name: factor * x for name, x in records[0].get("nearest_prototype", {}).items()},
+        "nearest_prototype": {
+            name: factor * x for name, x in records[0].get("nearest_prototype", {}).items() if name != "per_episode"
+        },
         "by_inner_steps": [r["by_inner_steps"] for r in records], "gates": [r["gates"] for r in records if "gates" in r],
         "learning_curve": [learning_curve(folder) for folder in folders], "_scores": factor * scores,
     }  # fmt: skip

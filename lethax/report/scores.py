@@ -1,0 +1,125 @@
+"""What `lethax evaluate` shows of results: a line that says on what, a table that fits the terminal, and a line about gates."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from lethax.evaluate import paired
+from lethax.text import shown
+
+BASELINE = "nearest prototype, no learning"
+_LONGEST = 32  # columns that names are given before the table is split in two
+
+
+def number(value: float, sign: str = "") -> str:
+    """Four decimals; fewer of large numbers, so that a column stays narrow."""
+    size = abs(value)
+    if size >= 1e6:
+        return f"{value:{sign}.2e}"
+    return f"{value:{sign}.{4 if size < 10 else 2 if size < 1e4 else 0}f}"
+
+
+def interval(mean: float, ci95: float, n: int, sign: str = "") -> str:
+    """ "0.5123 ± 0.0045"; of a single episode, which has no interval, "0.5123 (n = 1)"."""
+    return f"{number(mean, sign)} (n = 1)" if n == 1 else f"{number(mean, sign)} ± {number(ci95)}"
+
+
+def title(results: Sequence[Any]) -> str:
+    """On what all of these were judged: "accuracy on 600 test episodes of cifar_fs: 5-way 1-shot, 5 inner steps, seed 0"."""
+
+    def all_of(name: str) -> str:
+        return " or ".join(dict.fromkeys(shown(r.record[name], 60) for r in results))
+
+    first = results[0].record
+    classes = f"{all_of('way')}-way " if first["way"] and first["way"] > 1 else ""
+    episodes = f"{all_of('n')} {first['split']} episode{'s' if first['n'] > 1 else ''} of {all_of('data')}"
+    steps = f"{all_of('inner_steps')} inner step{'s' if first['inner_steps'] != 1 else ''}"
+    meaning = "" if first["n"] == 1 else "; ± is 1.96 s/√n"
+    return f"{first['score']} on {episodes}: {classes}{all_of('shot')}-shot, {steps}, seed {all_of('seed')}{meaning}"
+
+
+def tables(folders: Sequence[Path], results: Sequence[Any], width: int) -> list[Table]:
+    """One table of scores and their course over inner steps; two where they do not fit side by side."""
+    names = short_names(folders)
+    last = min(len(result.curve) for result in results) - 1
+    steps = sorted({0, min(1, last), last})
+    scores = [["run", "score", *(["less the first"] if len(_lines(names, results)) > 1 else [])]]
+    scores += [[name, score, *([gap] if len(scores[0]) > 2 else [])] for name, score, gap in _lines(names, results)]
+    curves = [["run", *(f"step {step}" for step in steps)]]
+    curves += [[name, *(number(r.curve[j].mean) for j in steps)] for name, r in zip(names, results, strict=True)]
+    empty = [[""] * len(steps)] * (len(scores) - len(curves))
+    joined = [[*left, *right] for left, right in zip(scores, [*(row[1:] for row in curves), *empty], strict=True)]
+    return [_table(joined)] if _width(joined) <= width else [_table(scores), _table(curves)]
+
+
+def short_names(folders: Sequence[Path]) -> list[str]:
+    """The runs' names without the folder that all lie in; one run's own path as it was given."""
+    paths = [str(folder) for folder in folders]
+    above = (
+        os.path.commonpath([os.path.dirname(path) or "." for path in paths])
+        if len(set(map(os.path.isabs, paths))) == 1
+        else ""
+    )
+    short = [os.path.relpath(path, above) if above and len(paths) > 1 else path for path in paths]
+    return [shown(name) for name in short]
+
+
+def _lines(names: Sequence[str], results: Sequence[Any]) -> list[tuple[str, str, str]]:
+    """(run, score, difference to the first) of every run, and of the baseline on each list of episodes."""
+    first, lines, seen = results[0].record, [], set()
+    for name, result in zip(names, results, strict=True):
+        same = result is not results[0] and result.record["episodes_hash"] == first["episodes_hash"]
+        lines.append(
+            (
+                name,
+                interval(result.score.mean, result.score.ci95, result.score.n),
+                _gap(result.score.per_task, first) if same else "",
+            )
+        )
+    for record in (result.record for result in results):
+        found = record.get("nearest_prototype")
+        if found and record["episodes_hash"] not in seen:
+            same = record["episodes_hash"] == first["episodes_hash"]
+            gap = _gap(np.asarray(found["per_episode"]), first) if same else ""
+            lines.append((BASELINE, interval(found["mean"], found["ci95"], record["n"]), gap))
+            seen.add(record["episodes_hash"])
+    return lines
+
+
+def _gap(per_task: np.ndarray, first: dict[str, Any]) -> str:
+    gap = paired(per_task, np.asarray(first["per_episode"]))
+    return interval(gap.mean, gap.ci95, gap.n, "+")
+
+
+def _width(rows: list[list[str]]) -> int:
+    """Columns of the terminal that a table takes; long names fold."""
+    names, *numbers = ([len(cell) for cell in column] for column in zip(*rows, strict=True))
+    return min(max(names), _LONGEST) + sum(max(lengths) + 1 for lengths in numbers)
+
+
+def _table(rows: list[list[str]]) -> Table:
+    """Names fold, numbers never: the first row is the header."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
+    table.add_column(rows[0][0], overflow="fold")
+    for header in rows[0][1:]:
+        table.add_column(header, no_wrap=True)
+    for row in rows[1:]:
+        table.add_row(*map(Text, row))
+    return table
+
+
+def gates(record: dict[str, Any]) -> str:
+    """One line about the gates of a result; "" where there are none."""
+    found = sorted(record.get("gates", []), key=lambda gate: gate["mean"])
+    if not found:
+        return ""
+    low, high = found[0], found[-1]
+    mean = sum(gate["mean"] for gate in found) / len(found)
+    ends = f"lowest {low['mean']:.3f} ({low['name']}), highest {high['mean']:.3f} ({high['name']})"
+    return f"{len(found)} gates: mean {mean:.3f}, {ends}"
