@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
         arguments.Embed: commands.embed_images, arguments.Reproduce: commands.fill_table, arguments.Demo: commands.show_demo,
     }  # fmt: skip
     try:
-        args = _parsed(argv)
+        args = parsed(argv)
         root = getattr(args, "root", None)
         if root:
             os.environ["LETHAX_DATA"] = str(root)
@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _parsed(argv: list[str]) -> Any:
+def parsed(argv: list[str]) -> Any:
     """The command and its options; RecipeError, one sentence, where they are none."""
     said = io.StringIO()
     try:

@@ -6,14 +6,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.table import Table
 
-from lethax import arguments
+from lethax import arguments, fitting
 from lethax import recipe as recipes
 from lethax.commands_data import describe
 from lethax.errors import DivergedError, RecipeError
 from lethax.files import to_json
-from lethax.names import CONTROL
+from lethax.names import CONTROL, REGRESSION
 from lethax.progress import bar, console, follow, say
 from lethax.recipe import Recipe
 from lethax.text import shown
@@ -22,7 +23,7 @@ from lethax.text import shown
 def train(args: Any) -> None:
     from lethax import assemble, runs
 
-    given = arguments.recipe_values(args)
+    given, note = arguments.recipe_values(args), ""
     if args.resume:
         if given or args.data or args.recipe or args.out:
             raise RecipeError(
@@ -35,22 +36,34 @@ def train(args: Any) -> None:
             raise RecipeError("train needs DATA, --recipe FILE or --resume RUN.")
         base = recipes.load(args.recipe) if args.recipe else Recipe()
         recipe = dataclasses.replace(base, **given, **({"data": args.data} if args.data else {}))
-        recipe = recipes.resolve(recipe)
+        recipe, note = fitting.fit(recipe)
         assemble.use_all_cores()
         assemble.check(recipe)
         name = f"{recipe.data}-{recipe.method}-{recipe.shot}shot-seed{recipe.seed}"
         run = runs.create(recipe, args.out or Path("runs") / name)
-    console.print(
-        f"run {run.folder}: {run.recipe.method} on {run.recipe.data}, {run.recipe.steps} outer steps", highlight=False
-    )
+    say(f"run {shown(run.folder)}: {_described(run.recipe)}{f' ({note})' if note else ''}")
     _show_training(run)
+
+
+def _described(recipe: Recipe) -> str:
+    """ "l2f on birds, 4-way 1-shot with 6 queries a class, 50,000 outer steps"; of tasks without classes, shots alone."""
+    made = recipe.data in (*REGRESSION, *CONTROL)
+    episodes = (
+        f"{recipe.shot}-shot" if made else f"{recipe.way}-way {recipe.shot}-shot with {recipe.query} queries a class"
+    )
+    return f"{recipe.method} on {recipe.data}, {episodes}, {recipe.steps:,} outer steps"
 
 
 def _show_training(run: Any) -> None:
     from lethax import training
 
     follow("outer steps", run.recipe.steps, training.train(run))
-    console.print(f"done: {run.folder}. Next: lethax evaluate {run.folder}", highlight=False)
+    say(f"done: {shown(run.folder)}. Next: {_command('evaluate', run.folder)}")
+
+
+def _command(*words: Any) -> str:
+    """A command that can be copied, whatever is in its words."""
+    return shown(shlex.join(["lethax", *map(str, words)]), 1000)
 
 
 def evaluate(args: arguments.Evaluate) -> None:
@@ -119,7 +132,7 @@ def embed_images(args: arguments.Embed) -> None:
         )
         with bar("backbone", args.steps) as show:
             backbone = embed.school(store, net, how, args.seed, lambda done, _, note: show(done, note))
-        console.print(f"accuracy on held-out images of the training classes: {backbone.accuracy:.3f}", highlight=False)
+        say(f"accuracy on held-out images of the training classes: {backbone.accuracy:.3f}")
     total = sum(len(split.images) for split in store.splits.values())
     with bar("features", total, "images") as show:
         splits = embed.features_of(store, backbone, lambda done, _, note: show(done, note))
@@ -128,7 +141,7 @@ def embed_images(args: arguments.Embed) -> None:
     origin = {"kind": "features", "of": args.data, "command": shlex.join(["lethax", *sys.argv[1:]])}
     embeddings.write_features(name, splits, args.root, origin)
     describe(name, args.root)
-    console.print(f"written: {path}. Next: lethax train {name} --method leo+l2f", highlight=False, soft_wrap=True)
+    say(f"written: {shown(path)}. Next: {_command('train', name, '--method', 'leo+l2f')}")
 
 
 def fill_table(args: arguments.Reproduce) -> None:
@@ -158,15 +171,15 @@ def fill_table(args: arguments.Reproduce) -> None:
             try:
                 follow(f"{title}: outer steps", group[0].recipe.steps or 0, reproduce.train(group))
             except DivergedError as error:  # of one must not cost the others, which may take hours
-                console.print(f"{title}: left out, {error}", highlight=False, soft_wrap=True, markup=False)
+                say(f"{title}: left out, {error}")
                 broken.append(error)
                 continue
         for job in group:
             reproduce.judge(job)
         written = reproduce.write(every, shlex.join(["lethax", *sys.argv[1:]]), args.tables)
     if written:
-        console.print(written[0], highlight=False, soft_wrap=True, markup=False)
-        console.print(f"written: {', '.join(map(str, written[1]))}", highlight=False, soft_wrap=True)
+        say(written[0])
+        say(f"written: {', '.join(map(shown, written[1]))}")
     if broken:
         raise broken[0]
 
@@ -174,10 +187,11 @@ def fill_table(args: arguments.Reproduce) -> None:
 def _show_plan(groups: list[list[Any]]) -> None:
     from lethax import reproduce
 
-    table = Table(title="what would run")
+    say("what would run:")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
     table.add_column("cells", overflow="fold")
     for column in ("runs", "steps", "done", "hours left"):
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", no_wrap=True)
     table.add_column("hours are", overflow="fold")
     total = 0.0
     with bar("estimating", len(groups), "cells") as show:
@@ -189,10 +203,10 @@ def _show_plan(groups: list[list[Any]]) -> None:
             table.add_row(names, str(len(group)), str(group[0].recipe.steps), done, hours, left.source)
             show(number, "")
     console.print(table)
-    console.print(f"{total:.2f} hours of training on this machine, validation and evaluation aside", highlight=False)
+    say(f"{total:.2f} hours of training on this machine, validation and evaluation aside")
 
 
 def show_demo(args: arguments.Demo) -> None:
     from lethax import demo
 
-    demo.run(args.out, console, _show_training)
+    demo.run(args.out, _show_training)

@@ -8,14 +8,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from lethax import assemble, data, recipe, runs
 from lethax.errors import RunError
 from lethax.evaluate import paired
+from lethax.progress import console, say
 from lethax.recipe import Recipe
 from lethax.report import figures
+from lethax.text import shown
 
 METHODS = ("maml", "l2f")
 # Small budgets, marked as such in the table: the demo has to end in minutes on two cores.
@@ -31,19 +32,17 @@ SETTINGS: dict[str, tuple[Recipe, int]] = {
 }  # fmt: skip
 
 
-def run(out: Path, console: Console, train: Callable[[Any], None]) -> None:
+def run(out: Path, train: Callable[[Any], None]) -> None:
     """Train what is not trained yet, evaluate, print one table, write pictures to `out`."""
     assemble.use_all_cores()
-    console.print("building the embedded glyphs (once)", highlight=False)
+    say("building the embedded glyphs (once)")
     data.prepare("glyphs", None, None, lambda what, share: None)
     title = "5-shot sinusoids, 5-way 1-shot characters: n test episodes, ± 1.96 s/√n"
     table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for column in ("tasks", "method", "steps", "n", "before", "after", "L2F − MAML"):
         table.add_column(column, no_wrap=True)
     for name, (base, episodes) in SETTINGS.items():
-        results = {
-            method: _result(out / f"{name}-{method}", base, method, episodes, console, train) for method in METHODS
-        }
+        results = {method: _result(out / f"{name}-{method}", base, method, episodes, train) for method in METHODS}
         gap = paired(results["l2f"].score.per_task, results["maml"].score.per_task)
         for method, result in results.items():
             inner = result.record["inner_steps"]
@@ -55,18 +54,16 @@ def run(out: Path, console: Console, train: Callable[[Any], None]) -> None:
         figures.adaptation_curves({m: r.record for m, r in results.items()}, out / f"{name}-adaptation.png")
     figures.sinusoid_fits({m: _fits(out / f"sinusoid-{m}") for m in METHODS}, out / "sinusoid-fits.png")
     console.print(table)
-    console.print(f"Pictures: {', '.join(map(str, sorted(out.glob('*.png'))))}", highlight=False, soft_wrap=True)
+    say(f"Pictures: {', '.join(map(shown, sorted(out.glob('*.png'))))}")
 
 
-def _result(
-    folder: Path, base: Recipe, method: str, episodes: int, console: Console, train: Callable[[Any], None]
-) -> Any:
+def _result(folder: Path, base: Recipe, method: str, episodes: int, train: Callable[[Any], None]) -> Any:
     wanted = replace(base, method=method)
     there = (folder / "recipe.toml").exists()
     found = runs.open_run(folder) if there else runs.create(wanted, folder)
     if found.recipe != recipe.resolve(wanted):
         raise RunError(f"{folder} is of another recipe: choose another --out.")
-    console.print(f"{folder}: {method} on {base.data}", highlight=False)
+    say(f"{shown(folder)}: {method} on {base.data}")
     train(found)
     result = runs.evaluate_run(found, episodes=episodes, ensemble=1, steps=5, seed=0)
     runs.write_evaluation(result)

@@ -46,7 +46,7 @@ FLOORS = [
     ],
     ["methods"],
     ["outer", "evaluate", "baselines", "pretrain", "rl.outer", "rl.evaluate", "rl.film"],
-    ["recipe", "presets", "checks", "control", "assemble", "runs", "training"],
+    ["recipe", "presets", "checks", "fitting", "control", "assemble", "runs", "training"],
     ["report"],
     ["cli", "arguments", "usage", "progress", "commands", "commands_data", "demo", "reproduce", "embed", "__main__"],
 ]

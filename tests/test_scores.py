@@ -42,9 +42,7 @@ def test_names_are_whole_and_numbers_unbroken(width):
     lines = drawn(RUNS, TWO, width)
     names = {line.split()[0] for line in lines if line.startswith("cifar")}
     text = "\n".join(lines)
-    if width > 60:
-        assert names == {"cifar_fs-maml-5shot-seed0", "cifar_fs-maml+l2f-5shot-seed0"}
-    assert len(names) == 2 and "…" not in text  # a long name folds at its end
+    assert {"cifar_fs-maml-5shot-seed0", "cifar_fs-maml+l2f-5shot-seed0"} <= names and "…" not in text
     for number in ("0.5000 ± 0.1386", "0.6500 ± 0.2079", "+0.1500 ± 0.0693", "0.4500 ± 0.0200", "-0.0500 ± 0.1386"):
         assert number in text, number
     assert text.count("step 10") == 1 and "nearest prototype" in text
