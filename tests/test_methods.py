@@ -1,7 +1,8 @@
-"""What every method has to satisfy, without exceptions."""
+"""What every method has to satisfy, without exceptions; exact, so in float64."""
 
 import dataclasses
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,8 @@ from lethax.methods import L2F, MAML, METHODS, Attenuator, build
 from lethax.nets import MLP, Conv4
 from lethax.objectives import CrossEntropy, SquaredError
 from lethax.records import Episode, Split
+
+pytestmark = [pytest.mark.numeric, pytest.mark.usefixtures("x64")]
 
 WAY = 3
 
@@ -33,9 +36,37 @@ def learner_of(name, **options):
     return build(name, net, rate=0.1, attenuator={}, objective=CrossEntropy(), steps=2, **options)
 
 
-# One program a method for several tests; METHODS has one learner under two names.
+class Seen(NamedTuple):
+    """What a method makes of an episode."""
+
+    loss: jax.Array
+    support_losses: jax.Array
+    path: jax.Array  # of four steps
+    predicted: jax.Array  # after adaptation
+    start: jax.Array  # a path of no steps
+    unmoved: jax.Array  # after an adaptation of no steps
+
+
 start_of = functools.cache(lambda name: jax.jit(learner_of(name).init)(jax.random.key(0)))
-loss_of = functools.cache(lambda name: jax.jit(learner_of(name).loss))
+
+
+@functools.cache
+def program_of(name):
+    """One program a method for several tests: compilation is what they take."""
+    learner = learner_of(name)
+
+    @jax.jit
+    def program(meta, episode):
+        loss, info = learner.loss(meta, episode)
+        ends = [how.adapt(meta, episode.support)[0] for how in (learner, dataclasses.replace(learner, steps=0))]
+        predicted, unmoved = (learner.predict(fast, episode.query.x) for fast in ends)
+        path, start = (learner.path(meta, episode, steps)[0] for steps in (4, 0))
+        return Seen(loss, info["support_losses"], path, predicted, start, unmoved)
+
+    return program
+
+
+# METHODS has one learner under two names.
 
 
 @pytest.fixture(params=[name for name in METHODS if name != "maml+l2f"], scope="module")
@@ -43,15 +74,24 @@ def method(request):
     return request.param
 
 
-def test_shapes_and_jit(method, key):
-    learner, meta, episode = learner_of(method), start_of(method), smooth_episode(key)
-    loss, info = learner.loss(meta, episode)  # the one call that is not compiled as a whole
-    assert loss.shape == () and info["support_losses"].shape == (learner.steps,) == (2,)
-    np.testing.assert_allclose(loss, loss_of(method)(meta, episode)[0], rtol=1e-5)
-    path, _ = jax.jit(learner.path, static_argnums=2)(meta, episode, 4)
-    assert path.shape == (5, WAY * 2, WAY)
-    fast, _ = jax.jit(learner.adapt)(meta, episode.support)
-    np.testing.assert_allclose(path[2], learner.predict(fast, episode.query.x), rtol=1e-4, atol=1e-5)
+def test_shapes_and_paths(method, key):
+    """Two steps along the path stands what adaptation gives, and without steps the start."""
+    seen = program_of(method)(start_of(method), smooth_episode(key))
+    assert seen.loss.shape == () and seen.support_losses.shape == (2,)
+    assert seen.path.shape == (5, WAY * 2, WAY) and seen.start.shape == (1, WAY * 2, WAY)
+    near = functools.partial(np.testing.assert_allclose, rtol=1e-10, atol=1e-12)
+    near(seen.path[2], seen.predicted)
+    near(seen.start[0], seen.unmoved)
+    near(seen.start[0], seen.path[0])
+    if method == "maml":
+        near(seen.start[0], learner_of(method).net.apply(start_of(method)["weights"], smooth_episode(key).query.x))
+
+
+@pytest.mark.parametrize("name", ["maml+l2f", "leo"])
+def test_jit_changes_nothing(name, key):
+    meta, episode = start_of(name), smooth_episode(key)
+    loss, _ = learner_of(name).loss(meta, episode)
+    np.testing.assert_allclose(loss, program_of(name)(meta, episode).loss, rtol=1e-10)
 
 
 def test_vmap_equals_loop_and_no_leaf_is_dead(method, key):
@@ -64,13 +104,13 @@ def test_vmap_equals_loop_and_no_leaf_is_dead(method, key):
         return jnp.sum(losses), losses
 
     (_, losses), grads = jax.jit(jax.value_and_grad(together, has_aux=True))(meta)
-    alone = [loss_of(method)(meta, jax.tree.map(lambda leaf, i=i: leaf[i], episodes))[0] for i in range(8)]
-    np.testing.assert_allclose(losses, np.stack(alone), rtol=1e-5)
+    alone = [program_of(method)(meta, jax.tree.map(lambda leaf, i=i: leaf[i], episodes)).loss for i in range(8)]
+    np.testing.assert_allclose(losses, np.stack(alone), rtol=1e-10)
     for name, leaf in zip(trees.names(grads), jax.tree.leaves(grads), strict=True):
         assert jnp.any(leaf != 0), name
 
 
-def test_finite_differences(method, x64):
+def test_finite_differences(method):
     """On a coordinate of every tensor: `exact` says the truth. L2F differentiates through its embedding here."""
     key = jax.random.key(3)
     learner = build(
@@ -78,7 +118,7 @@ def test_finite_differences(method, x64):
         objective=CrossEntropy(), steps=2,
     )  # fmt: skip
     episode = smooth_episode(key)
-    meta = jax.tree.map(lambda x: x.astype(jnp.float64), jax.jit(learner.init)(key))
+    meta = jax.jit(learner.init)(key)
     value_and_grad = jax.jit(jax.value_and_grad(lambda m: learner.loss(m, episode)[0]))
     grads = value_and_grad(meta)[1]
     leaves, structure = jax.tree.flatten(meta)
@@ -97,11 +137,11 @@ def test_finite_differences(method, x64):
     assert not wrong if learner.exact else wrong, (learner.exact, wrong)
 
 
-def test_first_order(x64):
+def test_first_order():
     """The first-order meta-gradient is the query gradient at the adapted weights."""
     key = jax.random.key(1)
     learner, episode = learner_of("fomaml"), smooth_episode(key)
-    meta = jax.tree.map(lambda x: x.astype(jnp.float64), jax.jit(learner.init)(key))
+    meta = jax.jit(learner.init)(key)
     grads = jax.jit(jax.grad(lambda m: learner.loss(m, episode)[0]))(meta)["weights"]
     fast, _ = jax.jit(learner.adapt)(meta, episode.support)
     query = lambda w: learner.objective.loss(learner.net.apply(w, episode.query.x), episode.query.y)  # noqa: E731
@@ -110,27 +150,16 @@ def test_first_order(x64):
 
 
 def test_support_order_and_class_names(method, key):
-    meta, episode, loss_at = start_of(method), smooth_episode(key), loss_of(method)
-    loss = loss_at(meta, episode)[0]
+    meta, episode, program = start_of(method), smooth_episode(key), program_of(method)
+    loss = program(meta, episode).loss
     turned = episode._replace(support=jax.tree.map(lambda leaf: leaf[::-1], episode.support))
-    np.testing.assert_allclose(loss, loss_at(meta, turned)[0], rtol=1e-5)
+    np.testing.assert_allclose(loss, program(meta, turned).loss, rtol=1e-10)
     new = jnp.array([2, 0, 1])  # class c is called new[c]; what the head has for it moves along
     old = jnp.argsort(new)
     renamed = jax.tree.map(lambda y: new[y] if y.ndim == 1 else y, episode)
     of_class = lambda name, leaf: "layer2/" in name and leaf.shape[-1:] == (WAY,)  # noqa: E731
     moved = trees.map_named(lambda name, leaf: leaf[..., old] if of_class(name, leaf) else leaf, meta)
-    np.testing.assert_allclose(loss, loss_at({**moved, "start": meta["start"]}, renamed)[0], rtol=1e-4)
-
-
-def test_no_inner_steps_is_the_start(method, key):
-    learner, meta, episode = learner_of(method), start_of(method), smooth_episode(key)
-    still = dataclasses.replace(learner, steps=0)
-    first = jax.jit(learner.path, static_argnums=2)(meta, episode, 0)[0]
-    assert first.shape == (1, WAY * 2, WAY)
-    fast, _ = jax.jit(still.adapt)(meta, episode.support)
-    np.testing.assert_allclose(first[0], learner.predict(fast, episode.query.x), rtol=1e-5, atol=1e-6)
-    if method == "maml":
-        np.testing.assert_array_equal(first[0], learner.net.apply(meta["weights"], episode.query.x))
+    np.testing.assert_allclose(loss, program({**moved, "start": meta["start"]}, renamed).loss, rtol=1e-10)
 
 
 @pytest.mark.parametrize("base", ["maml", "metasgd", "anil", "boil"])
@@ -141,7 +170,7 @@ def test_gates_of_one_change_nothing(base, key):
     with_gates = learner_of(f"{base}+l2f")
     params = jax.jit(with_gates.init)(key)["start"]
     params = jax.tree.map(jnp.zeros_like, params)
-    params["layer1"]["bias"] = params["layer1"]["bias"] + 40.0  # the sigmoid of 40 is exactly 1 in float32
+    params["layer1"]["bias"] = params["layer1"]["bias"] + 40.0  # the sigmoid of 40 is exactly 1
     # Operation by operation: two programs that XLA fuses differently may round differently.
     value, grads = jax.value_and_grad(lambda m: plain.loss(m, episode)[0])(meta)
     same, gated = jax.value_and_grad(lambda m: with_gates.loss({**m, "start": params}, episode)[0])(meta)
@@ -182,7 +211,7 @@ def test_attenuator_options(options, key):
     else:
         assert info["gates"].shape == (6,)
     if "fixed" in options:
-        assert loss == MAML(net, steps=2).loss(meta, episode)[0]
+        np.testing.assert_allclose(loss, MAML(net, steps=2).loss(meta, episode)[0], rtol=1e-10)
 
 
 def test_fresh_attenuator_halves(key):
