@@ -81,14 +81,13 @@ def _not_taken(name: str, root: Path | None) -> None:
     for entry, why, _ in found[:LISTED]:
         say(f"  {shown(entry, 100)}: {shown(why, 100)}")
     if found[LISTED:]:
-        more = Counter(kind for _, _, kind in found[LISTED:]).most_common(5)
-        say(f"  and {len(found) - LISTED} more: {'; '.join(f'{count} ({shown(kind, 60)})' for kind, count in more)}")
+        kinds = Counter(kind for _, _, kind in found[LISTED:]).most_common(5)
+        say(f"  and {len(found) - LISTED} more: {'; '.join(f'{count} ({shown(kind, 60)})' for kind, count in kinds)}")
     alike = store.manifest["source"].get("alike", [])
     if alike:
-        pairs = "; ".join(", ".join(shown(one, 40) for one in names) for names in alike[:LISTED])
-        say(
-            f"Names of classes that differ in upper and lower case alone, {len(alike)} times: {pairs}. They stay separate."
-        )
+        groups = "; ".join(", ".join(shown(one, 40) for one in names) for names in alike[:LISTED])
+        more = f" and {len(alike) - LISTED} more" if alike[LISTED:] else ""
+        say(f"Classes whose names differ in upper and lower case alone, and stay separate: {groups}{more}.")
 
 
 def _next(name: str, root: Path | None) -> None:
@@ -104,10 +103,12 @@ def _next(name: str, root: Path | None) -> None:
         more = f" and {len(small) - LISTED} more" if small[LISTED:] else ""
         say(f"Too small for {SHOT} shot and {QUERY} queries, {len(small)} classes: {some}{more}.")
     fits = nearest(store.splits, WAY, SHOT, QUERY)
-    if "val" not in store.splits or fits is None:
-        lacks = "two classes in every split, with two examples each" if fits is None else "a val split"
+    if "val" not in store.splits:
+        say("lethax train needs a val split: prepare it again from folders, or with a --split file, that have one.")
+        return
+    if fits is None:
         say(
-            f"lethax train needs {lacks}: add classes or pictures, or leave classes out with --split, and prepare it again."
+            "lethax train needs two classes in every split, with two examples each: add some, or leave small classes out."
         )
         return
     way, shot, query = fits

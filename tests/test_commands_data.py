@@ -88,10 +88,7 @@ def test_all_that_is_not_taken_is_named(tmp_path: Path, capsys: pytest.CaptureFi
         all("xml is not read" in line for line in told[8:20])
         and told[20] == "  and 18 more: 18 (the ending .xml is not read)"
     )
-    assert (
-        told[21]
-        == "Names of classes that differ in upper and lower case alone, 1 times: Tiger, tiger. They stay separate."
-    )
+    assert told[21] == "Classes whose names differ in upper and lower case alone, and stay separate: Tiger, tiger."
     assert "[red]dog (" in "".join(told[22:])
 
 
