@@ -4,6 +4,8 @@ import os
 import sys
 from pathlib import Path
 
+from lethax import signals
+
 _ON_REQUEST = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
@@ -23,7 +25,9 @@ def huge_pages() -> None:
 
 def entry() -> None:
     """The `lethax` program."""
+    signals.hold()
     huge_pages()
+    signals.listen()
     from lethax import cli  # after the start anew: not twice
 
     cli.entry()

@@ -59,6 +59,12 @@ def _file(help_: str) -> Any:
     return Annotated[Path | None, tyro.conf.arg(metavar="PATH", help=help_, help_behavior_hint="")]
 
 
+_RESUME = (
+    "A run to go on with. Beside it, --steps N gives it more outer steps: its phases of first order and of the multi-step loss "
+    "stay where they are, and a cosine of the outer rate is from there on that of N steps."
+)
+_OUT = "The run's folder; runs/DATA-METHOD-SHOT-SEED unless given. The same command again goes on with the run that it holds."
+
 Train: Any = dataclasses.make_dataclass(
     "Train",
     [
@@ -68,12 +74,9 @@ Train: Any = dataclasses.make_dataclass(
             dataclasses.field(default=None),
         ),
         ("recipe", _file("A recipe in TOML; the other options change its values."), dataclasses.field(default=None)),
-        ("resume", _file("A run to go on with."), dataclasses.field(default=None)),
-        (
-            "out",
-            _file("Folder of the new run; runs/DATA-METHOD-SHOT-SEED unless given."),
-            dataclasses.field(default=None),
-        ),
+        ("resume", _file(_RESUME), dataclasses.field(default=None)),
+        ("out", _file(_OUT), dataclasses.field(default=None)),
+        _switch("overwrite", "Replace the run that the folder holds."),
         ("root", _file("Where prepared data is."), dataclasses.field(default=None)),
         *recipe_options(),
     ],

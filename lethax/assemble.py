@@ -178,10 +178,7 @@ def plan(recipe: Recipe) -> Any:
     )
     tasks, devices = _through(recipe, recipe.batch)
     chunk = 1 if recipe.net != "mlp" and _on_cpu() else CHUNK
-    while any(
-        mark and mark % chunk
-        for mark in (recipe.steps, recipe.epoch, recipe.first_order_steps, recipe.multi_step_steps)
-    ):
+    while any(mark and mark % chunk for mark in (recipe.epoch, recipe.first_order_steps, recipe.multi_step_steps)):
         chunk -= 1
     stairs = max((recipe.full_steps or 1) // recipe.epoch, 1)  # the published run anneals once an epoch
     how: Any = tasks

@@ -3,14 +3,14 @@
 import hashlib
 import json
 import logging
+import re
 from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import safetensors.numpy
-from safetensors import SafetensorError
+from safetensors import SafetensorError, deserialize
 
 from lethax import trees
 from lethax.errors import CheckpointError
@@ -27,14 +27,19 @@ _DTYPES: dict[str, Any] = {
 }  # fmt: skip
 
 
-def step_path(folder: Path, step: int) -> Path:
-    """The file of an outer step's state."""
-    return folder / f"step-{step:08d}.safetensors"
+def path_of(folder: Path, kind: str, step: int) -> Path:
+    """The file of an outer step: its state, kind "step", or the meta-parameters of a validation, kind "best"."""
+    return folder / f"{kind}-{step:08d}.safetensors"
 
 
-def step_of(path: Path) -> int:
-    """The outer step of a file that `step_path` named."""
-    return int(path.stem.removeprefix("step-"))
+def numbered(folder: Path, kind: str) -> dict[int, Path]:
+    """The files that `path_of` names, by outer step from the first on; files with names of other people's are not ours."""
+    found = {}
+    for path in folder.glob(f"{kind}-*.safetensors"):
+        number = re.fullmatch(r"[0-9]+", path.stem.removeprefix(f"{kind}-"))
+        if number and path == path_of(folder, kind, int(number[0])) and path.is_file():
+            found[int(number[0])] = path
+    return dict(sorted(found.items()))
 
 
 def save(path: Path, tree: Any, info: dict[str, Any]) -> None:
@@ -42,7 +47,22 @@ def save(path: Path, tree: Any, info: dict[str, Any]) -> None:
     arrays = {name: _stored(name, leaf) for name, leaf in _named(tree).items()}
     text = json.dumps(info)
     header = {"format": str(FORMAT), "info": text, "sha256": _digest(arrays, text)}
-    write_atomic(path, safetensors.numpy.save(arrays, header))
+    write_atomic(path, _serialize(arrays, header))
+
+
+def _serialize(arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> bytes:
+    """A safetensors file whose bytes are a function of its content; the library's own writer shuffles the metadata."""
+    header: dict[str, Any] = {"__metadata__": metadata}
+    end, parts = 0, []
+    for name in sorted(arrays, key=lambda name: (-arrays[name].itemsize, name)):  # so that each is aligned
+        array = arrays[name]
+        kind = next(kind for kind, dtype in _DTYPES.items() if array.dtype == dtype)
+        header[name] = {"dtype": kind, "shape": list(array.shape), "data_offsets": [end, end + array.nbytes]}
+        end += array.nbytes
+        parts.append(array.tobytes())
+    text = json.dumps(header, separators=(",", ":")).encode()  # no space that could be another one unnoticed
+    text += b" " * (-len(text) % 8)
+    return b"".join([len(text).to_bytes(8, "little"), text, *parts])
 
 
 def load(path: Path, like: T) -> tuple[T, dict[str, Any]]:
@@ -65,8 +85,8 @@ def newest(folder: Path, like: T, up_to: int | None = None) -> tuple[T, dict[str
     """
     damaged: list[str] = []
     first: CheckpointError | None = None
-    for path in _states(folder):
-        if up_to is not None and step_of(path) > up_to:
+    for step, path in reversed(numbered(folder, "step").items()):
+        if up_to is not None and step > up_to:
             continue
         try:
             arrays, info = _read(path)
@@ -86,16 +106,11 @@ def newest(folder: Path, like: T, up_to: int | None = None) -> tuple[T, dict[str
 
 def prune(folder: Path, keep: int) -> None:
     """Delete all but the `keep` newest states, and what interrupted writes left."""
-    for path in _states(folder)[keep:]:
+    states = list(numbered(folder, "step").values())
+    for path in states[: max(len(states) - keep, 0)]:
         path.unlink()
     for path in folder.glob(".*.tmp"):
         path.unlink(missing_ok=True)
-
-
-def _states(folder: Path) -> list[Path]:
-    """The newest first, by number: a step of nine digits would sort wrongly by name."""
-    found = (path for path in folder.glob("step-*.safetensors") if path.stem.removeprefix("step-").isdecimal())
-    return sorted(found, key=step_of, reverse=True)
 
 
 def _is_key(leaf: Any) -> bool:
@@ -171,7 +186,7 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Arrays and info of a file whose every byte has been checked."""
     blob, header = _split(path)
     try:
-        arrays = {name: _array(view) for name, view in safetensors.deserialize(blob)}
+        arrays = {name: _array(view) for name, view in deserialize(blob)}
         meta = json.loads(header).get("__metadata__") or {}
     except (ValueError, KeyError, RecursionError, SafetensorError) as error:
         raise _damaged(path, error) from None

@@ -4,6 +4,7 @@ import codecs
 import contextlib
 import io
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -11,18 +12,12 @@ from typing import Any
 
 import tyro
 
-from lethax import __version__, arguments, commands, commands_data, usage
+from lethax import __version__, arguments, commands, commands_data, signals, usage
 from lethax.errors import LethaxError, RecipeError
-
-_AFTER_INTERRUPT: dict[type, str] = {
-    arguments.Train: "the state is saved, go on with lethax train --resume RUN",
-    arguments.Demo: "the state is saved, the same command goes on",
-    arguments.Reproduce: "the state is saved, the same command goes on",
-}
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command. Exit codes: 0 done, 1 failed with one sentence, 2 wrong usage, 130 interrupted with the state saved."""
+    """Run a command. Exit codes: 0 done, 1 failed with one sentence, 2 wrong usage, 128 + a signal's number."""
     argv = sys.argv[1:] if argv is None else argv
     if argv == ["--version"]:
         print(f"lethax {__version__}")
@@ -44,10 +39,12 @@ def main(argv: list[str] | None = None) -> int:
             traceback.print_exc()
         print(f"lethax: {error}", file=sys.stderr)
         return 2 if isinstance(error, RecipeError) else 1
-    except BrokenPipeError:  # `lethax … | head`: the reader has what it wanted
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     except OSError as error:
+        if signals.waiting():  # a terminal that hung up takes no more lines either
+            return _interrupted(signals.waiting())
+        if isinstance(error, BrokenPipeError):  # `lethax … | head`: the reader has what it wanted
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
         if os.environ.get("LETHAX_DEBUG"):
             traceback.print_exc()
         print(
@@ -55,11 +52,8 @@ def main(argv: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 1
-    except KeyboardInterrupt:
-        print(
-            f"lethax: interrupted; {_AFTER_INTERRUPT.get(type(args), 'what was there is unchanged')}", file=sys.stderr
-        )
-        return 130
+    except KeyboardInterrupt as error:
+        return _interrupted(getattr(error, "number", signal.SIGINT))
     return 0
 
 
@@ -95,12 +89,18 @@ def plain_where_needed() -> None:
             stream.reconfigure(errors="lethax")
 
 
+def _interrupted(number: int) -> int:
+    with contextlib.suppress(OSError):
+        print(signals.sentence(number), file=sys.stderr)
+    return 128 + number
+
+
 def entry() -> None:
     """`main` as a process: it ends with the exit code."""
     code = main()
-    if code == 130:
+    if code > 128:
         # What was interrupted may still run in threads, which an orderly end of the interpreter can trip over.
-        sys.stdout.flush()
-        sys.stderr.flush()
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
         os._exit(code)
     sys.exit(code)

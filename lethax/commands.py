@@ -9,7 +9,7 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from lethax import arguments, fitting
+from lethax import arguments, fitting, signals
 from lethax import recipe as recipes
 from lethax.commands_data import describe
 from lethax.errors import DivergedError, RecipeError
@@ -21,28 +21,48 @@ from lethax.text import shown
 
 
 def train(args: Any) -> None:
-    from lethax import assemble, runs
+    from lethax import folders
 
-    given, note = arguments.recipe_values(args), ""
-    if args.resume:
-        if given or args.data or args.recipe or args.out:
-            raise RecipeError(
-                "--resume goes on with a run as it is: give no other option, or start a new run with --out."
-            )
-        run = runs.open_run(args.resume)
-        assemble.use_all_cores()
-    else:
-        if not args.data and not args.recipe:
-            raise RecipeError("train needs DATA, --recipe FILE or --resume RUN.")
-        base = recipes.load(args.recipe) if args.recipe else Recipe()
-        recipe = dataclasses.replace(base, **given, **({"data": args.data} if args.data else {}))
-        recipe, note = fitting.fit(recipe)
-        assemble.use_all_cores()
-        assemble.check(recipe)
-        name = f"{recipe.data}-{recipe.method}-{recipe.shot}shot-seed{recipe.seed}"
-        run = runs.create(recipe, args.out or Path("runs") / name)
-    say(f"run {shown(run.folder)}: {_described(run.recipe)}{f' ({note})' if note else ''}")
+    run, note = (_resumed if args.resume else _begun)(args)
+    go_on = _command("train", "--resume", run.folder)
+    signals.say("nothing was saved yet", f"go on with {go_on}")
+    begun = folders.reached(run)
+    notes = "; ".join([*([note] if note else []), *([f"going on from step {begun:,}"] if begun else [])])
+    say(f"run {shown(run.folder)}: {_described(run.recipe)}{f' ({notes})' if notes else ''}")
     _show_training(run)
+    if begun == run.recipe.steps:
+        say(f"It was finished before. To give it more outer steps: {go_on} --steps N")
+
+
+def _resumed(args: Any) -> tuple[Any, str]:
+    from lethax import assemble, folders
+
+    given = arguments.recipe_values(args)
+    if set(given) - {"steps"} or args.data or args.recipe or args.out or args.overwrite:
+        raise RecipeError(
+            "--resume goes on with a run as it is: beside it there can only be --steps, for more outer steps; "
+            "or start a new run with --out."
+        )
+    assemble.use_all_cores()
+    run = folders.open_run(args.resume)
+    return (folders.extend(run, given["steps"]) if given else run), ""
+
+
+def _begun(args: Any) -> tuple[Any, str]:
+    """The run of these options, a new one or the one that the same options began, and what of it is not the usual value."""
+    from lethax import assemble, folders
+
+    if not args.data and not args.recipe:
+        raise RecipeError("train needs DATA, --recipe FILE or --resume RUN.")
+    base = recipes.load(args.recipe) if args.recipe else Recipe()
+    named = {"data": args.data} if args.data else {}
+    recipe, note = fitting.fit(dataclasses.replace(base, **arguments.recipe_values(args), **named))
+    assemble.use_all_cores()
+    assemble.check(recipe)
+    out = args.out or Path("runs") / f"{recipe.data}-{recipe.method}-{recipe.shot}shot-seed{recipe.seed}"
+    if args.overwrite:
+        return folders.replace(recipe, out), note
+    return folders.enter(recipe, out, "choose another --out, or replace that run with --overwrite"), note
 
 
 def _described(recipe: Recipe) -> str:
@@ -57,8 +77,9 @@ def _described(recipe: Recipe) -> str:
 def _show_training(run: Any) -> None:
     from lethax import training
 
-    follow("outer steps", run.recipe.steps, training.train(run))
-    say(f"done: {shown(run.folder)}. Next: {_command('evaluate', run.folder)}")
+    last = follow("outer steps", run.recipe.steps, training.train(run))
+    skipped = f", {last.skipped:,} of {last.total:,} outer steps skipped" if last and last.skipped else ""
+    say(f"done: {shown(run.folder)}{skipped}. Next: {_command('evaluate', run.folder)}")
 
 
 def _command(*words: Any) -> str:
@@ -67,7 +88,7 @@ def _command(*words: Any) -> str:
 
 
 def evaluate(args: arguments.Evaluate) -> None:
-    from lethax import assemble, runs
+    from lethax import assemble, folders, runs
     from lethax.report import scores
 
     episodes = 1 if args.episodes is None else args.episodes
@@ -76,7 +97,7 @@ def evaluate(args: arguments.Evaluate) -> None:
     assemble.use_all_cores()
     results = []
     for folder in args.runs:
-        run = runs.open_run(folder)
+        run = folders.open_run(folder)
         control = run.recipe.data in CONTROL
         results.append(runs.evaluate_run(
             run, episodes=args.episodes or (40 if control else 600), ensemble=args.ensemble,
@@ -89,6 +110,7 @@ def evaluate(args: arguments.Evaluate) -> None:
         say(scores.title(results))
         for table in scores.tables(args.runs, results, console.width):
             console.print(table)
+    signals.say("what is written stays")
     for result in results:  # after they are shown: a full disk must not cost hours of judging
         runs.write_evaluation(result)
     drawn = _draw(args, results) if args.pictures else []
@@ -104,13 +126,13 @@ def evaluate(args: arguments.Evaluate) -> None:
 
 
 def _draw(args: arguments.Evaluate, results: list[Any]) -> list[Path]:
-    from lethax import runs
+    from lethax import folders
     from lethax.report import pictures
 
     return [
         path
         for folder, result in zip(args.runs, results, strict=True)
-        for path in pictures.draw(runs.open_run(folder), result, args.seed)
+        for path in pictures.draw(folders.open_run(folder), result, args.seed)
     ]
 
 
@@ -163,25 +185,40 @@ def fill_table(args: arguments.Reproduce) -> None:
     if args.dry_run:
         _show_plan(groups)
         return
+    signals.say("what is done stays", "the same command goes on")
     broken: list[DivergedError] = []
     written: tuple[str, list[Path]] | None = None
     for number, group in enumerate(groups, 1):
         title = f"{number}/{len(groups)} {group[0].cell.name}" + (f" and {len(group) - 1} alike" if group[1:] else "")
-        if not all(job.trained for job in group):
-            try:
-                follow(f"{title}: outer steps", group[0].recipe.steps or 0, reproduce.train(group))
-            except DivergedError as error:  # of one must not cost the others, which may take hours
-                say(f"{title}: left out, {error}")
-                broken.append(error)
-                continue
-        for job in group:
-            reproduce.judge(job)
-        written = reproduce.write(every, shlex.join(["lethax", *sys.argv[1:]]), args.tables)
+        failed = _fill(title, group)
+        broken += failed
+        if len(failed) < len(group) and all(job.trained for job in group):
+            written = reproduce.write(every, shlex.join(["lethax", *sys.argv[1:]]), args.tables)
     if written:
         say(written[0])
         say(f"written: {', '.join(map(shown, written[1]))}")
     if broken:
         raise broken[0]
+
+
+def _fill(title: str, group: list[Any]) -> list[DivergedError]:
+    """Train and judge a group; what failed of one run must not cost the others, which may take hours."""
+    from lethax import reproduce
+
+    failed: list[DivergedError] = []
+    if not all(job.trained for job in group):
+        try:
+            follow(f"{title}: outer steps", group[0].recipe.steps or 0, reproduce.train(group))
+        except DivergedError as error:
+            say(f"{title}: {error}")
+            failed.append(error)
+    for job in (job for job in group if job.trained):
+        try:
+            reproduce.judge(job)
+        except DivergedError as error:
+            say(f"{title}: left out, {error}")
+            failed.append(error)
+    return failed
 
 
 def _show_plan(groups: list[list[Any]]) -> None:
@@ -209,4 +246,5 @@ def _show_plan(groups: list[list[Any]]) -> None:
 def show_demo(args: arguments.Demo) -> None:
     from lethax import demo
 
+    signals.say("what is done stays", "the same command goes on")
     demo.run(args.out, _show_training)

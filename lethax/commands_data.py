@@ -4,7 +4,7 @@ import shlex
 from collections import Counter
 from pathlib import Path
 
-from lethax import arguments
+from lethax import arguments, signals
 from lethax.errors import DataError
 from lethax.progress import bar, say
 from lethax.text import shown
@@ -48,7 +48,8 @@ def _prepare(args: arguments.DataPrepare) -> None:
     from lethax import data
 
     options = {name: getattr(args, name) for name in ("store", "split", "image", "seed")}
-    with bar(f"preparing {args.name}", 1.0) as show:
+    signals.say("what was there is unchanged")
+    with signals.raising(), bar(f"preparing {args.name}", 1.0) as show:
         names = data.prepare(args.name, args.source, args.root, lambda what, share: show(share, what), **options)
     for name in names:
         describe(name, args.root)

@@ -10,8 +10,7 @@ import jax.numpy as jnp
 from rich import box
 from rich.table import Table
 
-from lethax import assemble, data, recipe, runs
-from lethax.errors import RunError
+from lethax import assemble, data, folders, runs
 from lethax.evaluate import paired
 from lethax.progress import console, say
 from lethax.recipe import Recipe
@@ -58,11 +57,7 @@ def run(out: Path, train: Callable[[Any], None]) -> None:
 
 
 def _result(folder: Path, base: Recipe, method: str, episodes: int, train: Callable[[Any], None]) -> Any:
-    wanted = replace(base, method=method)
-    there = (folder / "recipe.toml").exists()
-    found = runs.open_run(folder) if there else runs.create(wanted, folder)
-    if found.recipe != recipe.resolve(wanted):
-        raise RunError(f"{folder} is of another recipe: choose another --out.")
+    found = folders.enter(replace(base, method=method), folder)
     say(f"{shown(folder)}: {method} on {base.data}")
     train(found)
     result = runs.evaluate_run(found, episodes=episodes, ensemble=1, steps=5, seed=0)
@@ -72,7 +67,7 @@ def _result(folder: Path, base: Recipe, method: str, episodes: int, train: Calla
 
 def _fits(folder: Path) -> dict[str, Any]:
     """One test curve: support points, and the net's outputs after 0, 1 and 5 inner steps."""
-    found = runs.open_run(folder)
+    found = folders.open_run(folder)
     learner = assemble.learner(found.recipe)
     tasks, source = assemble.family(found.recipe, "test")
     meta = runs.best_metas(found, 1)[0][0]

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import safetensors.numpy
 
-from lethax import assemble, nets, pretrain, runs
+from lethax import assemble, folders, nets, pretrain, runs
 from lethax.data import embeddings
 from lethax.data.store import ClassSplit, Store, open_store
 from lethax.errors import DataError, RecipeError
@@ -68,7 +68,7 @@ def school(store: Store, net: Any, how: Schooling, seed: int, progress: Progress
 
 def from_run(folder: Path) -> Backbone:
     """The network of a run's best checkpoint by validation."""
-    run = runs.open_run(folder)
+    run = folders.open_run(folder)
     return Backbone(assemble.net(run.recipe), runs.best_metas(run, 1)[0][0]["weights"], None)
 
 

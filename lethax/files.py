@@ -4,7 +4,6 @@ import json
 import math
 import os
 import secrets
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ def write_atomic(path: Path, content: str | bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)
-        _sync_folder(path.parent)
+        _sync(path.parent)
     except OSError as error:
         raise RunError(
             f"{path} cannot be written: {error.strerror}; free some space or check permissions, what was there is unchanged."
@@ -32,9 +31,9 @@ def write_atomic(path: Path, content: str | bytes) -> None:
             beside.unlink()
 
 
-def _sync_folder(folder: Path) -> None:
-    """The rename itself has to survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    """A file's content, or a folder's names: a rename itself has to survive a power cut."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
@@ -48,6 +47,16 @@ def append_line(path: Path, text: str) -> None:
             file.write(text + "\n")
     except OSError as error:
         raise RunError(f"{path} cannot be written: {error.strerror}; free some space or check permissions.") from None
+
+
+def settle_lines(*paths: Path) -> None:
+    """Force files of lines, those that are there, to the disk; RunError if that fails."""
+    for path in filter(Path.exists, paths):
+        try:
+            _sync(path)
+            _sync(path.parent)
+        except OSError as error:
+            raise RunError(f"{path} cannot be written: {error.strerror}; free some space or check the disk.") from None
 
 
 def to_json(value: Any, indent: int | None = 1) -> str:
@@ -71,10 +80,23 @@ def read_json(path: Path) -> Any:
         raise RunError(f"{path} is not JSON: {error}; restore or delete it.") from None
 
 
-def truncate_lines(path: Path, keep: Callable[[dict[str, Any]], bool]) -> None:
-    """Keep the JSON lines that satisfy `keep`; a torn line at the end is dropped, one before it is a RunError."""
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The lines of a log, JSON objects with a number "step"; a torn line at the end is left out, one before it is a RunError."""
+    return [entry for entry, _ in _lines(path)]
+
+
+def truncate_lines(path: Path, step: int) -> list[dict[str, Any]]:
+    """Delete the lines of a log that are of later steps, and a torn one; gives those that stay. RunError as of `read_lines`."""
+    kept = [(entry, line) for entry, line in _lines(path) if entry["step"] <= step]
+    text = "".join(line + "\n" for _, line in kept)
+    if text != _read_text(path):
+        write_atomic(path, text)
+    return [entry for entry, _ in kept]
+
+
+def _lines(path: Path) -> list[tuple[dict[str, Any], str]]:
     lines = [line for line in _read_text(path).split("\n") if line.strip()]
-    kept = []
+    found: list[tuple[dict[str, Any], str]] = []
     for number, line in enumerate(lines, 1):
         try:
             entry = json.loads(line)
@@ -84,9 +106,10 @@ def truncate_lines(path: Path, keep: Callable[[dict[str, Any]], bool]) -> None:
             if number == len(lines):
                 break
             raise RunError(f"{path}, entry {number} is not a JSON object: {error}; delete that line.") from None
-        if keep(entry):
-            kept.append(line + "\n")
-    write_atomic(path, "".join(kept))
+        if type(entry.get("step")) is not int:
+            raise RunError(f"{path}, entry {number} has no number 'step'; delete that line.")
+        found.append((entry, line))
+    return found
 
 
 def _read_text(path: Path) -> str:

@@ -72,7 +72,7 @@ class Plan:
     epoch: outer steps between validations. clamp: the weights' meta-gradients are cut to ±clamp; the attenuator's never are; 0 is
     off. clip_norm: a meta-gradient of a larger norm is scaled down to it; 0 is off. clip_tensor_norm: the same for every tensor by
     itself. skip: a step whose meta-gradient is NaN or Inf changes nothing but the count. tasks: how a device goes through its
-    tasks. chunk: outer steps in one compiled call. devices: the meta-batch is spread over so many.
+    tasks. chunk: outer steps in one compiled call, at most. devices: the meta-batch is spread over so many.
     """
 
     shape: EpisodeShape
@@ -197,26 +197,33 @@ def draw_batch(tasks: Any, source: Any, plan: Plan, state: TrainState) -> tuple[
     return episodes, keys[plan.batch :]
 
 
-def _scan(learner: Learner, plan: OuterPlan, state: TrainState, source: Any, tasks: Any) -> tuple[TrainState, Info]:
+def _scan(
+    learner: Learner, plan: OuterPlan, state: TrainState, source: Any, tasks: Any, steps: int
+) -> tuple[TrainState, Info]:
     def body(state: TrainState, _: None) -> tuple[TrainState, Info]:
         return plan.advance(learner, state, tasks, source)
 
-    return jax.lax.scan(body, state, None, length=plan.chunk)
+    return jax.lax.scan(body, state, None, length=steps)
 
 
-@partial(jax.jit, static_argnums=(0, 1, 4, 5))
+@partial(jax.jit, static_argnums=(0, 1, 4, 5, 6))
 def _scan_together(
-    learner: Learner, plan: OuterPlan, states: TrainState, sources: Any, tasks: Any, devices: int
+    learner: Learner, plan: OuterPlan, states: TrainState, sources: Any, tasks: Any, devices: int, steps: int
 ) -> tuple[TrainState, Info]:
     def local(_: None, runs: tuple[TrainState, Any]) -> tuple[TrainState, Info]:
-        return jax.vmap(lambda state, source: _scan(learner, plan, state, source, tasks))(*runs)
+        return jax.vmap(lambda state, source: _scan(learner, plan, state, source, tasks, steps))(*runs)
 
     return spread(local, devices)(None, (states, sources))
 
 
-_steps = jax.jit(_scan, static_argnums=(0, 1, 4))
+_steps = jax.jit(_scan, static_argnums=(0, 1, 4, 5))
 _draw = jax.jit(draw_batch, static_argnums=(0, 2))
 _step = jax.jit(outer_step, static_argnums=(0, 1))
+
+
+def steps_of_call(plan: OuterPlan, done: int) -> int:
+    """Outer steps of the call after step `done`: `plan.chunk`, but calls end at multiples of it and at `plan.total`."""
+    return min(plan.chunk - done % plan.chunk, plan.total - done)
 
 
 def fit(
@@ -224,18 +231,18 @@ def fit(
 ) -> Iterator[tuple[TrainState, Info]]:
     """Yields (state, info) after every compiled call, until `plan.total`; every array of info leads with the call's steps.
 
-    `plan.total` and the learner's switch of order have to be multiples of `plan.chunk` from `state.step` on.
+    The learner's switch of order has to come at a multiple of `plan.chunk`.
     """
     done = int(state.step)
     state = everywhere(state, plan.devices)
     while done < plan.total:
-        now = learner.at(done)
+        now, steps = learner.at(done), steps_of_call(plan, done)
         if plan.chunk == 1:
             state, info = plan.single(now, state, tasks, source)
             info = jax.tree.map(lambda leaf: leaf[None], info)
         else:
-            state, info = _steps(now, plan, state, source, tasks)
-        done += plan.chunk
+            state, info = _steps(now, plan, state, source, tasks, steps)
+        done += steps
         yield state, info
 
 
@@ -251,8 +258,9 @@ def fit_together(
     if devices > 1:  # where the results will be: arrays placed otherwise would compile the steps twice
         states, sources = jax.device_put((states, sources), NamedSharding(_mesh(devices), P("task")))
     while done < plan.total:
-        states, info = _scan_together(learner.at(done), plan, states, sources, tasks, devices)
-        done += plan.chunk
+        steps = steps_of_call(plan, done)
+        states, info = _scan_together(learner.at(done), plan, states, sources, tasks, devices, steps)
+        done += steps
         yield states, info
 
 

@@ -118,14 +118,14 @@ def compiling(what: str) -> Iterator[Callable[[], None]]:
         timer.cancel()
 
 
-def follow(what: str, total: int, statuses: Generator[Any, None, None]) -> None:
-    """Show training go on; closed by an interrupt, it saves its state."""
-    note, skipped = "", 0
+def follow(what: str, total: int, statuses: Generator[Any, None, None]) -> Any:
+    """Show training go on; closed by an interrupt, it saves its state. Gives the last status, None where nothing was left to do."""
+    note, status = "", None
     with compiling(what) as first, bar(what, total) as show, closing(statuses):
         for status in statuses:
             first()
             if status.line:
-                skipped += status.line.get("skipped", 0)
                 parts = [f"{k} {status.line[k]:.4g}" for k in ("loss", "score", "val_score") if k in status.line]
-                note = "  ".join([*parts, *([f"skipped {skipped:,}"] if skipped else [])])
+                note = "  ".join([*parts, *([f"skipped {status.skipped:,}"] if status.skipped else [])])
             show(status.step, note)
+    return status

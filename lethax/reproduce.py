@@ -2,19 +2,17 @@
 
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from lethax import assemble, runs, training
+from lethax import assemble, folders, runs, training
 from lethax import recipe as recipes
-from lethax.checkpoint import step_path
-from lethax.errors import RunError
 from lethax.names import CONTROL, NAVIGATION, REGRESSION, navigation_setting
-from lethax.outer import begin, fit, fit_together
+from lethax.outer import begin, fit, fit_together, steps_of_call
 from lethax.recipe import Recipe
 from lethax.records import Episode, Split
 from lethax.report import returns, tables
@@ -32,7 +30,7 @@ class Job(NamedTuple):
     @property
     def trained(self) -> bool:
         """Whether its last checkpoint is there."""
-        return (self.folder / "checkpoints" / step_path(Path(), self.recipe.steps or 0).name).is_file()
+        return folders.reached(folders.Run(self.folder, self.recipe)) == self.recipe.steps
 
 
 class Protocol(NamedTuple):
@@ -84,15 +82,9 @@ def groups(found: Sequence[Job]) -> list[list[Job]]:
     return list(together.values())
 
 
-def opened(job: Job) -> runs.Run:
+def opened(job: Job) -> folders.Run:
     """Its run folder, made where there is none; RunError where one is of another recipe."""
-    if not (job.folder / "recipe.toml").exists():
-        return runs.create(job.recipe, job.folder)
-    run = runs.open_run(job.folder)
-    if run.recipe != job.recipe:
-        differing = [f.name for f in fields(Recipe) if getattr(run.recipe, f.name) != getattr(job.recipe, f.name)]
-        raise RunError(f"{job.folder} is of a recipe with another {', '.join(differing)}: choose another --out.")
-    return run
+    return folders.enter(job.recipe, job.folder)
 
 
 def train(group: Sequence[Job]) -> Generator[training.Status, None, None]:
@@ -230,7 +222,7 @@ def _seconds_a_step(group: Sequence[Job], clock: Callable[[], float]) -> float:
     learner, plan = assemble.learner(recipe), assemble.plan(recipe)
     families = [assemble.family(job.recipe, "train") for job in group]
     states = [begin(learner, plan, jax.random.key(job.recipe.seed)) for job in group]
-    start = min(max(recipe.first_order_steps or 0, recipe.multi_step_steps or 0), plan.total - plan.chunk)
+    start = max(min(max(recipe.first_order_steps or 0, recipe.multi_step_steps or 0), plan.total - plan.chunk), 0)
     states = [state._replace(step=state.step + start) for state in states]
     if len(group) == 1:
         call = lambda: fit(learner, states[0], *families[0], plan)  # noqa: E731
@@ -243,4 +235,4 @@ def _seconds_a_step(group: Sequence[Job], clock: Callable[[], float]) -> float:
     begun = clock()
     for _ in range(2):
         jax.block_until_ready(next(call()))
-    return (clock() - begun) / (2 * plan.chunk)
+    return (clock() - begun) / (2 * steps_of_call(plan, start))

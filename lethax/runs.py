@@ -1,9 +1,7 @@
-"""A run is a folder: recipe.toml, environment.json, metrics.jsonl, timing.jsonl, checkpoints/, evaluations/"""
+"""Evaluation of runs: the best checkpoints, judged on fixed episodes, and the record that is kept in the run folder."""
 
-import platform
+import math
 import shlex
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,69 +10,17 @@ import jax
 import numpy as np
 import safetensors.numpy
 
-from lethax import __version__, assemble, checkpoint, toml
-from lethax import recipe as recipes
+from lethax import assemble, checkpoint
 from lethax.baselines import NearestPrototype
-from lethax.errors import RecipeError, RunError
+from lethax.data.store import open_store
+from lethax.errors import DivergedError, RecipeError, RunError
 from lethax.evaluate import Score, bernoulli_std, by_repeats, evaluate, score
 from lethax.files import to_json, write_atomic
+from lethax.folders import Run, best_path, check_data, checkpoints, environment, listed_best, trained_on
 from lethax.names import CONTROL, LOCOMOTION, NAVIGATION, REGRESSION
 from lethax.outer import begin
 from lethax.recipe import Recipe
-
-
-class Run(NamedTuple):
-    """A run folder and its resolved recipe."""
-
-    folder: Path
-    recipe: Recipe
-
-
-def create(recipe: Recipe, folder: Path) -> Run:
-    """A new run folder; RunError where there is one already."""
-    recipe = recipes.resolve(recipe)
-    if (folder / "recipe.toml").exists():
-        raise RunError(
-            f"{folder} holds a run already: resume it with `lethax train --resume {folder}`, or choose another --out."
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(folder / "environment.json", to_json(_environment()) + "\n")
-    write_atomic(folder / "recipe.toml", toml.dump(recipe))
-    return Run(folder, recipe)
-
-
-def open_run(folder: Path) -> Run:
-    """An existing run; RunError where there is none."""
-    if not (folder / "recipe.toml").is_file():
-        raise RunError(
-            f"{folder} is not a run: it has no recipe.toml. Start one with `lethax train DATA --out {folder}`."
-        )
-    recipe = recipes.load(folder / "recipe.toml")
-    recipes.check(recipes.resolve(recipe))
-    return Run(folder, recipes.resolve(recipe))
-
-
-def checkpoints(run: Run) -> Path:
-    """The folder of its checkpoints, which may not exist yet."""
-    return run.folder / "checkpoints"
-
-
-def best_path(run: Run, step: int) -> Path:
-    """The file of the meta-parameters of one of the best validations."""
-    return checkpoints(run) / f"best-{step:08d}.safetensors"
-
-
-def _environment() -> dict[str, Any]:
-    return {
-        "lethax": __version__,
-        "python": platform.python_version(),
-        "jax": jax.__version__,
-        "numpy": np.__version__,
-        "device": f"{jax.devices()[0].device_kind} x {len(jax.devices())}",
-        "machine": platform.machine(),
-        "command": shlex.join(["lethax", *sys.argv[1:]]),
-        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    }
+from lethax.text import shown
 
 
 class Result(NamedTuple):
@@ -91,15 +37,24 @@ class Result(NamedTuple):
 
 
 def best_metas(run: Run, count: int) -> tuple[list[Any], list[int]]:
-    """Meta-parameters of the `count` best validation scores; of the newest state where there was no validation yet."""
+    """Meta-parameters of the `count` best validation scores, and their steps; RunError where there are fewer.
+
+    DivergedError where no validation had a finite score.
+    """
     learner, plan = assemble.learner(run.recipe), assemble.plan(run.recipe)
     fresh = begin(learner, plan, jax.random.key(run.recipe.seed))
     found = checkpoint.newest(checkpoints(run), fresh) if checkpoints(run).is_dir() else None
+    go_on = shlex.join(["lethax", "train", "--resume", str(run.folder)])
     if found is None:
-        raise RunError(f"{run.folder} has no checkpoint yet: train it with `lethax train --resume {run.folder}`.")
-    steps = [int(step) for _, step in found[1]["best"]][:count]
+        raise RunError(f"{shown(run.folder)} has no checkpoint yet: train it with {go_on}.")
+    state, info, path = found
+    steps = [int(step) for value, step in listed_best(path, info) if math.isfinite(value)][:count]
+    if not steps and int(state.step) < plan.epoch and int(state.step) < plan.total:
+        raise RunError(f"{shown(run.folder)} was not validated yet, at step {int(state.step)}: go on with {go_on}.")
+    if not steps:
+        raise DivergedError(f"{shown(run.folder)} has learned nothing: no validation has a finite score.")
     if len(steps) < count:
-        raise RunError(f"{run.folder} keeps {len(steps)} validated checkpoints, not {count}: lower --ensemble.")
+        raise RunError(f"{shown(run.folder)} keeps {len(steps)} validated checkpoints, not {count}: lower --ensemble.")
     return [checkpoint.load(best_path(run, step), fresh.meta)[0] for step in steps], steps
 
 
@@ -108,9 +63,12 @@ def evaluate_run(
 ) -> Result:
     """Judge the best checkpoints on fixed test episodes after 0 … `steps` inner steps; `write_evaluation` keeps the result.
 
-    `data`: another data set, of examples of the same shape, or another setting of control. "gates" are means over the checkpoints
-    of an ensemble, of each episode; their mean and deviation are over episodes.
+    `data`: another data set, of examples of the same shape, or another setting of control; named on purpose, it may also be the
+    run's own, prepared anew. The record has `Store.identity` of both: "data_sha256" and "trained_on".
+    "gates" are means over the checkpoints of an ensemble, of each episode; their mean and deviation are over episodes.
     """
+    if data is None:
+        check_data(run, f"judge on it on purpose: lethax evaluate {shown(run.folder)} --data {run.recipe.data}")
     recipe = elsewhere(run.recipe, data)
     learner, inner = assemble.learner(recipe), recipe.inner_steps or 0
     metas, at = best_metas(run, ensemble)
@@ -127,7 +85,7 @@ def evaluate_run(
         "median": float(np.median(final.per_task)),
         "episodes_hash": assemble.hash_of(recipe, split, episodes, key),
         "by_inner_steps": [{"steps": j, "mean": s.mean, "ci95": s.ci95} for j, s in enumerate(curve)],
-        "per_episode": final.per_task.tolist(), "command": _environment()["command"],
+        "per_episode": final.per_task.tolist(), "command": environment()["command"],
     }  # fmt: skip
     if recipe.data in REGRESSION and episodes % 100 == 0:
         record["mean_100"], record["ci95_100"] = by_repeats(final.per_task, episodes // 100)
@@ -137,7 +95,11 @@ def evaluate_run(
     if "gates" in seen:
         record["gates"] = [{"name": n, "mean": float(g.mean()), "std": float(g.std())}
                            for n, g in zip(learner.gate_names(), seen["gates"].T, strict=True)]  # fmt: skip
-    where = split if recipe.data == run.recipe.data else f"{recipe.data}-{split}"
+    own = recipe.data == run.recipe.data
+    if recipe.data not in (*REGRESSION, *CONTROL):
+        record["data_sha256"], record["trained_on"] = open_store(recipe.data).identity, trained_on(run)
+        own = own and record["trained_on"] in (record["data_sha256"], None)
+    where = split if own else f"{recipe.data}-{split}"
     path = run.folder / "evaluations" / f"{where}-seed{seed}-n{episodes}-best{ensemble}.json"
     rollouts = {}
     if recipe.data in CONTROL:

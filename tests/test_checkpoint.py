@@ -47,11 +47,42 @@ def same(a: Any, b: Any) -> bool:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    return checkpoint.step_path(tmp_path, 1500)
+    return checkpoint.path_of(tmp_path, "step", 1500)
 
 
-def test_step_path(tmp_path: Path) -> None:
-    assert checkpoint.step_path(tmp_path, 1500) == tmp_path / "step-00001500.safetensors"
+def test_path_of(tmp_path: Path) -> None:
+    assert checkpoint.path_of(tmp_path, "step", 1500) == tmp_path / "step-00001500.safetensors"
+
+
+def test_files_of_other_names_are_not_ours(tmp_path: Path) -> None:
+    """Names that anybody may have given: a copy, a number of other digits, a folder."""
+    names = ["step-mine", "step-00000500-copy", "step-00000500 (1)", "step-500", "step-٠٠٠٠٠٥٠٠", "step--0000500"]
+    for name in names:
+        (tmp_path / f"{name}.safetensors").touch()
+    (tmp_path / "step-00000700.safetensors").mkdir()
+    paths = write_steps(tmp_path, 100_000_000, 5)
+    assert checkpoint.numbered(tmp_path, "step") == {5: paths[1], 100_000_000: paths[0]}
+    checkpoint.prune(tmp_path, 0)
+    assert len(list(tmp_path.iterdir())) == len(names) + 1
+    assert checkpoint.numbered(tmp_path / "none", "best") == {}
+
+
+def test_equal_states_are_equal_files(path: Path) -> None:
+    """The library's own writer has the metadata in another order almost every time."""
+    files = set()
+    for _ in range(8):
+        checkpoint.save(path, state(3), {"best": [[0.5, 10]]})
+        files.add(path.read_bytes())
+    assert len(files) == 1
+
+
+def test_files_of_earlier_versions_are_read(path: Path) -> None:
+    """The library wrote those."""
+    arrays = {"a": np.arange(3, dtype=np.float32), "b": np.array(7, np.int32)}
+    meta = {"format": "1", "info": '{"step": 3}', "sha256": checkpoint._digest(arrays, '{"step": 3}')}
+    path.write_bytes(safetensors.numpy.save(arrays, meta))
+    tree, info = checkpoint.load(path, {"a": jnp.zeros(3), "b": jnp.int32(0)})
+    assert same(tree, {"a": jnp.arange(3.0), "b": jnp.int32(7)}) and info == {"step": 3}
 
 
 def test_round_trip_is_bit_for_bit(path: Path) -> None:
@@ -246,7 +277,7 @@ def test_killed_process_leaves_the_old_one_and_its_leftover_is_ignored(path: Pat
 
 
 def write_steps(folder: Path, *steps: int) -> list[Path]:
-    paths = [checkpoint.step_path(folder, step) for step in steps]
+    paths = [checkpoint.path_of(folder, "step", step) for step in steps]
     for path, step in zip(paths, steps, strict=True):
         checkpoint.save(path, {"a": jnp.float32(step)}, {"step": step})
     return paths
@@ -284,5 +315,5 @@ def test_prune_keeps_the_newest(tmp_path: Path, keep: int, left: list[int]) -> N
     write_steps(tmp_path, 20, 5, 30)
     (tmp_path / "best-00000001.safetensors").touch()
     checkpoint.prune(tmp_path, keep)
-    expected = {"best-00000001.safetensors"} | {checkpoint.step_path(tmp_path, step).name for step in left}
+    expected = {"best-00000001.safetensors"} | {checkpoint.path_of(tmp_path, "step", step).name for step in left}
     assert {path.name for path in tmp_path.iterdir()} == expected

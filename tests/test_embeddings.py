@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from lethax import assemble, cli, embed, pretrain, runs
+from lethax import assemble, cli, embed, folders, pretrain
 from lethax.baselines import prototype_logits
 from lethax.data import embeddings
 from lethax.data.source import Features, FeatureTasks, features_on_device
@@ -238,6 +238,6 @@ def test_features_from_training_to_numbers(tmp_path, monkeypatch):
     record = json.loads(judged.read_text())
     assert record["nearest_prototype"]["mean"] > 0.9 and record["mean"] > 0.8
     assert [gate["name"] for gate in record["gates"]] == ["latent", "weight"] and len(record["by_inner_steps"]) == 6
-    recipe = runs.open_run(tmp_path / "run").recipe
+    recipe = folders.open_run(tmp_path / "run").recipe
     row = tables.entry(cells.Cell("x/leo", recipe, None), recipe, [tmp_path / "run"], judged.name, "lethax")
     assert row["nearest_prototype"] == {k: 100 * record["nearest_prototype"][k] for k in ("mean", "ci95")}

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from lethax.errors import RunError
-from lethax.files import append_line, read_json, truncate_lines, write_atomic
+from lethax.files import append_line, read_json, read_lines, truncate_lines, write_atomic
 
 DIE = """
 import os, sys
@@ -81,7 +81,7 @@ def test_missing_folder_is_one_sentence(tmp_path: Path) -> None:
     for attempt in (lambda: write_atomic(path, "x"), lambda: append_line(path, "x")):
         with pytest.raises(RunError, match=f"{path} cannot be written: No such file"):
             attempt()
-    for read in (lambda: read_json(path), lambda: truncate_lines(path, lambda _: True)):
+    for read in (lambda: read_json(path), lambda: truncate_lines(path, 99)):
         with pytest.raises(RunError, match=f"{path} cannot be read: No such file"):
             read()
 
@@ -104,7 +104,7 @@ def lines(path: Path, *entries: dict[str, Any]) -> None:
 def test_truncate_keeps_what_satisfies(tmp_path: Path) -> None:
     path = tmp_path / "m.jsonl"
     lines(path, *({"step": step, "note": "a\u2028b"} for step in (10, 20, 30)))
-    truncate_lines(path, lambda line: line["step"] <= 20)
+    assert [line["step"] for line in truncate_lines(path, 20)] == [10, 20]
     assert [json.loads(line)["step"] for line in path.read_text(encoding="utf-8").strip().split("\n")] == [10, 20]
 
 
@@ -113,7 +113,7 @@ def test_truncate_drops_a_torn_last_line(tmp_path: Path, torn: str) -> None:
     path = tmp_path / "m.jsonl"
     lines(path, {"step": 10})
     path.write_bytes(path.read_bytes() + torn.encode(errors="surrogateescape"))
-    truncate_lines(path, lambda line: True)
+    truncate_lines(path, 99)
     assert path.read_text() == '{"step": 10}\n'
     lines(path, {"step": 20})
     assert path.read_text() == '{"step": 10}\n{"step": 20}\n'
@@ -124,11 +124,35 @@ def test_truncate_names_damage_that_no_torn_write_explains(tmp_path: Path) -> No
     before = '{"step": 10}\n{"st\n{"step": 30}\n'
     path.write_text(before)
     with pytest.raises(RunError, match="m.jsonl, entry 2 is not a JSON object"):
-        truncate_lines(path, lambda line: True)
+        truncate_lines(path, 99)
     assert path.read_text() == before
+
+
+@pytest.mark.parametrize("line", ['{"loss": 1}', '{"step": "10"}', '{"step": null}', '{"step": true}', '{"step": 1.5}'])
+def test_lines_without_a_step_are_named(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "m.jsonl"
+    path.write_text(f'{{"step": 10}}\n{line}\n')
+    for read in (read_lines, lambda path: truncate_lines(path, 99)):
+        with pytest.raises(RunError, match="m.jsonl, entry 2 has no number 'step'"):
+            read(path)
+
+
+def test_deep_lines_are_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "m.jsonl"
+    path.write_text("[" * 100_000 + '\n{"step": 10}\n')
+    with pytest.raises(RunError, match="m.jsonl, entry 1 is not a JSON object"):
+        truncate_lines(path, 99)
+
+
+def test_a_log_that_needs_no_repair_is_not_written(tmp_path: Path) -> None:
+    path = tmp_path / "m.jsonl"
+    lines(path, {"step": 10})
+    before = path.stat().st_ino
+    truncate_lines(path, 10)
+    assert path.stat().st_ino == before
 
 
 def test_truncate_of_an_empty_file(tmp_path: Path) -> None:
     (tmp_path / "m.jsonl").touch()
-    truncate_lines(tmp_path / "m.jsonl", lambda line: True)
+    truncate_lines(tmp_path / "m.jsonl", 99)
     assert (tmp_path / "m.jsonl").read_text() == ""

@@ -23,6 +23,7 @@ FLOORS = [
         "files",
         "toml",
         "lock",
+        "signals",
         "text",
         "streams",
     ],
@@ -46,7 +47,7 @@ FLOORS = [
     ],
     ["methods"],
     ["outer", "evaluate", "baselines", "pretrain", "rl.outer", "rl.evaluate", "rl.film"],
-    ["recipe", "presets", "checks", "fitting", "control", "assemble", "runs", "training"],
+    ["recipe", "presets", "checks", "fitting", "control", "assemble", "folders", "runs", "recorder", "training"],
     ["report"],
     ["cli", "arguments", "usage", "progress", "commands", "commands_data", "demo", "reproduce", "embed", "__main__"],
 ]

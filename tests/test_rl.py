@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from lethax import assemble, checkpoint, cli, control, runs, training
+from lethax import assemble, checkpoint, cli, control, folders, runs, training
 from lethax.errors import DivergedError, EnvironmentFault, RecipeError
 from lethax.methods import MAML, Attenuator
 from lethax.nets.policy import GaussianPolicy
@@ -242,7 +242,7 @@ TINY = Recipe(
 
 @functools.cache
 def unbroken(folder):
-    run = runs.create(TINY, folder)
+    run = folders.create(TINY, folder)
     list(training.train(run))
     return run
 
@@ -255,12 +255,12 @@ def final(run):
 
 def test_resumes_to_the_same_bits(tmp_path):
     whole = unbroken(tmp_path / "whole")
-    part = runs.create(TINY, tmp_path / "part")
+    part = folders.create(TINY, tmp_path / "part")
     stopped = training.train(part)
     while next(stopped).step < 3:
         pass
     stopped.close()
-    list(training.train(runs.open_run(part.folder)))
+    list(training.train(folders.open_run(part.folder)))
     jax.tree.map(np.testing.assert_array_equal, final(whole), final(part))
     lines = [
         [json.loads(line) for line in (r.folder / "metrics.jsonl").read_text().splitlines()] for r in (whole, part)
@@ -272,7 +272,7 @@ def test_resumes_to_the_same_bits(tmp_path):
 def test_seeds_train_together(tmp_path):
     recipes = [resolve(replace(TINY, seed=seed)) for seed in (0, 1)]
     assert assemble.shape_key(recipes[0]) == assemble.shape_key(recipes[1]) is not None
-    both = [runs.create(recipe, tmp_path / f"seed{recipe.seed}") for recipe in recipes]
+    both = [folders.create(recipe, tmp_path / f"seed{recipe.seed}") for recipe in recipes]
     list(training.train_together(both))
     alone = final(unbroken(tmp_path / "alone"))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-3), final(both[0]), alone)
@@ -341,11 +341,12 @@ def metrics_of(run):
 
 
 def test_a_diverged_policy_is_one_sentence(tmp_path):
-    run = runs.create(replace(TINY, inner_rate=1e30), tmp_path / "run")
+    run = folders.create(replace(TINY, inner_rate=1e30), tmp_path / "run")
     with pytest.raises(DivergedError, match="outer step 0 of .* is not finite; .* Try a smaller --inner-rate, or"):
         list(training.train(run))
-    skipping = runs.create(replace(TINY, inner_rate=1e30, non_finite="skip", method="maml"), tmp_path / "skipping")
-    list(training.train(skipping))  # every step is passed over and counted
+    skipping = folders.create(replace(TINY, inner_rate=1e30, non_finite="skip", method="maml"), tmp_path / "skipping")
+    with pytest.raises(DivergedError, match="has learned nothing: all 4 outer steps were skipped"):
+        list(training.train(skipping))  # every step is passed over and counted
     assert sum(json.loads(line).get("skipped", 0) for line in metrics_of(skipping)) == TINY.steps
 
 

@@ -1,14 +1,20 @@
 """Run folders as the commands of training and evaluation meet them: in this process, on small sinusoids."""
 
 import json
+import os
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from lethax import assemble, cli, runs, training
+from lethax import assemble, checkpoint, cli, folders, recorder, runs, training
+from lethax.data.embeddings import write_features
+from lethax.data.store import open_store
 from lethax.errors import RunError
 from lethax.evaluate import evaluate
+from lethax.files import read_lines
+from lethax.lock import RunLock
 from lethax.recipe import Recipe
 
 TINY = Recipe(method="l2f", shot=2, query=2, filters=4, steps=4, epoch=2, val_episodes=3)
@@ -19,7 +25,7 @@ JUDGE = ("--episodes", "3", "--steps", "2")
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """A finished run that no test may change."""
-    run = runs.create(TINY, tmp_path_factory.mktemp("whole") / "run")
+    run = folders.create(TINY, tmp_path_factory.mktemp("whole") / "run")
     list(training.train(run))
     return run
 
@@ -28,7 +34,7 @@ def whole(tmp_path_factory):
 def trained(whole, tmp_path):
     """A finished run of the test's own."""
     shutil.copytree(whole.folder, tmp_path / "run")
-    return runs.open_run(tmp_path / "run")
+    return folders.open_run(tmp_path / "run")
 
 
 def test_evaluation_is_shown_before_it_is_written(trained, capsys, monkeypatch):
@@ -59,3 +65,248 @@ def test_evaluation_of_no_inner_steps(tmp_path, capsys):
     assert cli.main(["train", *OPTIONS, "--inner-steps", "0", "--out", str(tmp_path / "run")]) == 0
     assert cli.main(["evaluate", str(tmp_path / "run"), "--episodes", "3", "--steps", "0"]) == 0
     assert "step 0" in capsys.readouterr().out
+
+
+def train(*args):
+    return cli.main(["train", *map(str, args)])
+
+
+def test_the_same_command_goes_on_and_says_when_it_is_finished(trained, capsys):
+    assert train(*OPTIONS, "--out", trained.folder) == 0
+    out = capsys.readouterr().out
+    assert "going on from step 4" in out and "It was finished before." in out and "--steps N" in out
+    newest = checkpoint.path_of(folders.checkpoints(trained), "step", 4)
+    content = newest.read_bytes()
+    newest.unlink()
+    assert train(*OPTIONS, "--out", trained.folder) == 0
+    assert newest.read_bytes() == content and "finished before" not in capsys.readouterr().out
+
+
+def test_another_recipe_says_what_differs(trained, capsys):
+    before = tree(trained.folder)
+    assert train(*OPTIONS, "--seed", "7", "--out", trained.folder) == 1
+    err = capsys.readouterr().err
+    assert "seed: 0 there, 7 now" in err and "--overwrite" in err and "another --out" in err
+    assert train(*OPTIONS, "--steps", "6", "--out", trained.folder) == 1
+    assert f"lethax train --resume {trained.folder} --steps 6" in capsys.readouterr().err
+    assert tree(trained.folder) == before
+
+
+def tree(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
+
+
+def test_a_folder_without_a_state_does_not_block(tmp_path):
+    folder = tmp_path / "run"
+    folders.create(replace(TINY, seed=7), folder)
+    (folder / "metrics.jsonl").write_text('{"step": 100, "loss": 3.0}\n')
+    run = folders.enter(TINY, folder)
+    assert run == folders.open_run(folder) and run.recipe.seed == 0
+    list(training.train(run))
+    assert [line["step"] for line in read_lines(folder / "metrics.jsonl")] == [2, 4]
+    folders.create(replace(TINY, seed=7), tmp_path / "begun")
+    with RunLock(tmp_path / "begun"), pytest.raises(RunError, match="in use by process"):
+        folders.enter(TINY, tmp_path / "begun")
+
+
+def test_overwrite_replaces_a_run_and_nothing_else(trained, whole, capsys):
+    fewer = [*OPTIONS, "--seed", "7", "--steps", "2", "--overwrite", "--out", trained.folder]
+    with RunLock(trained.folder):
+        assert train(*fewer) == 1 and "in use by process" in capsys.readouterr().err
+    (trained.folder / "notes.txt").touch()
+    assert train(*fewer) == 1 and "it holds notes.txt, which is of no run" in capsys.readouterr().err
+    assert not tree(whole.folder).keys() ^ {
+        whole.folder / p.relative_to(trained.folder) for p in tree(trained.folder)
+    } - {whole.folder / "notes.txt"}
+    (trained.folder / "notes.txt").unlink()
+    assert train(*fewer) == 0
+    assert folders.open_run(trained.folder).recipe.seed == 7 and folders.reached(trained) == 2
+    assert [path.name for path in trained.folder.parent.iterdir()] == ["run"]
+
+
+def test_overwrite_that_fails_puts_the_run_back(trained, monkeypatch):
+    def full(*_):
+        raise RunError("the disk is full.")
+
+    before = tree(trained.folder)
+    monkeypatch.setattr(folders, "write_atomic", full)
+    with pytest.raises(RunError, match="full"):
+        folders.replace(replace(TINY, seed=7), trained.folder)
+    assert tree(trained.folder) == before
+
+
+def test_overwrite_refuses_a_folder_that_is_no_run(tmp_path, capsys):
+    (tmp_path / "recipe.toml").write_text('data = "sinusoid"\n')
+    (tmp_path / "thesis.tex").touch()
+    assert train(*OPTIONS, "--overwrite", "--out", tmp_path) == 1
+    assert "thesis.tex" in capsys.readouterr().err and len(list(tmp_path.iterdir())) == 2
+
+
+def test_more_steps_for_a_finished_run(trained, whole, capsys):
+    """Under a constant rate it ends as a run that was given them at once; its calls end where that one's do."""
+    assert train("--resume", trained.folder, "--steps", 3) == 2
+    assert "has 4 already" in capsys.readouterr().err
+    assert train("--resume", trained.folder, "--steps", 7) == 0
+    extended = folders.open_run(trained.folder)
+    assert extended.recipe == replace(trained.recipe, steps=7) and folders.reached(extended) == 7
+    told = json.loads((trained.folder / "environment.json").read_text())["extended"]
+    assert [(entry["from"], entry["to"], entry["at"]) for entry in told] == [(4, 7, 4)]
+    assert [line["step"] for line in read_lines(trained.folder / "metrics.jsonl")] == [2, 4, 6, 7]
+    at_once = folders.create(replace(trained.recipe, steps=7), trained.folder.with_name("at-once"))
+    list(training.train(at_once))
+    for name in ("metrics.jsonl", "checkpoints/step-00000007.safetensors"):
+        assert (at_once.folder / name).read_bytes() == (trained.folder / name).read_bytes()
+    assert train("--resume", trained.folder, "--seed", 3) == 2
+
+
+def test_files_of_other_names_are_left_alone(trained):
+    copies = [folders.checkpoints(trained) / f"{name}.safetensors" for name in ("best-mine", "step-00000004-copy")]
+    for path in copies:
+        path.write_bytes(b"mine")
+    folders.best_path(trained, 4).unlink()
+    checkpoint.path_of(folders.checkpoints(trained), "step", 4).unlink()
+    list(training.train(trained))
+    assert all(path.read_bytes() == b"mine" for path in copies) and folders.reached(trained) == 4
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"best": None}, {"best": [[1.0]]}, {"best": [["a", 2]]}, {"best": [[0.5, 2.5]]}, {"best": {}}, {"window": None},
+        {"window": {"count": "3"}}, {"window": {"other": 3}}, {"window": {"sums": {"loss": "x"}}}, {"window": {"sums": [1]}},
+        {"window": {"sums": {"mine": 1.0}}},
+    ],
+)  # fmt: skip
+def test_states_with_odd_info_are_one_sentence(trained, change, capsys):
+    """Their checksum is right: other software wrote them."""
+    path = checkpoint.path_of(folders.checkpoints(trained), "step", 4)
+    arrays, info = checkpoint._read(path)
+    checkpoint.save(path, arrays, {key: value for key, value in {**info, **change}.items() if value is not None})
+    assert train("--resume", trained.folder) == 1
+    assert f"{path} is no state of training" in capsys.readouterr().err
+    if "best" in change:
+        assert cli.main(["evaluate", str(trained.folder), *JUDGE]) == 1
+        assert f"{path} is no state of training" in capsys.readouterr().err
+
+
+def test_logs_are_repaired_where_a_run_goes_on(trained):
+    """Lines after the state's step, and a torn one, are dropped from each of them."""
+    for name in folders.LOGS:
+        with (trained.folder / name).open("a") as file:
+            file.write('{"step": 6, "loss": 1.0, "seconds": 1.0}\n{"step": 8, "lo')
+    checkpoint.path_of(folders.checkpoints(trained), "step", 4).unlink()
+    list(training.train(trained))
+    for name in folders.LOGS:
+        assert [line["step"] for line in read_lines(trained.folder / name)] == [2, 4]
+
+
+def test_logs_are_on_the_disk_before_the_state(tmp_path, monkeypatch):
+    synced, order = os.fsync, []
+
+    def spy(handle):
+        order.append(os.readlink(f"/proc/self/fd/{handle}"))
+        synced(handle)
+
+    run = folders.create(TINY, tmp_path / "run")
+    monkeypatch.setattr(os, "fsync", spy)
+    list(training.train(run))
+    names = [path.rpartition("/")[2] for path in order]
+    for number in ("00000002", "00000004"):
+        state = next(i for i, name in enumerate(names) if name.startswith(f".step-{number}"))
+        before = names[:state][-4:]
+        assert before == ["metrics.jsonl", "run", "timing.jsonl", "run"]
+        del names[:state]
+
+
+def test_a_score_that_is_not_finite_is_never_best(tmp_path, monkeypatch):
+    scores = iter([float("nan"), 2.0, float("inf"), 1.0])
+    run = folders.create(replace(TINY, steps=8, keep=2), tmp_path / "run")
+    monkeypatch.setattr(recorder.Recorder, "_validate", lambda self, meta: {"val_score": next(scores)})
+    list(training.train(run))
+    assert list(checkpoint.numbered(folders.checkpoints(run), "best")) == [4, 8]
+    assert runs.best_metas(run, 2)[1] == [8, 4]
+
+
+def test_a_run_whose_validations_are_all_nan_failed(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(recorder.Recorder, "_validate", lambda self, meta: {"val_score": float("nan")})
+    for _ in range(2):  # and the same command says so again
+        assert train(*OPTIONS, "--out", tmp_path / "run") == 1
+        assert "has learned nothing: no validation has a finite score. Try a smaller" in capsys.readouterr().err
+    assert cli.main(["evaluate", str(tmp_path / "run"), *JUDGE]) == 1
+    assert "has learned nothing" in capsys.readouterr().err
+
+
+def test_skipped_steps_are_counted_and_all_of_them_are_a_failure(tmp_path, monkeypatch, capsys):
+    bad: set[int] = {3}
+
+    def broken(self, info):
+        steps = np.arange(1, len(info["finite"]) + 1) + self.seen
+        info["finite"] = np.repeat(~np.isin(steps, list(bad))[:, None], info["finite"].shape[1], axis=1)
+        add(self, info)
+        recorder.Window.seen += len(steps)
+
+    add = recorder.Window.add
+    monkeypatch.setattr(recorder.Window, "seen", 0, raising=False)
+    monkeypatch.setattr(recorder.Window, "add", broken)
+    skip = [*OPTIONS, "--non-finite", "skip", "--out"]
+    assert train(*skip, tmp_path / "one") == 0
+    assert "skipped 1" in (out := capsys.readouterr().out) and "1 of 4 outer steps skipped" in out
+    bad = {1, 2, 3, 4}
+    recorder.Window.seen = 0
+    assert train(*skip, tmp_path / "all") == 1
+    assert "all 4 outer steps were skipped" in capsys.readouterr().err
+
+
+def test_what_is_no_run_names_the_runs_near(trained, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pictures").mkdir()
+    assert cli.main(["evaluate", "pictures"]) == 1
+    assert "pictures is not a run: it has no recipe.toml. Runs near it: run." in capsys.readouterr().err
+    assert cli.main(["evaluate", "."]) == 1
+    assert ". is not a run itself but holds 1: run." in capsys.readouterr().err
+    assert cli.main(["evaluate", "elsewhere/nothing"]) == 1
+    assert "Train one with: lethax train DATA" in capsys.readouterr().err
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    """Writes a store of features whose content depends on a seed."""
+    monkeypatch.setenv("LETHAX_DATA", str(tmp_path / "data"))
+    labels = np.repeat(np.arange(6), 6)
+
+    def write(seed):
+        made = np.random.RandomState(seed).randn(36, 4).astype(np.float32)
+        write_features("made", {split: (made, labels) for split in ("train", "val", "test")}, None, {})
+
+    write(0)
+    return write
+
+
+def test_data_prepared_anew_are_refused_unless_named(store, tmp_path, capsys):
+    options = ["made", "--method", "maml", "--net", "mlp", "--way", "2", *OPTIONS[3:]]
+    folder = tmp_path / "run"
+    assert train(*options, "--out", folder) == 0
+    inputs = json.loads((folder / "inputs.json").read_text())
+    assert inputs["sha256"] == open_store("made").identity and inputs["example"] == [4] and len(inputs["classes"]) == 6
+    judge = ["evaluate", str(folder), *JUDGE]
+    assert cli.main(judge) == 0
+    record = json.loads((first := next((folder / "evaluations").iterdir())).read_text())
+    assert record["data_sha256"] == record["trained_on"] == inputs["sha256"]
+    content = first.read_bytes()
+
+    store(1)
+    capsys.readouterr()
+    assert cli.main(judge) == 1
+    assert f"is not the one that {folder} was trained on" in (err := capsys.readouterr().err)
+    assert f"lethax evaluate {folder} --data made" in err
+    assert train("--resume", folder) == 1 and "another --out" in capsys.readouterr().err
+    assert cli.main([*judge, "--data", "made"]) == 0
+    (other,) = set((folder / "evaluations").iterdir()) - {first}
+    record = json.loads(other.read_text())
+    assert record["trained_on"] == inputs["sha256"] != record["data_sha256"] == open_store("made").identity
+    assert first.read_bytes() == content
+
+    (folder / "inputs.json").write_text("{}")
+    assert cli.main(judge) == 1 and "inputs.json has no SHA-256" in capsys.readouterr().err
+    (folder / "inputs.json").unlink()  # as a run of an earlier version
+    assert cli.main(judge) == 0 and train("--resume", folder) == 0

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from lethax import assemble, checkpoint, runs, training
+from lethax import assemble, checkpoint, folders, training
 from lethax.outer import begin
 from lethax.recipe import Recipe, resolve
 
@@ -29,7 +29,7 @@ def recipes():
 
 def train(folder, stop=None):
     made = [
-        runs.open_run(folder / f"{i}") if (folder / f"{i}").exists() else runs.create(recipe, folder / f"{i}")
+        folders.open_run(folder / f"{i}") if (folder / f"{i}").exists() else folders.create(recipe, folder / f"{i}")
         for i, recipe in enumerate(recipes())
     ]
     for status in training.train_together(made):
@@ -39,7 +39,7 @@ def train(folder, stop=None):
 
 
 def arrays(run):
-    path = checkpoint.step_path(runs.checkpoints(run), 120)
+    path = checkpoint.path_of(folders.checkpoints(run), "step", 120)
     learner, plan = assemble.learner(run.recipe), assemble.plan(run.recipe)
     state, info = checkpoint.load(path, begin(learner, plan, jax.random.key(0)))
     return jax.tree.leaves(state.meta), info, (run.folder / "metrics.jsonl").read_text()
@@ -54,7 +54,7 @@ def test_one_shape():
 def test_equals_each_alone_and_resumes_to_the_same_bits(tmp_path):
     together = train(tmp_path / "whole")
     for i, recipe in enumerate(recipes()):
-        alone = runs.create(recipe, tmp_path / f"alone{i}")
+        alone = folders.create(recipe, tmp_path / f"alone{i}")
         for _ in training.train(alone):
             pass
         for a, b in zip(arrays(alone)[0], arrays(together[i])[0], strict=True):
@@ -62,7 +62,7 @@ def test_equals_each_alone_and_resumes_to_the_same_bits(tmp_path):
         lines = [[json.loads(line) for line in arrays(run)[2].splitlines()] for run in (alone, together[i])]
         np.testing.assert_allclose(*[[line["loss"] for line in run] for run in lines], rtol=1e-3)
     broken = train(tmp_path / "broken", stop=80)
-    newest = checkpoint.step_path(runs.checkpoints(broken[1]), 80)
+    newest = checkpoint.path_of(folders.checkpoints(broken[1]), "step", 80)
     newest.unlink()  # as if killed between the first run's checkpoint and this one's
     again = train(tmp_path / "broken")
     for whole, resumed in zip(together, again, strict=True):

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from lethax import assemble, control, runs
+from lethax import assemble, control, folders, runs
 from lethax.names import LOCOMOTION, NAVIGATION, navigation_setting
 from lethax.report import figures
 from lethax.rl import render
 
 
-def draw(run: runs.Run, result: runs.Result, seed: int) -> list[Path]:
+def draw(run: folders.Run, result: runs.Result, seed: int) -> list[Path]:
     """Scores against inner steps; of navigation also ways to the goal, of locomotion films before and after adaptation.
 
     EnvironmentFault where films cannot be drawn: there is no OpenGL, not even in software.
@@ -25,7 +25,7 @@ def draw(run: runs.Run, result: runs.Result, seed: int) -> list[Path]:
     return made
 
 
-def _films(run: runs.Run, stem: Path, seed: int) -> list[Path]:
+def _films(run: folders.Run, stem: Path, seed: int) -> list[Path]:
     world, meta = control.environment(run.recipe), runs.best_metas(run, 1)[0][0]
     made = []
     for number, (task, *takes) in enumerate(control.films(run.recipe, meta, assemble.test_key(seed))):

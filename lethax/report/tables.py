@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from lethax.evaluate import by_repeats, score
-from lethax.files import read_json, to_json, write_atomic
+from lethax.files import read_json, read_lines, to_json, write_atomic
 from lethax.methods import METHODS
 from lethax.names import REGRESSION
 from lethax.recipe import Recipe
@@ -75,7 +74,7 @@ def _scores(record: dict[str, Any]) -> list[float]:
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+    return read_lines(path) if path.is_file() else []
 
 
 def _seconds(folder: Path) -> float:

@@ -1,0 +1,209 @@
+"""What is written of one run while it trains: metrics, validation, the best checkpoints, states.
+
+At a checkpoint, in this order: the logs, down to the disk; the best meta-parameters; the state with the list of the best. What is
+newer than the state that a run goes on from is dropped and done again, to the same bits.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from lethax import assemble, checkpoint, signals
+from lethax.errors import CheckpointError, DivergedError
+from lethax.evaluate import score
+from lethax.files import append_line, settle_lines, to_json, truncate_lines
+from lethax.folders import LOGS, Run, best_path, checkpoints, listed_best, reached
+from lethax.learner import Learner
+from lethax.names import CONTROL, REGRESSION
+from lethax.outer import OuterPlan, TrainState, begin
+from lethax.text import shown
+
+# What metrics.jsonl has of a step; from "before" on, of control alone.
+LOGGED = (
+    "loss", "score", "gates", "before", "kl", "accepted", "backtracks", "std", "env_steps", "moved_weights", "moved_rule",
+    "moved_start",
+)  # fmt: skip
+LOG_EVERY = 100  # outer steps a line of metrics
+SAVE_SECONDS = 60.0  # between checkpoints that are not at the end of an epoch
+
+
+@dataclass
+class Window:
+    """Sums since the last line of metrics; part of a checkpoint, so that a resumed run writes the same lines.
+
+    Steps whose meta-gradient was not finite, which a run with `non_finite` "skip" passes over, are counted and not summed.
+    """
+
+    count: int = 0
+    skipped: int = 0
+    sums: dict[str, Any] = field(default_factory=dict)
+
+    def add(self, info: dict[str, Any]) -> None:
+        """Take in the steps of a call."""
+        kept = np.all(info["finite"], axis=-1)
+        for name in LOGGED:
+            if name in info:
+                values = np.asarray(info[name], np.float64)[kept]
+                self.sums[name] = (np.asarray(self.sums.get(name, 0.0)) + values.sum(axis=0)).tolist()
+        self.count += int(kept.sum())
+        self.skipped += int((~kept).sum())
+
+    def line(self, step: int) -> dict[str, Any]:
+        """The line of metrics at a step; a new window begins."""
+        counted = self.sums if self.count else {}
+        means = {name: (np.asarray(total) / self.count).tolist() for name, total in counted.items()}
+        line = {"step": step, **means, **({"skipped": self.skipped} if self.skipped else {})}
+        self.count, self.skipped, self.sums = 0, 0, {}
+        return line
+
+
+def window_of(path: Path, info: dict[str, Any]) -> Window:
+    """The window that a state keeps; CheckpointError where it is none, though the file's checksum is right."""
+    try:
+        window = Window(**info["window"])
+        if type(window.count) is not int or type(window.skipped) is not int or set(window.sums) - set(LOGGED):
+            raise ValueError("its counts are no numbers, or its sums are of other names")
+        for total in window.sums.values():
+            np.asarray(total, np.float64)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(
+            f"{path} is no state of training: its window of metrics is damaged ({error}); go on from another one."
+        ) from None
+    return window
+
+
+class Recorder:
+    """What is written of one run, with its share of the time where it trains `together` with others."""
+
+    def __init__(self, run: Run, learner: Learner, plan: OuterPlan, together: int = 1) -> None:
+        self.run, self.learner, self.plan, self.together = run, learner, plan, together
+        self.fresh = begin(learner, plan, jax.random.key(run.recipe.seed))
+        self.window, self.best = Window(), []  # type: tuple[Window, list[list[float]]]
+        self.listed = self.best  # the best of the state before, which takes the place of a damaged newest one
+        self.at = self.logged_skips = 0  # the step of the newest state; steps passed over before the window
+        self.saved = self.timed = time.monotonic()
+
+    @property
+    def skipped(self) -> int:
+        """Outer steps that were passed over, of the whole run."""
+        return self.logged_skips + self.window.skipped
+
+    def restore(self, up_to: int | None = None) -> TrainState:
+        """The newest state, of step `up_to` at most, or a fresh one."""
+        folder = checkpoints(self.run)
+        found = checkpoint.newest(folder, self.fresh, up_to) if folder.is_dir() else None
+        if found is None:
+            self.window, self.best, state = Window(), [], self.fresh
+        else:
+            state, info, path = found
+            self.window, self.best = window_of(path, info), listed_best(path, info)
+        self.listed, self.at = self.best, int(state.step)
+        return state
+
+    def drop_after(self, step: int) -> None:
+        """Delete what is newer than the state of `step`: it will be done again."""
+        logs = [self.run.folder / name for name in LOGS]
+        kept = {path.name: truncate_lines(path, step) for path in logs if path.exists()}
+        self.logged_skips = sum(int(line.get("skipped", 0)) for line in kept.get(LOGS[0], []))
+        for kind in ("step", "best"):
+            for number, path in checkpoint.numbered(checkpoints(self.run), kind).items():
+                if number > step:
+                    path.unlink()
+
+    def after_call(self, done: int, seen: dict[str, Any], state: Callable[[], TrainState]) -> dict[str, Any] | None:
+        """Take in a call that ended at step `done`; the line of metrics, if one is due."""
+        self.window.add(seen)
+        ends = done == self.plan.total
+        line = self._line(done) if done % LOG_EVERY == 0 or ends else None
+        if done % self.plan.epoch == 0 or ends:
+            meta = state().meta
+            line = (line or self._line(done)) | self._validate(meta)
+            self._keep_best(meta, line["val_score"], done)
+        if line:
+            append_line(self.run.folder / LOGS[0], to_json(line, None))
+        if "val_score" in (line or {}) or time.monotonic() - self.saved > SAVE_SECONDS:
+            self.save(state())
+        return line
+
+    def _line(self, done: int) -> dict[str, Any]:
+        self.logged_skips += self.window.skipped
+        return self.window.line(done)
+
+    def mark(self) -> tuple[Window, list[list[float]]]:
+        """What a checkpoint holds beside the state: an interrupt may come when some of the next call is taken in already."""
+        return deepcopy(self.window), self.best
+
+    def save(self, state: TrainState) -> None:
+        """A checkpoint to go on from."""
+        folder, step, now = checkpoints(self.run), int(state.step), time.monotonic()
+        folder.mkdir(exist_ok=True)
+        spent = {"step": step, "seconds": round((now - self.timed) / self.together, 3)}
+        append_line(self.run.folder / LOGS[1], to_json(spent, None))
+        settle_lines(*(self.run.folder / name for name in LOGS))
+        checkpoint.save(
+            checkpoint.path_of(folder, "step", step), state, {"best": self.best, "window": asdict(self.window)}
+        )
+        checkpoint.prune(folder, keep=2)
+        wanted = {int(at) for _, at in self.best + self.listed}
+        for number, path in checkpoint.numbered(folder, "best").items():
+            if number not in wanted:
+                path.unlink()
+        self.listed, self.at = self.best, step
+        self.saved = self.timed = now
+
+    def save_marked(self, state: TrainState, mark: tuple[Window, list[list[float]]]) -> None:
+        """`save` after an interrupt, as it was at a mark; not where there is a state of that step."""
+        self.window, self.best = mark
+        if self.at != int(state.step):
+            self.save(state)
+
+    def _keep_best(self, meta: Any, value: float, step: int) -> None:
+        """The recipe's `keep` best [score, step]; among equals the earlier. A score that is not finite is none of them."""
+        if not math.isfinite(value):
+            return
+        sign = 1 if self.run.recipe.data in REGRESSION else -1  # a squared error is better the lower it is
+        ranked = sorted([*self.best, [value, step]], key=lambda entry: (sign * entry[0], entry[1]))
+        self.best = ranked[: self.run.recipe.keep]
+        if [value, step] in self.best:
+            checkpoints(self.run).mkdir(exist_ok=True)
+            checkpoint.save(best_path(self.run, step), meta, {"step": step, "val_score": value})
+
+    def _validate(self, meta: Any) -> dict[str, Any]:
+        recipe, scores = self.run.recipe, []
+        assert recipe.val_episodes
+        key, steps = assemble.validation_key(recipe.seed), recipe.inner_steps or 0
+        for part, _ in assemble.judge(recipe, "val", [meta], recipe.val_episodes, steps, key):
+            signals.check()  # a validation can take minutes, and the state before it can be saved
+            scores.append(part)
+        result = score(np.concatenate(scores)[:, -1])
+        return {"val_score": result.mean, "val_ci95": result.ci95, "val_episodes": result.n}
+
+    def diverged(self, step: int, tensor: str) -> DivergedError:
+        """The error of a meta-gradient that is not finite."""
+        at = reached(self.run)
+        last = f"the last good checkpoint is of step {at}" if at else "there is no checkpoint yet"
+        return DivergedError(
+            f"outer step {step} of {shown(self.run.folder)}: the meta-gradient of {tensor} is not finite; {last}. "
+            f"Try {self._milder()}, or --non-finite skip."
+        )
+
+    def judge_end(self) -> None:
+        """DivergedError at the end of a run that has learned nothing."""
+        if self.skipped >= self.plan.total:
+            why = f"all {self.plan.total} outer steps were skipped, because no meta-gradient was finite"
+        elif not any(math.isfinite(value) for value, _ in self.best):
+            why = "no validation has a finite score"
+        else:
+            return
+        raise DivergedError(f"{shown(self.run.folder)} has learned nothing: {why}. Try {self._milder()}.")
+
+    def _milder(self) -> str:
+        smaller = "--inner-rate" if self.run.recipe.data in CONTROL else "--inner-rate or --outer-rate, --clip-norm 10"
+        return f"a smaller {smaller}"
