@@ -150,7 +150,9 @@ def test_plan_and_messages(small, capsys):
     assert {job.recipe.steps for job in found} == {50}
     reproduce.opened(found[0])
     other = found[0]._replace(recipe=resolve(found[0].recipe.__class__(data="sinusoid", method="maml", steps=50)))
-    with pytest.raises(LethaxError, match="another method"):
+    (found[0].folder / "checkpoints").mkdir()
+    (found[0].folder / "checkpoints" / "step-00000001.safetensors").touch()  # one that has begun
+    with pytest.raises(LethaxError, match="of another recipe .*method: .* there, maml now.*: choose another --out"):
         reproduce.opened(other)
 
 
