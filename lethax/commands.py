@@ -190,9 +190,9 @@ def fill_table(args: arguments.Reproduce) -> None:
     written: tuple[str, list[Path]] | None = None
     for number, group in enumerate(groups, 1):
         title = f"{number}/{len(groups)} {group[0].cell.name}" + (f" and {len(group) - 1} alike" if group[1:] else "")
-        failed = _fill(title, group)
+        failed, judged = _fill(title, group)
         broken += failed
-        if len(failed) < len(group) and all(job.trained for job in group):
+        if judged:
             written = reproduce.write(every, shlex.join(["lethax", *sys.argv[1:]]), args.tables)
     if written:
         say(written[0])
@@ -201,11 +201,12 @@ def fill_table(args: arguments.Reproduce) -> None:
         raise broken[0]
 
 
-def _fill(title: str, group: list[Any]) -> list[DivergedError]:
-    """Train and judge a group; what failed of one run must not cost the others, which may take hours."""
+def _fill(title: str, group: list[Any]) -> tuple[list[DivergedError], int]:
+    """Train and judge a group: the failures, which must not cost the other runs hours, and how many runs are judged."""
     from lethax import reproduce
 
     failed: list[DivergedError] = []
+    judged = 0
     if not all(job.trained for job in group):
         try:
             follow(f"{title}: outer steps", group[0].recipe.steps or 0, reproduce.train(group))
@@ -215,10 +216,11 @@ def _fill(title: str, group: list[Any]) -> list[DivergedError]:
     for job in (job for job in group if job.trained):
         try:
             reproduce.judge(job)
+            judged += 1
         except DivergedError as error:
             say(f"{title}: left out, {error}")
             failed.append(error)
-    return failed
+    return failed, judged
 
 
 def _show_plan(groups: list[list[Any]]) -> None:
