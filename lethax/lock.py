@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -41,8 +42,9 @@ class RunLock:
         except OSError as error:
             raise RunError(f"run {self.folder} cannot be locked: {error.strerror}; use a local disk.") from None
         # Of whoever held it last; the file stays, because deleting it would let two processes lock two files.
-        os.ftruncate(handle, 0)
-        os.write(handle, str(os.getpid()).encode())
+        with suppress(OSError):  # on a full disk the lock holds all the same, only unnamed
+            os.ftruncate(handle, 0)
+            os.write(handle, str(os.getpid()).encode())
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

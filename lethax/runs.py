@@ -12,8 +12,9 @@ import safetensors.numpy
 
 from lethax import assemble, checkpoint
 from lethax.baselines import NearestPrototype
+from lethax.data.fits import room
 from lethax.data.store import open_store
-from lethax.errors import DivergedError, RecipeError, RunError
+from lethax.errors import DataError, DivergedError, RecipeError, RunError
 from lethax.evaluate import Score, bernoulli_std, by_repeats, evaluate, score
 from lethax.files import to_json, write_atomic
 from lethax.folders import Run, best_path, check_data, checkpoints, environment, listed_best, trained_on
@@ -70,6 +71,7 @@ def evaluate_run(
     if data is None:
         check_data(run, f"judge on it on purpose: lethax evaluate {shown(run.folder)} --data {run.recipe.data}")
     recipe = elsewhere(run.recipe, data)
+    _check_split(recipe, split)
     learner, inner = assemble.learner(recipe), recipe.inner_steps or 0
     metas, at = best_metas(run, ensemble)
     key = assemble.test_key(seed)
@@ -147,6 +149,21 @@ def elsewhere(recipe: Recipe, data: str | None) -> Recipe:
             "in that size."
         )
     return other
+
+
+def _check_split(recipe: Recipe, split: str) -> None:
+    """DataError where a split does not allow the episodes of a run, with what of the data does."""
+    if recipe.data in (*REGRESSION, *CONTROL):
+        return
+    splits, shape = open_store(recipe.data).splits, assemble.shape_of(recipe, "test")
+    rooms = {name: room({name: part}) for name, part in splits.items()}
+    fitting = [n for n, r in rooms.items() if r.way >= shape.way and r.examples >= shape.shot + shape.query]
+    if split in splits and split not in fitting:
+        there = "".join(f"--split {name}, " for name in fitting)
+        raise DataError(
+            f"{recipe.data}/{split} allows {rooms[split]}; the run's episodes are {shape.way}-way with {shape.shot} shots and "
+            f"{shape.query} queries a class. Judge it with {there}--data OTHER, or train a run of smaller episodes."
+        )
 
 
 def _baseline(recipe: Recipe, split: str, episodes: int, key: Any) -> dict[str, Any]:

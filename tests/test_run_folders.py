@@ -310,3 +310,16 @@ def test_data_prepared_anew_are_refused_unless_named(store, tmp_path, capsys):
     assert cli.main(judge) == 1 and "inputs.json has no SHA-256" in capsys.readouterr().err
     (folder / "inputs.json").unlink()  # as a run of an earlier version
     assert cli.main(judge) == 0 and train("--resume", folder) == 0
+
+
+def test_a_split_too_small_is_said_with_advice_that_evaluation_takes(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("LETHAX_DATA", str(tmp_path / "data"))
+    labels = np.repeat(np.arange(6), 6)
+    made = np.random.RandomState(0).randn(36, 4).astype(np.float32)
+    splits = {"train": (made, labels), "val": (made, labels), "test": (made[:6], labels[:6])}
+    write_features("made", splits, None, {})
+    run = folders.create(replace(TINY, data="made", method="maml", net="mlp", way=2), tmp_path / "run")
+    assert cli.main(["evaluate", str(run.folder), *JUDGE]) == 1
+    err = capsys.readouterr().err
+    assert "made/test allows at most 1-way" in err and "the run's episodes are 2-way with 2 shots and 2 queries" in err
+    assert "--split train, --split val, --data OTHER" in err and "--way" not in err
