@@ -10,7 +10,7 @@ import numpy as np
 import safetensors.numpy
 
 from lethax import assemble, folders, nets, pretrain, runs
-from lethax.data import embeddings
+from lethax.data.feature_files import Split
 from lethax.data.store import ClassSplit, Store, open_store
 from lethax.errors import DataError, RecipeError
 from lethax.files import write_atomic
@@ -72,7 +72,7 @@ def from_run(folder: Path) -> Backbone:
     return Backbone(assemble.net(run.recipe), runs.best_metas(run, 1)[0][0]["weights"], None)
 
 
-def features_of(store: Store, backbone: Backbone, progress: Progress) -> dict[str, embeddings.Split]:
+def features_of(store: Store, backbone: Backbone, progress: Progress) -> dict[str, Split]:
     """Features and class names of every split."""
     found, done = {}, 0
     total = sum(len(split.images) for split in store.splits.values())
@@ -84,18 +84,17 @@ def features_of(store: Store, backbone: Backbone, progress: Progress) -> dict[st
             parts.append(part)
             done += len(part)
             progress(done, total, name)
-        found[name] = np.concatenate(parts), np.array(split.classes)[_numbers(split)]
+        found[name] = Split(np.concatenate(parts), _numbers(split), split.classes)
     return found
 
 
-def write(path: Path, splits: dict[str, embeddings.Split]) -> None:
+def write(path: Path, splits: dict[str, Split]) -> None:
     """SPLIT/features and SPLIT/labels, and the names of the classes as JSON metadata."""
     arrays: dict[str, np.ndarray] = {}
     classes: dict[str, list[str]] = {}
-    for name, (features, labels) in splits.items():
-        names, numbers = np.unique(labels, return_inverse=True)
-        arrays |= {f"{name}/features": features, f"{name}/labels": numbers.astype(np.int64)}
-        classes[name] = names.tolist()
+    for name, split in splits.items():
+        arrays |= {f"{name}/features": split.features, f"{name}/labels": split.numbers.astype(np.int64)}
+        classes[name] = list(split.names)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, safetensors.numpy.save(arrays, {"classes": json.dumps(classes)}))
 

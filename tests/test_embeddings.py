@@ -1,16 +1,15 @@
-"""Features: every form is read, hostile or broken ones are not, and images become features that a method trains on."""
+"""Stores of features: images become features that a method trains on."""
 
 import json
-import pickle
 
 import jax
 import numpy as np
 import pytest
-import safetensors.numpy
 
 from lethax import assemble, cli, embed, folders, pretrain
 from lethax.baselines import prototype_logits
 from lethax.data import embeddings
+from lethax.data.feature_files import read_features, split_of
 from lethax.data.source import Features, FeatureTasks, features_on_device
 from lethax.data.store import StoreWriter, open_store
 from lethax.errors import DataError, RecipeError
@@ -23,7 +22,7 @@ SPLITS = ("train", "val", "test")
 quiet = lambda what, share: None  # noqa: E731
 
 
-def made(seed=0, classes=("n02", "n01"), each=4):
+def made(classes=("n02", "n01"), each=4, seed=0):
     """Features whose first entry numbers the row, and the class of each, mixed."""
     random = np.random.RandomState(seed)
     labels = np.array([classes[i % len(classes)] for i in range(each * len(classes))])
@@ -32,109 +31,8 @@ def made(seed=0, classes=("n02", "n01"), each=4):
     return features, labels
 
 
-def pickles(folder, keys=None, protocol=2):
-    for split in SPLITS:
-        features, labels = made()
-        names = keys or [f"{i:03d}-{c}-{c}_{i}" for i, c in enumerate(labels)]
-        content = {"embeddings": features, "keys": names, "labels": [1]}
-        (folder / f"{split}_embeddings.pkl").write_bytes(pickle.dumps(content, protocol))
-    return folder
-
-
-def safetensor(folder):
-    arrays, names = {}, {}
-    for split in SPLITS:
-        features, labels = made()
-        names[split], numbers = np.unique(labels, return_inverse=True)
-        arrays |= {f"{split}/features": features, f"{split}/labels": numbers}
-    path = folder / "made.safetensors"
-    safetensors.numpy.save_file(arrays, path, {"classes": json.dumps({s: n.tolist() for s, n in names.items()})})
-    return path
-
-
-def npz(folder):
-    features, labels = made()
-    path = folder / "made.npz"
-    split = np.repeat(SPLITS, len(labels))
-    np.savez(path, features=np.tile(features, (3, 1)), labels=np.tile(labels, 3), split=split)
-    return path
-
-
-def npy(folder):
-    for split in SPLITS:
-        features, labels = made()
-        np.save(folder / f"{split}_features.npy", features)
-        np.save(folder / f"{split}_labels.npy", labels)
-    return folder
-
-
-@pytest.mark.parametrize("form", [pickles, safetensor, npz, npy])
-def test_every_form_gives_the_same_store(form, tmp_path):
-    (tmp_path / "source").mkdir()
-    source = form(tmp_path / "source")
-    assert embeddings.prepare_features(source, tmp_path / "root", quiet, name="made") == ["made"]
-    store = open_store("made", tmp_path / "root")
-    assert store.features == 3 and set(store.splits) == set(SPLITS)
-    split = store.splits["train"]
-    assert split.classes == ("n02", "n01") and split.starts.tolist() == [0, 4, 8]
-    assert split.images[:, 0].tolist() == [0, 2, 4, 6, 1, 3, 5, 7]
-    assert split.images.dtype == np.float32
-
-
-class Hostile:
-    def __reduce__(self):
-        return (print, ("never",))
-
-
-@pytest.mark.parametrize(
-    "spoil,message",
-    [
-        (lambda folder: (folder / "train_embeddings.pkl").write_bytes(pickle.dumps(Hostile())), "was not read"),
-        (lambda folder: (folder / "val_embeddings.pkl").write_bytes(b"\x80\x02}q\x00."), "no embeddings and keys"),
-        (lambda folder: pickles(folder, [f"{i}-a-b_{i}" for i in range(8)]), "has the key '0-a-b_0'"),
-        (lambda folder: pickles(folder, ["0-a-a_0"] * 8), "every image once"),
-        (lambda folder: (folder / "test_embeddings.pkl").write_bytes(b"\x80\x02"), "is damaged"),
-    ],
-)
-def test_broken_pickles(spoil, message, tmp_path, capsys):
-    source = tmp_path / "source"
-    source.mkdir()
-    pickles(source)
-    embeddings.prepare_features(source, tmp_path / "root", quiet, name="made")
-    spoil(source)
-    with pytest.raises(DataError, match=message):
-        embeddings.prepare_features(source, tmp_path / "root", quiet, name="made")
-    assert open_store("made", tmp_path / "root").features == 3  # the earlier store is as it was
-    assert "never" not in capsys.readouterr().out
-
-
-def test_other_broken_sources(tmp_path):
-    read = lambda path: embeddings.prepare_features(path, tmp_path / "root", quiet)  # noqa: E731
-    with pytest.raises(DataError, match="does not exist; expected"):
-        read(tmp_path / "nowhere")
-    with pytest.raises(DataError, match="holds no features that are known"):
-        read(tmp_path)
-    (tmp_path / "a.npz").write_bytes(b"PK")
-    with pytest.raises(DataError, match="a.npz cannot be read"):
-        read(tmp_path / "a.npz")
-    (tmp_path / "a.safetensors").write_bytes(b"{}")
-    with pytest.raises(DataError, match="a.safetensors cannot be read"):
-        read(tmp_path / "a.safetensors")
-    features, labels = made()
-    features[5, 1] = np.nan
-    np.savez(tmp_path / "b.npz", features=features, labels=labels, split=np.repeat("train", 8))
-    with pytest.raises(DataError, match="vector 5 has an entry that is NaN"):
-        read(tmp_path / "b.npz")
-    np.savez(tmp_path / "b.npz", features=features[:, 0], labels=labels, split=np.repeat("train", 8))
-    with pytest.raises(DataError, match=r"features float32\[8\] and labels"):
-        read(tmp_path / "b.npz")
-    np.savez(tmp_path / "b.npz", features=made()[0], labels=labels, split=np.repeat("test", 8))
-    with pytest.raises(DataError, match="expected train"):
-        read(tmp_path / "b.npz")
-
-
 def test_draws_are_whole_classes_without_repeats(tmp_path, key):
-    embeddings.write_features("made", {"train": made(classes=("a", "b", "c"), each=5)}, tmp_path, {})
+    embeddings.write_features("made", {"train": split_of("", *made(classes=("a", "b", "c"), each=5))}, tmp_path, {})
     split = open_store("made", tmp_path).splits["train"]
     tasks, source = features_on_device(split)
     unscaled = tasks.__class__(tasks.sizes, unit=False)
@@ -175,12 +73,12 @@ def test_a_backbone_learns_and_its_features_do_not_depend_on_neighbours(pictures
     backbone = embed.school(pictures, net, how, 0, lambda done, total, note: seen.append((done, total)))
     assert backbone.accuracy > 0.6 and seen[-1] == (60, 60)
     splits = embed.features_of(pictures, backbone, lambda *_: None)
-    assert splits["test"][0].shape == (80, 4) and splits["test"][1][79] == "test3"
+    assert splits["test"][0].shape == (80, 4) and splits["test"].numbers[79] == 3 and splits["test"].names[3] == "test3"
     reference, images = embed.reference_of(pictures), pictures.splits["test"].images
     read = lambda x: np.concatenate(list(pretrain.read(net, backbone.weights, reference, x, (0.5,), (0.25,))))  # noqa: E731
     np.testing.assert_allclose(read(images[7:8]), splits["test"][0][7:8], rtol=1e-4, atol=1e-5)
     embed.write(tmp_path / "out.safetensors", splits)
-    again = embeddings.read_features(tmp_path / "out.safetensors")
+    again = read_features(tmp_path / "out.safetensors")
     np.testing.assert_array_equal(again["val"][0], splits["val"][0])
     np.testing.assert_array_equal(again["val"][1], splits["val"][1])
     with pytest.raises(RecipeError, match="conv4 or resnet12"):
@@ -188,7 +86,7 @@ def test_a_backbone_learns_and_its_features_do_not_depend_on_neighbours(pictures
 
 
 def test_recipes_of_features(pictures, tmp_path):
-    embeddings.write_features("made", {s: made(classes=tuple("abcdef"), each=20) for s in SPLITS}, tmp_path, {})
+    embeddings.write_features("made", {s: split_of("", *made(tuple("abcdef"), 20)) for s in SPLITS}, tmp_path, {})
     leo = resolve(Recipe(data="made", method="leo+l2f", shot=1, query=5))
     assert (leo.batch, leo.outer_rate, leo.clip_tensor_norm, leo.leo_kl) == (12, 2.739071e-4, 0.1, 0.756143)
     assert assemble.learner(leo).net.inputs == 3 and assemble.learner(leo).start.scope == "filter"
@@ -228,7 +126,7 @@ def test_features_from_training_to_numbers(tmp_path, monkeypatch):
     random = np.random.RandomState(0)
     labels = np.repeat(np.arange(6), 20)
     features = (4 * np.eye(6)[labels] + random.randn(120, 6)).astype(np.float32)
-    embeddings.write_features("made", {split: (features, labels) for split in SPLITS}, None, {})
+    embeddings.write_features("made", {split: split_of("", features, labels) for split in SPLITS}, None, {})
     monkeypatch.setattr(assemble, "CHUNK", 10)
     options = ["--shot", "2", "--query", "4", "--batch", "2", "--steps", "20", "--epoch", "10", "--val-episodes", "20"]
     run = str(tmp_path / "run")

@@ -10,6 +10,7 @@ import pytest
 
 from lethax import assemble, cli, reproduce
 from lethax.data.embeddings import write_features
+from lethax.data.feature_files import split_of
 from lethax.data.store import StoreWriter
 from lethax.errors import DivergedError, LethaxError, RecipeError
 from lethax.methods import METHODS
@@ -216,7 +217,7 @@ def test_plan_of_features(tmp_path, monkeypatch):
     monkeypatch.setattr(assemble, "CHUNK", 2)
     labels = np.repeat(np.arange(6), 4)
     made = np.random.RandomState(0).randn(24, 6).astype(np.float32)
-    write_features("made", {split: (made, labels) for split in ("train", "val", "test")}, None, {})
+    write_features("made", {split: split_of("", made, labels) for split in ("train", "val", "test")}, None, {})
     recipe = Recipe(data="made", method="leo", shot=1, query=1, batch=2)
     (group,) = reproduce.groups(
         reproduce.jobs([cells.Cell("x/leo", recipe, None)], tmp_path, budget=1.0, steps=4, seeds=1)

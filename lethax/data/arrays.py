@@ -10,7 +10,7 @@ import numpy as np
 from lethax.errors import DataError
 from lethax.text import shown
 
-Content = bytes | memoryview
+Content = bytes | bytearray | memoryview
 CHUNK = 1 << 24  # bytes that are looked at in one go
 
 _CODE = re.compile(r"[<>=|]?(b1|[iu][1248]|f[248]|c8|c16|[SU][1-9][0-9]{0,5})")
