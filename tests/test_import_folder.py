@@ -230,6 +230,15 @@ def test_splits_at_random_have_five_classes_where_they_can(count: int, sizes: li
     assert sorted(name for classes in plan.values() for name in classes) == sorted(f"c{i}" for i in range(count))
 
 
+def test_split_files_among_the_pictures_were_read(tmp_path: Path) -> None:
+    source = class_folders(tmp_path / "pictures", 3)
+    (source / "split.csv").write_text("class,split\nclass0,train\nclass1,val\nclass2,test\n")
+    (source / "notes.csv").touch()
+    assert left_out(prepared(source, tmp_path / "stores", split=source / "split.csv")) == [
+        ("notes.csv", "the ending .csv is not read")
+    ]
+
+
 def test_links_that_lead_outside_are_refused(tmp_path: Path) -> None:
     source = class_folders(tmp_path / "pictures", 3)
     (source / "class0" / "link.png").symlink_to(picture(tmp_path / "secret.png"))

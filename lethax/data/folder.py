@@ -11,8 +11,8 @@ from lethax.data.decode import Resize
 from lethax.data.fits import WAY
 from lethax.data.layout import Classes, Layout, Plan, alike, class_folders, superclass
 from lethax.data.pictures import BrokenPictures, Progress, fill, statistics
-from lethax.data.split_files import SPLITS, assign, label_files, read_split, read_text, some
-from lethax.data.store import Store, StoreWriter
+from lethax.data.split_files import assign, label_files, read_split, read_text, some
+from lethax.data.store import SPLITS, Store, StoreWriter
 from lethax.data.tree import Tree
 from lethax.errors import DataError
 
@@ -151,7 +151,7 @@ def prepare_folder(
             kept, rule = _seeded(kept[""], seed, fractions, source), f"seed {seed}, fractions {fractions}"
         record: dict[str, Any] = {
             "kind": "folder", "folder": source.resolve().name, "split": rule, "image": image, "resize": resize,
-            **_left({**tree.left_out, **layout.left_out, **dropped}, broken),
+            **_left({**_unread(tree, split), **layout.left_out, **dropped}, broken),
             "alike": alike([name for classes in kept.values() for name in classes]),
         }  # fmt: skip
         try:
@@ -161,6 +161,12 @@ def prepare_folder(
         except BrokenPictures as error:
             broken |= error.found
             progress(f"once more without {len(broken)} broken pictures", 0.0)
+
+
+def _unread(tree: Tree, split: Path | None) -> dict[str, str]:
+    """What the tree left out, without the split files that were read."""
+    read = {path.resolve() for path in ([split, *split.glob("*.csv")] if split else [])}
+    return {name: why for name, why in tree.left_out.items() if (tree.source / name).resolve() not in read}
 
 
 def _left(left_out: dict[str, str], broken: dict[str, str]) -> dict[str, list[dict[str, str]]]:

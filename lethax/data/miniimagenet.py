@@ -13,8 +13,8 @@ from lethax.data.folder import check_disjoint, write_plan
 from lethax.data.layout import Plan, class_folders
 from lethax.data.pickles import load_pickle
 from lethax.data.pictures import IMAGENET_MEAN, IMAGENET_STD, Progress
-from lethax.data.split_files import SPLITS, assign, label_files
-from lethax.data.store import StoreWriter
+from lethax.data.split_files import assign, label_files
+from lethax.data.store import SPLITS, StoreWriter
 from lethax.data.tree import Tree
 from lethax.errors import DataError
 
