@@ -234,9 +234,11 @@ def test_split_files_among_the_pictures_were_read(tmp_path: Path) -> None:
     source = class_folders(tmp_path / "pictures", 3)
     (source / "split.csv").write_text("class,split\nclass0,train\nclass1,val\nclass2,test\n")
     (source / "notes.csv").touch()
-    assert left_out(prepared(source, tmp_path / "stores", split=source / "split.csv")) == [
-        ("notes.csv", "the ending .csv is not read")
-    ]
+    (source / "itself").symlink_to("itself")
+    for split in (source / "split.csv", None):
+        assert [name for name, _ in left_out(prepared(source, tmp_path / "stores", split=split))] == [
+            "itself", "notes.csv", *(["split.csv"] if split is None else [])
+        ]  # fmt: skip
 
 
 def test_links_that_lead_outside_are_refused(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Import of a folder (or archive) of class folders with pictures into a store."""
 
+import os
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -165,8 +166,10 @@ def prepare_folder(
 
 def _unread(tree: Tree, split: Path | None) -> dict[str, str]:
     """What the tree left out, without the split files that were read."""
-    read = {path.resolve() for path in ([split, *split.glob("*.csv")] if split else [])}
-    return {name: why for name, why in tree.left_out.items() if (tree.source / name).resolve() not in read}
+    if split is None:
+        return tree.left_out
+    read = {os.path.realpath(path) for path in (split, *split.glob("*.csv"))}
+    return {name: why for name, why in tree.left_out.items() if os.path.realpath(tree.source / name) not in read}
 
 
 def _left(left_out: dict[str, str], broken: dict[str, str]) -> dict[str, list[dict[str, str]]]:
