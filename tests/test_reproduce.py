@@ -166,6 +166,23 @@ def test_numbers_without_bound_are_shown_as_such():
     }  # fmt: skip
     text = tables.markdown("table_x", [row])
     assert "| unbounded | 0.500 | +2.5e+09 ± 1.000 to maml | 5 steps, 1 seed |" in text
+    alone = tables.markdown("table_x", [{**row, "ours": 2.0, "episodes": 1}])
+    assert "| 2.000 | 0.500 | +2.5e+09 to maml |" in alone  # one episode has no interval
+
+
+def test_the_legend_says_which_interval_stands_there():
+    """Curves are judged in sets of 100, whose mean interval is ten times as wide as one over all curves."""
+    row = {
+        "data": "sinusoid", "shot": 5, "inner_steps": 5, "method": "maml", "score": "mse", "published": None,
+        "published_interval": None, "ours": 1.0, "interval": 0.1, "median_episode": 0.5, "outer_steps": 5,
+        "full_outer_steps": 5, "seeds": 1, "hours": 0.25, "episodes": 10_000, "command": "lethax",
+    }  # fmt: skip
+    legend = lambda **values: " ".join(tables.markdown("x", [{**row, **values}]).split())  # noqa: E731
+    assert "in sets of 100" in legend() and "interval over the episodes" not in legend()
+    for other in ({"score": "accuracy"}, {"episodes": 50}):
+        assert "in sets of 100" not in legend(**other) and "interval over the episodes" in legend(**other)
+    assert "cannot tell methods apart" in legend() and "by_seed" not in legend()
+    assert "cannot tell methods apart" not in legend(seeds=5) and "`by_seed`" in legend(seeds=5)
 
 
 def test_columns_are_those_that_the_rows_need():

@@ -10,7 +10,7 @@ from lethax.evaluate import score
 from lethax.files import read_json
 from lethax.recipe import Recipe
 from lethax.report.cells import Cell
-from lethax.report.tables import common_entry, learning_curve
+from lethax.report.tables import common_entry, learning_curve, legend, seeds_caveat
 
 
 def entry(cell: Cell, recipe: Recipe, folders: Sequence[Path], evaluation: str, command: str) -> dict[str, Any] | None:
@@ -70,8 +70,14 @@ def markdown(table: str, rows: Sequence[dict[str, Any]]) -> str:
     columns = ["tasks from", "method", *(f"{u} update{'s' * (u != 1)}" for u in range(updates)), "budget", "hours"]
     lines = [
         f"# {table.replace('_', ' ').title()}: return after updates\n",
-        f"Mean ± 95 % over {rows[0]['tasks']} test tasks, each one's return a mean over the seeds; in brackets the paired",
-        "difference to MAML. Budget: outer steps, and their share of the recipe's. Hours: of training.\n",
+        legend(
+            f"**n updates** is the return after n updates, averaged over {rows[0]['tasks']} test tasks and over the seeds. "
+            "Its ± is a 95 % interval over the tasks, 1.96 s/√n, after each task's return was averaged over the seeds. The "
+            "paired difference to MAML on the same tasks stands in brackets, with its interval over the tasks.",
+            seeds_caveat(rows),
+            "**budget** is the number of outer steps, with its share of the recipe's where it is smaller. **hours** are hours of "
+            "training.",
+        ),
         f"`{rows[0]['command']}`\n",
         "| " + " | ".join(columns) + " |",
         "|" + "---|" * len(columns),
@@ -89,9 +95,9 @@ def markdown(table: str, rows: Sequence[dict[str, Any]]) -> str:
 
 def _texts(row: Mapping[str, Any]) -> list[str]:
     gaps = row.get("paired") or [None] * len(row["by_updates"])
+    pair = lambda at, sign="": f"{at['mean']:{sign}.2f}" + (f" ± {at['ci95']:.2f}" if row["tasks"] > 1 else "")  # noqa: E731
     returns = [
-        f"{at['mean']:.2f} ± {at['ci95']:.2f}" + (f" ({gap['mean']:+.2f} ± {gap['ci95']:.2f})" if gap else "")
-        for at, gap in zip(row["by_updates"], gaps, strict=True)
+        pair(at) + (f" ({pair(gap, '+')})" if gap else "") for at, gap in zip(row["by_updates"], gaps, strict=True)
     ]
     share = row["outer_steps"] / row["full_outer_steps"]
     budget = f"{row['outer_steps']} steps" + (f" ({100 * share:.2g} %)" if share < 1 else "")

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ def _entry(cell: Cell, recipe: Recipe, folders: Sequence[Path], paths: list[Path
     factor = 1.0 if recipe.data in REGRESSION else 100.0
     result = score(scores.mean(axis=0))
     interval = result.ci95
-    if recipe.data in REGRESSION and scores.shape[1] % 100 == 0:
+    if recipe.data in REGRESSION and in_repeats(scores.shape[1]):
         interval = float(np.mean([by_repeats(of_seed, scores.shape[1] // 100)[1] for of_seed in scores]))
     return {
         **common_entry(cell, recipe, folders, command), "data": recipe.data,
@@ -57,6 +58,11 @@ def _entry(cell: Cell, recipe: Recipe, folders: Sequence[Path], paths: list[Path
         "by_inner_steps": [r["by_inner_steps"] for r in records], "gates": [r["gates"] for r in records if "gates" in r],
         "learning_curve": [learning_curve(folder) for folder in folders], "_scores": factor * scores,
     }  # fmt: skip
+
+
+def in_repeats(curves: int) -> bool:
+    """Whether so many test curves are judged as sets of 100, the published protocol of sinusoids."""
+    return curves > 0 and curves % 100 == 0
 
 
 def common_entry(cell: Cell, recipe: Recipe, folders: Sequence[Path], command: str) -> dict[str, Any]:
@@ -154,8 +160,12 @@ def _columns(rows: Sequence[dict[str, Any]]) -> tuple[str, ...]:
 def _text(row: dict[str, Any], columns: Sequence[str]) -> dict[str, str]:
     digits = 2 if row["score"] == "accuracy" else 3
     number = lambda x, sign="": f"{x:{sign}.{digits}f}" if abs(x) < 1e4 else f"{x:{sign}.1e}"  # noqa: E731
-    # An inner loop that diverged on a curve has an error without bound: such a mean has no interval.
-    pair = lambda x, half, sign="": f"{number(x, sign)} ± {number(half)}" if np.isfinite(x) else "unbounded"  # noqa: E731
+
+    def pair(x: float, half: float, sign: str = "") -> str:
+        if not np.isfinite(x):
+            return "unbounded"  # an inner loop that diverged on a curve has an error without bound, whose mean has no interval
+        return number(x, sign) + (f" ± {number(half)}" if row["episodes"] > 1 else "")
+
     known, gap, baseline = row["published"], row.get("paired"), row.get("nearest_prototype")
     interval = f" ± {row['published_interval']}" if row["published_interval"] is not None else ""
     share = row["outer_steps"] / row["full_outer_steps"]
@@ -176,18 +186,55 @@ def _text(row: dict[str, Any], columns: Sequence[str]) -> dict[str, str]:
 def markdown(table: str, rows: Sequence[dict[str, Any]]) -> str:
     """The table for reading."""
     measure = "mean squared error" if rows and rows[0]["score"] != "accuracy" else "accuracy, %"
-    episodes = " or ".join(dict.fromkeys(str(row["episodes"]) for row in rows)) or "0"
     columns = _columns(rows)
     lines = [
         f"# {_TITLES.get(table, table.replace('_', ' ').title())}: {measure}\n",
-        f"Ours: mean ± 95 % over {episodes} test episodes and the seeds; published: as printed, where ± is √(p(1 − p)) or an",
-        "interval, as its source says.",
-        "Median: over episodes and seeds. Budget: outer steps, and their share of the published number. Hours: of training.\n",
+        _legend(rows),
         f"`{rows[0]['command']}`\n" if rows else "",
         "| " + " | ".join(columns) + " |",
         "|" + "---|" * len(columns),
     ]
     return "\n".join([*lines, *("| " + " | ".join(_text(row, columns).values()) + " |" for row in rows)]) + "\n"
+
+
+def _legend(rows: Sequence[dict[str, Any]]) -> str:
+    """What every column holds, and what its ± says and does not say."""
+    counts = list(dict.fromkeys(row["episodes"] for row in rows)) or [0]
+    interval = (
+        "Its ± is a 95 % interval over the episodes, 1.96 s/√n, after each episode's score was averaged over the seeds."
+    )
+    if rows and all(row["score"] != "accuracy" and in_repeats(row["episodes"]) for row in rows):
+        interval = (
+            "Its ± is that of the published protocol: the test curves are taken in sets of 100, each set has an interval "
+            "1.96 s/√100 over its curves, and ± is the mean of these intervals over the sets and the seeds. With 100 sets it is "
+            "about ten times as wide as an interval over all curves."
+        )
+    return legend(
+        f"**ours** is the mean over {' or '.join(map(str, counts))} test episodes and over the seeds. {interval}",
+        "**median** is the median over the same episodes and seeds.",
+        "**paired difference** is the mean difference to another method on the same episodes and seeds. Its ± is 1.96 s/√n over "
+        "the episodes.",
+        seeds_caveat(rows),
+        "**published** is the number as it was printed. What stands there after ± is √(p(1 − p)) or an interval, as the `source` "
+        "in the JSON says.",
+        "**budget** is the number of outer steps, with its share of the published number where it is smaller. **hours** are "
+        "hours of training.",
+    )
+
+
+def legend(*items: str) -> str:
+    """A list in Markdown, wrapped for reading as text, and an empty line."""
+    return "\n".join(textwrap.fill(f"- {item}", 120, subsequent_indent="  ") for item in items) + "\n"
+
+
+def seeds_caveat(rows: Sequence[dict[str, Any]]) -> str:
+    """What intervals over episodes, or over tasks, leave out."""
+    if all(row["seeds"] == 1 for row in rows):
+        return (
+            "Every number comes from one training run, and no interval here says anything about another run. This table cannot "
+            "tell methods apart beyond these runs and their episodes."
+        )
+    return "No interval here contains the differences between training runs; `by_seed` in the JSON has the score of every seed."
 
 
 def write(table: str, rows: Sequence[dict[str, Any]], folder: Path) -> list[Path]:
