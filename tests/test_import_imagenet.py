@@ -184,7 +184,12 @@ def test_pickles_that_run_code_are_refused(tmp_path: Path) -> None:
         ([1, 2], "no image_data and class_dict"),
         ({"image_data": np.zeros((4, 84, 84, 3)), "class_dict": {}}, "not a uint8 array"),
         ({"image_data": np.zeros((1, 84, 84, 3), np.uint8), "class_dict": {"n6": [0, 1]}}, "beyond its 1 pictures"),
-        ({"image_data": np.zeros((1, 84, 84, 3), np.uint8), "class_dict": {"n6": [-1]}}, "no row numbers"),
+        ({"image_data": np.zeros((1, 84, 84, 3), np.uint8), "class_dict": {"n6": [-1]}}, "beyond its 1 pictures"),
+        ({"image_data": np.zeros((4, 84, 84, 3), np.uint8), "class_dict": {"n6": [0, 0, 0, 0]}}, "or one twice"),
+        (
+            {"image_data": np.zeros((4, 84, 84, 3), np.uint8), "class_dict": {"n6": [[0]], 5: [1]}},
+            "no list of whole numbers",
+        ),
         ({"image_data": np.zeros((4, 84, 84, 3), np.uint8), "class_dict": {"n6": [0, 1, 2, 3]}}, "has 1 classes"),
     ],
 )

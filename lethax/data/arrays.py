@@ -50,3 +50,25 @@ def _check_values(flat: np.ndarray) -> None:
             part = codes[begin : begin + CHUNK // 4]
             if part.max() > 0x10FFFF or ((part >= 0xD800) & (part < 0xE000)).any():
                 raise ValueError("a string of what are no characters")
+
+
+def whole_numbers(value: Any) -> np.ndarray:
+    """int64 [n] of an array or a list of whole numbers; ValueError where it is neither."""
+    if (
+        isinstance(value, np.ndarray)
+        and value.ndim == 1
+        and value.dtype.kind in "iu"
+        and value.max(initial=0) < 1 << 63
+    ):
+        return value.astype(np.int64)
+    if isinstance(value, list | tuple) and all(type(n) is int and abs(n) < 1 << 63 for n in value):
+        return np.array(value, np.int64)
+    raise ValueError("no list of whole numbers")
+
+
+def texts(value: Any) -> list[str]:
+    """The strings of a list or an array; ValueError where it holds anything else."""
+    found = value.tolist() if isinstance(value, np.ndarray) and value.ndim == 1 else value
+    if not isinstance(found, list | tuple) or not all(isinstance(text, str | bytes) for text in found):
+        raise ValueError("no list of strings")
+    return [text.decode("latin1") if isinstance(text, bytes) else str(text) for text in found]

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from lethax.data.arrays import whole_numbers
 from lethax.data.decode import resize_array
 from lethax.data.folder import check_disjoint, write_plan
 from lethax.data.layout import Plan, class_folders
@@ -17,6 +18,7 @@ from lethax.data.split_files import assign, label_files
 from lethax.data.store import SPLITS, StoreWriter
 from lethax.data.tree import Tree
 from lethax.errors import DataError
+from lethax.text import shown
 
 CLASSES = {"train": 64, "val": 16, "test": 20}
 PER_CLASS = 600
@@ -145,11 +147,15 @@ def _cache(content: Any, name: str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     if not fits or not isinstance(classes, dict):
         raise DataError(f"image_data of {name} is not a uint8 array [n, 84, 84, 3]; download the cached pickles again.")
     rows: dict[str, np.ndarray] = {}
-    for wnid in sorted(classes):
-        places = np.asarray(classes[wnid])
-        if places.dtype.kind not in "iu" or places.ndim != 1 or places.min(initial=0) < 0:
-            raise DataError(f"class {wnid} of {name} lists no row numbers; download the cached pickles again.")
-        if places.max(initial=0) >= len(pixels):
-            raise DataError(f"class {wnid} of {name} lists rows beyond its {len(pixels)} pictures; download it again.")
+    for given in sorted(classes, key=str):
+        wnid = shown(given, 80)
+        try:
+            places = whole_numbers(classes[given])
+        except ValueError as error:
+            raise DataError(f"class {wnid} of {name} lists {error}; download the cached pickles again.") from None
+        if places.min(initial=0) < 0 or places.max(initial=0) >= len(pixels) or len(np.unique(places)) < len(places):
+            raise DataError(
+                f"class {wnid} of {name} lists rows beyond its {len(pixels)} pictures, or one twice; download it again."
+            )
         rows[wnid] = places
     return pixels, rows

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from lethax.data.arrays import texts, whole_numbers
 from lethax.data.folder import check_disjoint, write_plan
 from lethax.data.layout import Plan, class_folders
 from lethax.data.miniimagenet import published_split, read_pickle
@@ -124,11 +125,13 @@ def _labels(content: Any, name: str) -> tuple[list[tuple[str, str, int]], np.nda
     keys = ("label_specific", "label_general", "label_specific_str", "label_general_str")
     if not isinstance(content, dict) or not set(keys) <= set(content):
         raise DataError(f"{name} lacks one of {', '.join(keys)}; download the pickles again.")
-    specific, general = np.asarray(content[keys[0]]), np.asarray(content[keys[1]])
-    specific_names, general_names = [str(n) for n in content[keys[2]]], [str(n) for n in content[keys[3]]]
+    try:
+        specific, general = whole_numbers(content[keys[0]]), whole_numbers(content[keys[1]])
+        specific_names, general_names = texts(content[keys[2]]), texts(content[keys[3]])
+    except ValueError as error:
+        raise DataError(f"{name} has {error} where labels are expected; download the pickles again.") from None
     for values, names in ((specific, specific_names), (general, general_names)):
-        fits = values.dtype.kind in "iu" and values.ndim == 1 and len(values) == len(specific) and len(values) > 0
-        if not fits or values.min() < 0 or values.max() >= len(names):
+        if len(values) != len(specific) or not len(values) or values.min() < 0 or values.max() >= len(names):
             raise DataError(f"the labels of {name} do not number its {len(names)} names; download the pickles again.")
     numbers, first, counts = np.unique(specific, return_index=True, return_counts=True)
     shared = {n for n, uses in Counter(specific_names).items() if uses > 1}
