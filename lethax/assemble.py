@@ -1,7 +1,11 @@
 """From a recipe to what runs: the data, the learner, and how both go through the device."""
 
+import logging
 import os
+import tempfile
+import warnings
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -20,7 +24,9 @@ from lethax.outer import Plan
 from lethax.recipe import Recipe, options
 from lethax.records import EpisodeShape
 from lethax.streams import Stream, stream
+from lethax.text import shown
 
+_log = logging.getLogger("lethax")
 CHUNK = 500  # outer steps in one compiled call where that is no slower than one
 
 
@@ -32,13 +38,26 @@ class Family(NamedTuple):
 
 
 def use_all_cores() -> None:
-    """One host device per core, and a cache of compiled programs between processes; before anything else of JAX runs."""
-    cache = os.environ.get("LETHAX_CACHE", os.path.expanduser("~/.cache/lethax"))
+    """One host device per core, and a cache of compiled programs between processes; before anything else of JAX runs.
+
+    Where the cache cannot be written, that is said once, and programs are compiled anew.
+    """
     try:
         jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
     except RuntimeError:
         pass  # JAX already runs: it keeps the devices it has
-    jax.config.update("jax_compilation_cache_dir", os.path.join(cache, "programs"))
+    cache = Path(os.environ.get("LETHAX_CACHE") or Path.home() / ".cache" / "lethax") / "programs"
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=cache):
+            pass
+    except OSError as error:
+        why = f"{shown(cache)} cannot be written ({error.strerror})"
+        _log.warning("%s: programs are compiled anew at every start; $LETHAX_CACHE names another folder.", why)
+        return
+    # A disk that fills up later costs the cache alone: not worth JAX's warning for every program.
+    warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache entry")
+    jax.config.update("jax_compilation_cache_dir", str(cache))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 

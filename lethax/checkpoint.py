@@ -153,6 +153,9 @@ def _restore(path: Path, arrays: dict[str, np.ndarray], like: T) -> T:
 def _fit(where: str, array: np.ndarray, leaf: Any) -> Any:
     """The array as what `leaf` is: a typed key, a NumPy array or a JAX array."""
     kind = jax.random.key_data(leaf) if _is_key(leaf) else leaf
+    if array.shape == kind.shape and {str(array.dtype), str(kind.dtype)} == {"float32", "float64"}:
+        how = "with" if array.dtype == np.float64 else "without"
+        raise CheckpointError(f"{where} is {array.dtype}: it was trained {how} JAX_ENABLE_X64=1; go on {how} it.")
     if array.shape != kind.shape or array.dtype != kind.dtype:
         raise CheckpointError(
             f"{where} is {array.dtype}{list(array.shape)}, expected {kind.dtype}{list(kind.shape)}: "

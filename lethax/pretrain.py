@@ -45,7 +45,7 @@ class Pupil(NamedTuple):
 
 def scaled(images: UInt8[Array, "n h w c"], mean: tuple[float, ...], std: tuple[float, ...]) -> Float[Array, "n h w c"]:
     """Pixels in [0, 1], less the mean, over the deviation."""
-    return (images.astype(jnp.float32) / 255.0 - jnp.array(mean, jnp.float32)) / jnp.array(std, jnp.float32)
+    return (images.astype(float) / 255.0 - jnp.array(mean, float)) / jnp.array(std, float)
 
 
 @partial(jax.jit, static_argnums=(0, 3, 4))

@@ -317,3 +317,14 @@ def test_prune_keeps_the_newest(tmp_path: Path, keep: int, left: list[int]) -> N
     checkpoint.prune(tmp_path, keep)
     expected = {"best-00000001.safetensors"} | {checkpoint.path_of(tmp_path, "step", step).name for step in left}
     assert {path.name for path in tmp_path.iterdir()} == expected
+
+
+def test_another_precision_is_called_that(path: Path) -> None:
+    checkpoint.save(path, {"a": np.array([1 / 3, 1e-300])}, {})
+    with pytest.raises(CheckpointError, match="a is float64: it was trained with JAX_ENABLE_X64=1; go on with it"):
+        checkpoint.load(path, {"a": jnp.zeros(2)})
+    checkpoint.save(path, {"a": np.zeros(2, np.float32)}, {})
+    with pytest.raises(
+        CheckpointError, match="a is float32: it was trained without JAX_ENABLE_X64=1; go on without it"
+    ):
+        checkpoint.load(path, {"a": np.zeros(2)})

@@ -9,6 +9,8 @@ import pytest
 
 from lethax.data.source import check_shape, class_split, on_device
 from lethax.errors import DataError
+from lethax.methods import MAML
+from lethax.nets import Conv4
 from lethax.records import EpisodeShape
 
 COUNTS = [6, 9, 7, 12, 8, 6]  # images of the classes
@@ -84,3 +86,17 @@ def test_what_the_classes_do_not_allow_is_said_before_anything_compiles(change, 
 def test_arrays_that_are_no_images(images, labels):
     with pytest.raises(DataError, match="expected uint8"):
         class_split(images, np.asarray(labels))
+
+
+def test_examples_have_the_precision_of_the_weights(x64):
+    """Under JAX_ENABLE_X64 images and features are float64, and a net takes them."""
+    images, labels = np.zeros((12, 16, 16, 1), np.uint8), np.repeat(np.arange(2), 6)
+    tasks, source = on_device(class_split(images, labels), mean=(0.5,), std=(0.5,), rotate=False)
+    shape = EpisodeShape(2, 1, 2)
+    learner = MAML(Conv4(way=2, image=16, channels=1, filters=2), steps=1)
+
+    def outputs(key):
+        episode = tasks.draw(source, shape, key)
+        return learner.predict(learner.adapt(learner.init(key), episode.support)[0], episode.query.x)
+
+    assert jax.eval_shape(outputs, jax.random.key(0)).dtype == np.float64

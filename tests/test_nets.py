@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from lethax import trees
+from lethax.errors import DataError
 from lethax.methods import L2F, LSLR, MAML, SGD
-from lethax.nets import Conv4, ResNet12
+from lethax.nets import MLP, Contextual, Conv4, ResNet12
+from lethax.nets.policy import GaussianPolicy
 from lethax.objectives import CrossEntropy
 from lethax.records import Episode, Split
 
@@ -130,3 +132,19 @@ def test_a_label_depends_on_its_neighbours_in_one_norm_mode_alone(norm, alone, k
     together = learner.predict(fast, episode.query.x)
     single = jnp.concatenate([learner.predict(fast, x[None]) for x in episode.query.x[:3]])
     assert np.allclose(single, together[:3], rtol=1e-4, atol=1e-5) == alone
+
+
+@pytest.mark.parametrize(
+    "net,shape,message",
+    [
+        (Conv4(image=28, channels=1), (5, 32, 32, 3), r"shape \[32, 32, 3\], but this net reads \[28, 28, 1\]"),
+        (Conv4(image=28, channels=1), (5, 784), r"shape \[784\], but this net reads \[28, 28, 1\]"),
+        (ResNet12(channels=3), (5, 32, 32, 1), r"\[32, 32, 1\], but this net reads \[any, any, 3\]: make it with"),
+        (MLP(inputs=64), (5, 63), r"\[63\], but this net reads \[64\]"),
+        (Contextual(MLP(inputs=64)), (5, 63), r"\[63\], but this net reads \[64\]"),
+        (GaussianPolicy(3, 2), (5, 4), r"\[4\], but this net reads \[3\]"),
+    ],
+)
+def test_examples_of_another_shape_are_refused_before_anything_runs(net, shape, message, key):
+    with pytest.raises(DataError, match=message):
+        jax.eval_shape(lambda: net.apply(net.init(key), jnp.zeros(shape)))

@@ -78,7 +78,7 @@ class FeatureTasks:
     def draw(self, features: Features, shape: EpisodeShape, key: PRNGKeyArray) -> Episode:
         """Labels are positions in the drawn list of classes."""
         for_classes, for_images = jax.random.split(key)
-        x = features.images[draw_places((for_classes, for_images), features.starts, self.sizes, shape)]
+        x = features.images[draw_places((for_classes, for_images), features.starts, self.sizes, shape)].astype(float)
         if self.unit:
             x = x / jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
         return _episode(x, shape)
@@ -105,7 +105,8 @@ class ImageTasks:
             turns = jax.random.randint(for_turns, (shape.way,), 0, 4)
             quarter = [lambda c, k=k: jnp.rot90(c, k, axes=(1, 2)) for k in range(4)]
             chosen = jax.vmap(lambda c, turn: jax.lax.switch(turn, quarter, c))(chosen, turns)
-        x = (chosen.astype(jnp.float32) / 255.0 - jnp.array(self.mean, jnp.float32)) / jnp.array(self.std, jnp.float32)
+        # `float` is JAX's own precision, of the weights as well: float32 unless JAX_ENABLE_X64 is set.
+        x = (chosen.astype(float) / 255.0 - jnp.array(self.mean, float)) / jnp.array(self.std, float)
         return _episode(x, shape)
 
 

@@ -47,9 +47,10 @@ class Contextual:
         return weights
 
     def apply(self, weights: Weights, x: Array, *, step: int | Array = 0, reference: int = 0) -> Array:
-        """Outputs under the context in the weights."""
+        """Outputs under the context in the weights; DataError where x is not what `net` reads."""
         context = weights["context"]["value"]
         if isinstance(self.net, MLP):
+            layers.check_entry(x, (self.net.inputs,), "make it with their number as inputs=")
             x = jnp.concatenate([x, jnp.broadcast_to(context, (x.shape[0], self.size))], axis=-1)
         else:
             factor, shift = jnp.split(weights["context_map"]["weight"] @ context + weights["context_map"]["bias"], 2)

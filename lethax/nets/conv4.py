@@ -55,7 +55,8 @@ class Conv4:
     def features(
         self, weights: Weights, x: Float[Array, "n h w c"], *, step: int | Array = 0, reference: int = 0
     ) -> Float[Array, "n features"]:
-        """What the head reads."""
+        """What the head reads; DataError where the images have another shape than [image, image, channels]."""
+        layers.check_entry(x, (self.image, self.image, self.channels), "make it with their image= and channels=")
         for stage in range(self.stages):
             norm = weights[f"norm{stage}"]
             x = layers.conv(x, weights[f"conv{stage}"]["weight"], self.conv_form)

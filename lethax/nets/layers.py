@@ -10,7 +10,19 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from lethax.errors import DataError
+
 ConvForm = Literal["native", "patches"]
+
+
+def check_entry(x: Array, expected: tuple[int | None, ...], remedy: str) -> None:
+    """DataError, while a program is traced, unless examples x [n, ...] have the shape that a net reads; None is any size."""
+    found = tuple(x.shape[1:])
+    if len(found) != len(expected) or any(want not in (None, got) for got, want in zip(found, expected, strict=True)):
+        reads = ", ".join("any" if size is None else str(size) for size in expected)
+        raise DataError(
+            f"examples have the shape [{', '.join(map(str, found))}], but this net reads [{reads}]: {remedy}."
+        )
 
 
 def conv(

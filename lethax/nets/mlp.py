@@ -44,7 +44,8 @@ class MLP:
     def apply(
         self, weights: Weights, x: Float[Array, "n i"], *, step: int | Array = 0, reference: int = 0
     ) -> Float[Array, "n o"]:
-        """Outputs; there is no norm, so `step` and `reference` change nothing."""
+        """Outputs; DataError where x has not `inputs` entries. There is no norm, so `step` and `reference` change nothing."""
+        layers.check_entry(x, (self.inputs,), "make it with their number as inputs=")
         for i in range(len(self.hidden)):
             x = layers.linear(x, weights[f"layer{i}"]["weight"], weights[f"layer{i}"]["bias"])
             x = jax.nn.relu(layers.modulate(x, weights.get("modulation", {}).get(f"layer{i}")))

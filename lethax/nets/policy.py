@@ -39,7 +39,11 @@ class GaussianPolicy:
         return {**weights, "log_std": jnp.zeros(self.actions)}
 
     def apply(self, weights: Weights, x: Float[Array, "n o"], *, step: int | Array = 0, reference: int = 0) -> Normal:
-        """The distribution of actions at every observation; there is no norm, so `step` and `reference` change nothing."""
+        """The distribution of actions at every observation; DataError where one has not `observations` entries.
+
+        There is no norm, so `step` and `reference` change nothing.
+        """
+        layers.check_entry(x, (self.observations,), "make it with their number as observations=")
         activate = jax.nn.relu if self.activation == "relu" else jnp.tanh
         for i in range(len(self.hidden)):
             x = activate(layers.linear(x, weights[f"layer{i}"]["weight"], weights[f"layer{i}"]["bias"]))

@@ -56,7 +56,8 @@ class ResNet12:
     def features(
         self, weights: Weights, x: Float[Array, "n h w c"], *, step: int | Array = 0, reference: int = 0
     ) -> Float[Array, "n features"]:
-        """What the head reads."""
+        """What the head reads; DataError where the images have another number of channels."""
+        layers.check_entry(x, (None, None, self.channels), "make it with their channels=")
         slope = 0.0 if self.variant == "code" else 0.01
 
         def conv_norm(x: Array, parts: Weights, kernel: str, norm: str) -> Array:
