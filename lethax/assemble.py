@@ -15,6 +15,7 @@ from lethax import control, methods, nets
 from lethax.data import curves
 from lethax.data.source import check_shape, features_on_device, on_device
 from lethax.data.store import Store, open_store
+from lethax.devices import TaskLoop, devices_for
 from lethax.errors import DataError, RecipeError
 from lethax.evaluate import Trial, episodes_hash, evaluate
 from lethax.names import CONTROL, LOCOMOTION, REGRESSION
@@ -175,7 +176,7 @@ def _on_cpu() -> bool:
     return jax.default_backend() == "cpu"
 
 
-def _through(recipe: Recipe, tasks: int) -> tuple[str, int]:
+def _through(recipe: Recipe, tasks: int) -> tuple[TaskLoop, int]:
     """(how a device goes through its tasks, number of devices)."""
     if recipe.net == "mlp":
         return "vmap", 1
@@ -200,11 +201,10 @@ def plan(recipe: Recipe) -> Any:
     while any(mark and mark % chunk for mark in (recipe.epoch, recipe.first_order_steps, recipe.multi_step_steps)):
         chunk -= 1
     stairs = max((recipe.full_steps or 1) // recipe.epoch, 1)  # the published run anneals once an epoch
-    how: Any = tasks
     reduction: Any = recipe.reduction
     return Plan(
         shape_of(recipe), recipe.steps, recipe.batch, recipe.outer_rate, recipe.min_outer_rate, stairs, recipe.epoch,
-        recipe.clamp or 0.0, recipe.clip_norm, recipe.clip_tensor_norm or 0.0, recipe.non_finite == "skip", reduction, how, chunk,
+        recipe.clamp or 0.0, recipe.clip_norm, recipe.clip_tensor_norm or 0.0, recipe.non_finite == "skip", reduction, tasks, chunk,
         devices,
     )  # fmt: skip
 
@@ -217,11 +217,6 @@ def shape_key(recipe: Recipe) -> Any:
     if recipe.data in LOCOMOTION:
         return None
     return (learner(recipe), plan(recipe), family(recipe, "train").tasks) if recipe.net == "mlp" else None
-
-
-def devices_for(count: int) -> int:
-    """The most devices that share `count` equal pieces of work evenly."""
-    return max(d for d in range(1, len(jax.devices()) + 1) if count % d == 0)
 
 
 def judge(

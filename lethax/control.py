@@ -62,7 +62,7 @@ def plan(recipe: Recipe) -> PolicyPlan:
     return PolicyPlan(
         recipe.steps, recipe.batch, recipe.shot, recipe.rl_discount, recipe.rl_smoothing, region, recipe.rl_cg_share,
         recipe.rl_resample, recipe.epoch, skip=recipe.non_finite == "skip",
-        tasks="scan" if jax.default_backend() == "cpu" else "vmap",
+        task_loop="scan" if jax.default_backend() == "cpu" else "vmap",
     )  # fmt: skip
 
 

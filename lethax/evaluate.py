@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
+from lethax.devices import TaskLoop, over_devices, over_tasks
 from lethax.learner import Learner
-from lethax.outer import over_tasks, spread
 from lethax.records import EpisodeShape
 
 
@@ -56,7 +56,7 @@ def by_repeats(per_task: np.ndarray, repeats: int) -> tuple[float, float]:
 class Trial:
     """What to evaluate on. Episode t is a function of (seed, t) and the split alone, the same for every method.
 
-    episodes: how many. steps: inner steps, all of 0 … steps are judged if `curve`. tasks, devices: as in `outer.Plan`;
+    episodes: how many. steps: inner steps, all of 0 … steps are judged if `curve`. task_loop, devices: as in `outer.Plan`;
     together: episodes in one compiled call.
     """
 
@@ -64,7 +64,7 @@ class Trial:
     episodes: int = 600
     steps: int = 5
     curve: bool = False
-    tasks: str = "vmap"
+    task_loop: TaskLoop = "vmap"
     together: int = 1
     devices: int = 1
 
@@ -92,9 +92,9 @@ def _judge(learner: Learner, trial: Trial, metas: tuple[Any, ...], episodes: Any
         return jax.vmap(lambda o: learner.objective.score(o, episode.query.y))(mean), seen
 
     def local(metas: tuple[Any, ...], episodes: Any) -> tuple[Array, Any]:
-        return over_tasks(lambda episode: one(metas, episode), episodes, trial.tasks)
+        return over_tasks(lambda episode: one(metas, episode), episodes, trial.task_loop)
 
-    return spread(local, trial.devices)(metas, episodes)
+    return over_devices(local, trial.devices)(metas, episodes)
 
 
 def evaluate(

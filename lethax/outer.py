@@ -3,7 +3,7 @@
 θ ← θ − η Adam(reduce_i ∇_θ L_i(θ)),  reduce = sum (released L2F code) or mean over the meta-batch
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, NamedTuple, Protocol
@@ -12,11 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Int, PRNGKeyArray
 
-from lethax import trees
+from lethax import optimizer, trees
+from lethax.devices import TaskLoop, divided, everywhere, over_devices, over_tasks
 from lethax.learner import Learner
 from lethax.records import Episode, EpisodeShape, Info, Progress
 from lethax.streams import Stream, stream
@@ -71,8 +70,9 @@ class Plan:
     rate, min_rate: Adam's rate is annealed by a cosine over `total`, in `stairs` equal stairs, from the one towards the other.
     epoch: outer steps between validations. clamp: the weights' meta-gradients are cut to ±clamp; the attenuator's never are; 0 is
     off. clip_norm: a meta-gradient of a larger norm is scaled down to it; 0 is off. clip_tensor_norm: the same for every tensor by
-    itself. skip: a step whose meta-gradient is NaN or Inf changes nothing but the count. tasks: how a device goes through its
-    tasks. chunk: outer steps in one compiled call, at most. devices: the meta-batch is spread over so many.
+    itself. skip: a step whose meta-gradient is NaN or Inf changes nothing but the count. task_loop: how a device goes through its
+    tasks. chunk: outer steps in one compiled call, at most. devices: the meta-batch is divided among so many. transform: an
+    optimiser of your own in Adam's place; `rate`, `min_rate` and `stairs` are then its own matter.
     """
 
     shape: EpisodeShape
@@ -87,22 +87,19 @@ class Plan:
     clip_tensor_norm: float = 0.0
     skip: bool = False
     reduction: Literal["sum", "mean"] = "sum"
-    tasks: Literal["vmap", "unroll", "scan"] = "vmap"
+    task_loop: TaskLoop = "vmap"
     chunk: int = 1
     devices: int = 1
+    transform: optax.GradientTransformation | None = None
 
     def optimizer(self) -> optax.GradientTransformation:
-        """Adam 0.9, 0.999, 1e-8; its rate on stair s of S is min + (rate − min) (1 + cos(π s / S)) / 2.
-
-        The released code of MAML++ anneals once an epoch; a budget below the published one keeps the number of stairs.
-        """
-
-        def rate(count: Array) -> Array:
-            stair = jnp.minimum(count, self.total) * self.stairs // self.total
-            swing = 0.5 * (1 + jnp.cos(jnp.pi * stair / self.stairs))
-            return self.min_rate + (self.rate - self.min_rate) * swing
-
-        return optax.adam(rate if self.min_rate != self.rate else self.rate)
+        """Adam with 0.9, 0.999, 1e-8, or `transform`, behind the bounds and the skipping that the plan asks for."""
+        rate = optimizer.annealed(self.rate, self.min_rate, self.total, self.stairs)
+        base = self.transform or optax.adam(rate if self.min_rate != self.rate else self.rate)
+        kinds = (optimizer.clamp, optimizer.clip_norm, optimizer.clip_tensor_norm)
+        values = (self.clamp, self.clip_norm, self.clip_tensor_norm)
+        whole = optimizer.bounded(base, *[kind(value) for kind, value in zip(kinds, values, strict=True) if value])
+        return optimizer.skip_not_finite(whole) if self.skip else whole
 
     def advance(self, learner: Learner, state: TrainState, tasks: Any, source: Any) -> tuple[TrainState, Info]:
         """One outer step on a meta-batch drawn for it."""
@@ -120,33 +117,6 @@ def begin(learner: Learner, plan: OuterPlan, key: PRNGKeyArray) -> TrainState:
     return TrainState(meta, plan.optimizer().init(meta), jnp.zeros((), jnp.int32), stream(key, Stream.TRAINING))
 
 
-def over_tasks(function: Callable[[Any], Any], items: Any, how: str) -> Any:
-    """`function` of every item along the leading axis: a `vmap`, a loop in the program, or written out."""
-    if how == "vmap":
-        return jax.vmap(function)(items)
-    if how == "scan":
-        return jax.lax.map(function, items)
-    count = jax.tree.leaves(items)[0].shape[0]
-    results = [function(jax.tree.map(lambda leaf, i=i: leaf[i], items)) for i in range(count)]
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *results)
-
-
-def _mesh(devices: int) -> Mesh:
-    return Mesh(np.array(jax.devices()[:devices]), ("task",))
-
-
-def everywhere(tree: Any, devices: int, place: Callable[[Any, Any], Any] = jax.device_put) -> Any:
-    """The tree with a copy on each device. A state that were placed otherwise would compile the step a second time."""
-    return tree if devices == 1 else place(tree, NamedSharding(_mesh(devices), P()))
-
-
-def spread(function: Callable[..., Any], devices: int) -> Callable[..., Any]:
-    """`function(replicated, per_task)` with the tasks' leading axis sharded over devices; results keep that axis."""
-    if devices == 1:
-        return function
-    return jax.shard_map(function, mesh=_mesh(devices), in_specs=(P(), P("task")), out_specs=P("task"), check_vma=False)
-
-
 def meta_gradient(learner: Learner, plan: Plan, meta: Any, episodes: Episode, keys: Array, progress: Progress) -> Any:
     """(loss of the meta-batch, its meta-gradient, what to look at: [B, ...])."""
 
@@ -156,9 +126,9 @@ def meta_gradient(learner: Learner, plan: Plan, meta: Any, episodes: Episode, ke
         return jax.value_and_grad(lambda m: learner.loss(m, episode, key=key, progress=where), has_aux=True)(at)
 
     def local(shared: Any, tasks: Any) -> Any:
-        return over_tasks(lambda task: one(task, shared), tasks, plan.tasks)
+        return over_tasks(lambda task: one(task, shared), tasks, plan.task_loop)
 
-    (losses, infos), grads = spread(local, plan.devices)((meta, progress), (episodes, keys))
+    (losses, infos), grads = over_devices(local, plan.devices)((meta, progress), (episodes, keys))
     reduce = jnp.sum if plan.reduction == "sum" else jnp.mean
     return reduce(losses), jax.tree.map(lambda g: reduce(g, axis=0), grads), {**infos, "loss": losses}
 
@@ -170,21 +140,8 @@ def outer_step(
     progress = Progress(state.step, jnp.asarray(plan.total))
     _, grads, infos = meta_gradient(learner, plan, state.meta, episodes, keys, progress)
     finite = jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(grads)])
-    if plan.clamp:
-        bounded = jax.tree.map(lambda g: jnp.clip(g, -plan.clamp, plan.clamp), grads["weights"])
-        grads = {**grads, "weights": bounded}
-    if plan.clip_norm:
-        shrink = jnp.minimum(1.0, plan.clip_norm / jnp.maximum(trees.norm(grads), 1e-30))
-        grads = jax.tree.map(lambda g: g * shrink, grads)
-    if plan.clip_tensor_norm:
-        grads = trees.clip_each(grads, plan.clip_tensor_norm)
     updates, optim = plan.optimizer().update(grads, state.optim, state.meta)
     meta = optax.apply_updates(state.meta, updates)
-    if plan.skip:
-        usable = jnp.all(finite)
-        meta, optim = jax.tree.map(
-            lambda new, old: jnp.where(usable, new, old), (meta, optim), (state.meta, state.optim)
-        )
     seen = {name: jnp.mean(leaf, axis=0) for name, leaf in infos.items()}
     after = TrainState(meta, optim, state.step + 1, state.key)
     return everywhere(after, plan.devices, jax.lax.with_sharding_constraint), {**seen, "finite": finite}
@@ -213,7 +170,7 @@ def _scan_together(
     def local(_: None, runs: tuple[TrainState, Any]) -> tuple[TrainState, Info]:
         return jax.vmap(lambda state, source: _scan(learner, plan, state, source, tasks, steps))(*runs)
 
-    return spread(local, devices)(None, (states, sources))
+    return over_devices(local, devices)(None, (states, sources))
 
 
 _steps = jax.jit(_scan, static_argnums=(0, 1, 4, 5))
@@ -255,8 +212,7 @@ def fit_together(
     over `devices`, a divisor of their number, instead of each one's tasks: the plan's own `devices` has to be 1.
     """
     done = int(states.step[0])
-    if devices > 1:  # where the results will be: arrays placed otherwise would compile the steps twice
-        states, sources = jax.device_put((states, sources), NamedSharding(_mesh(devices), P("task")))
+    states, sources = divided((states, sources), devices)  # placed otherwise, they would compile the steps twice
     while done < plan.total:
         steps = steps_of_call(plan, done)
         states, info = _scan_together(learner.at(done), plan, states, sources, tasks, devices, steps)

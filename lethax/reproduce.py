@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from lethax import assemble, folders, runs, training
 from lethax import recipe as recipes
+from lethax.devices import devices_for
 from lethax.names import CONTROL, NAVIGATION, REGRESSION, navigation_setting
 from lethax.outer import begin, fit, fit_together, steps_of_call
 from lethax.recipe import Recipe
@@ -229,7 +230,7 @@ def _seconds_a_step(group: Sequence[Job], clock: Callable[[], float]) -> float:
     else:
         stack = lambda *leaves: jnp.stack(leaves)  # noqa: E731
         state, source = jax.tree.map(stack, *states), jax.tree.map(stack, *[f.source for f in families])
-        devices = assemble.devices_for(len(group))
+        devices = devices_for(len(group))
         call = lambda: fit_together(learner, state, families[0].tasks, source, plan, devices)  # noqa: E731
     jax.block_until_ready(next(call()))  # compiles
     begun = clock()

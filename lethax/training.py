@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from lethax import assemble, signals
+from lethax.devices import devices_for, part
 from lethax.errors import RunError
 from lethax.folders import Run, check_data, open_run
 from lethax.lock import RunLock
@@ -57,9 +57,9 @@ def train_together(runs: Sequence[Run]) -> Generator[Status, None, None]:
         families = [assemble.family(run.recipe, "train") for run in runs]
         stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
         sources = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[f.source for f in families])
-        devices = assemble.devices_for(len(runs))
+        devices = devices_for(len(runs))
         calls = fit_together(learner, stacked, families[0].tasks, sources, plan, devices)
-        yield from _follow(recorders, int(states[0].step), calls, _part)
+        yield from _follow(recorders, int(states[0].step), calls, part)
 
 
 def _check(run: Run) -> None:
@@ -67,13 +67,6 @@ def _check(run: Run) -> None:
     if open_run(run.folder).recipe != run.recipe:
         raise RunError(f"{shown(run.folder)} was given another recipe by another process: choose another --out.")
     check_data(run, "start a new run with another --out")
-
-
-def _part(tree: Any, i: int) -> Any:
-    """Entry i of every array. Arrays spread over devices are gathered first: to index them would be a collective program for
-    each, and many of those at once can wait for each other without end on a CPU."""
-    here = jax.devices()[0]
-    return jax.tree.map(lambda x: (x if isinstance(x, np.ndarray) else jax.device_put(x, here))[i], tree)
 
 
 def _at_one_step(recorders: list[Recorder]) -> list[TrainState]:

@@ -45,7 +45,7 @@ FLOORS = [
         "rl.objective",
         "rl.trpo",
     ],
-    ["methods"],
+    ["methods", "devices", "optimizer"],
     ["outer", "evaluate", "baselines", "pretrain", "rl.outer", "rl.evaluate", "rl.film"],
     ["recipe", "presets", "checks", "fitting", "control", "assemble", "folders", "runs", "recorder", "training"],
     ["report"],

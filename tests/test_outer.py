@@ -1,7 +1,6 @@
 """The outer step: reduction, clamps, schedule, and what happens to a meta-gradient that is no number."""
 
 import dataclasses
-from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -17,16 +16,8 @@ from lethax.objectives import SquaredError
 from lethax.outer import Plan, begin, draw_batch, fit, not_finite, outer_step
 from lethax.records import EpisodeShape
 
-
-@dataclass(frozen=True)
-class Plain(Plan):
-    """With steps of the gradient itself in Adam's place, so that they can be read."""
-
-    def optimizer(self):
-        return optax.sgd(1.0)
-
-
-PLAN = Plain(EpisodeShape(1, 5, 10), total=4, batch=4)
+# Steps of the gradient itself in Adam's place, so that they can be read.
+PLAN = Plan(EpisodeShape(1, 5, 10), total=4, batch=4, transform=optax.sgd(1.0))
 LEARNER = L2F(MLP(hidden=(8,), spread=0.5), objective=SquaredError(), steps=1)
 TASKS, SOURCE, _ = family("sinusoid")
 

@@ -10,7 +10,7 @@ objective. Finn et al. 2017; Baik et al. 2020, supplement D.
 from dataclasses import dataclass, replace
 from functools import partial
 from math import ceil
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,8 +18,9 @@ import optax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from lethax.devices import TaskLoop, over_tasks
 from lethax.gaussian import Normal, divergence, log_density
-from lethax.outer import TrainState, over_tasks
+from lethax.outer import TrainState
 from lethax.records import Info, Split
 from lethax.rl.objective import as_split, mean_over
 from lethax.rl.rollouts import Rollouts, collect_batch, draw_tasks
@@ -32,8 +33,8 @@ class PolicyPlan:
 
     discount, smoothing: γ, λ of the advantages. share: of the tasks, those whose curvature the conjugate gradients see; the length
     of the step is measured on all.
-    resample: L2F's attenuated policy draws the rollouts of the first update itself; they are counted. tasks, epoch, chunk: as
-    in `outer.Plan`; a loop over the tasks keeps what the curvature products read in a core's cache.
+    resample: L2F's attenuated policy draws the rollouts of the first update itself; they are counted. task_loop, epoch,
+    chunk: as in `outer.Plan`; a loop over the tasks keeps what the curvature products read in a core's cache.
     """
 
     total: int
@@ -48,7 +49,7 @@ class PolicyPlan:
     chunk: int = 1
     devices: int = 1
     skip: bool = False
-    tasks: Literal["vmap", "scan", "unroll"] = "vmap"
+    task_loop: TaskLoop = "vmap"
 
     def optimizer(self) -> optax.GradientTransformation:
         """None: a trust-region step has no state."""
@@ -145,7 +146,7 @@ def improve(
         return learner.net.apply(learner.adapt(tree(vector), mine)[0].weights, x)
 
     def policies(vector: Array, tasks: tuple[list[Split], Split]) -> Normal:
-        return over_tasks(lambda task: policy(vector, task[0], task[1].x), tasks, plan.tasks)
+        return over_tasks(lambda task: policy(vector, task[0], task[1].x), tasks, plan.task_loop)
 
     def at_start(tasks: tuple[list[Split], Split]) -> tuple[Normal, Any, Product]:
         """The policies of some tasks at θ, their derivative transposed, and v ↦ H v of their divergence."""

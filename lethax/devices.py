@@ -1,0 +1,59 @@
+"""How work goes over tasks, and over the devices of this process."""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+TaskLoop = Literal["vmap", "unroll", "scan"]
+
+
+def over_tasks(function: Callable[[Any], Any], items: Any, how: str) -> Any:
+    """`function` of every item along the leading axis: a `vmap`, a loop in the program ("scan"), or written out ("unroll")."""
+    if how == "vmap":
+        return jax.vmap(function)(items)
+    if how == "scan":
+        return jax.lax.map(function, items)
+    count = jax.tree.leaves(items)[0].shape[0]
+    results = [function(jax.tree.map(lambda leaf, i=i: leaf[i], items)) for i in range(count)]
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *results)
+
+
+def devices_for(count: int) -> int:
+    """The most devices that share `count` equal pieces of work evenly."""
+    return max(d for d in range(1, len(jax.devices()) + 1) if count % d == 0)
+
+
+def _mesh(devices: int) -> Mesh:
+    return Mesh(np.array(jax.devices()[:devices]), ("task",))
+
+
+def everywhere(tree: Any, devices: int, place: Callable[[Any, Any], Any] = jax.device_put) -> Any:
+    """The tree with a copy on each device. A state that were placed otherwise would compile the step a second time."""
+    return tree if devices == 1 else place(tree, NamedSharding(_mesh(devices), P()))
+
+
+def divided(tree: Any, devices: int) -> Any:
+    """The tree with the leading axis of every array divided among the devices, as `over_devices` divides it."""
+    return tree if devices == 1 else jax.device_put(tree, NamedSharding(_mesh(devices), P("task")))
+
+
+def over_devices(function: Callable[..., Any], devices: int) -> Callable[..., Any]:
+    """`function(replicated, per_task)` with the tasks' leading axis divided among devices; results keep that axis."""
+    if devices == 1:
+        return function
+    return jax.shard_map(function, mesh=_mesh(devices), in_specs=(P(), P("task")), out_specs=P("task"), check_vma=False)
+
+
+def part(tree: Any, i: int) -> Any:
+    """Entry i of every array.
+
+    Arrays that are divided among devices are gathered first: to index them would be a collective program for each, and many of
+    those at once can wait for each other without end on a CPU.
+    """
+    here = jax.devices()[0]
+    return jax.tree.map(lambda x: (x if isinstance(x, np.ndarray) else jax.device_put(x, here))[i], tree)
