@@ -20,6 +20,7 @@ from lethax.errors import DataError
 Progress = Callable[[str, float], None]
 Parts = dict[str, dict[bytes, Any]]  # the pickles' dicts, by file name
 MEAN, STD = (0.5071, 0.4847, 0.4408), (0.2675, 0.2565, 0.2761)
+PART_BYTES = 1 << 28  # of a file, and of its values; the largest has 156 MB
 PARTS = ("train", "test", "meta")
 COUNTS = (500, 100)  # images of a class in train and test
 MD5 = {
@@ -80,9 +81,9 @@ def _read(source: Path, progress: Progress, md5: dict[str, str]) -> tuple[Parts,
 
     parts: Parts = {}
     sums: dict[str, str] = {}
-    for name, content in Archive(source).items(wanted):
+    for name, content in Archive(source).items(wanted, PART_BYTES):
         part = PurePosixPath(name).name
-        loaded = load_pickle(content, f"{source}: {name}")
+        loaded = load_pickle(content, f"{source}: {name}", values=PART_BYTES)
         if not isinstance(loaded, dict):
             raise DataError(
                 f"{source}: {name} holds a {type(loaded).__name__}, expected CIFAR-100's dict: fetch it again."

@@ -15,7 +15,7 @@ from lethax.text import shown
 
 ROWS, CLASSES = 1 << 22, 100_000  # of a split
 LABEL_BYTES = 1 << 28  # of an array of labels
-LIST_BYTES = 1 << 29  # of features that stand as lists in a pickle
+LIST_BYTES = 1 << 29  # of a pickle's values beside its arrays, and of features that stand as lists
 
 FORMS = (
     "{train,val,test}_embeddings.pkl as published with LEO, one .safetensors with SPLIT/features and SPLIT/labels, one .npz with "
@@ -76,7 +76,7 @@ def read_features(source: Path) -> dict[str, Split]:
 
 def _leo(path: Path) -> Split:
     """{"embeddings": [n, d], "keys": n of "…-CLASS-CLASS_IMAGE"}; other entries are not looked at."""
-    content = load_pickle(path, str(path), encoding="latin1")
+    content = load_pickle(path, str(path), encoding="latin1", values=LIST_BYTES)
     if not isinstance(content, dict) or not {"embeddings", "keys"} <= set(content):
         raise DataError(f"{shown(path)} has no embeddings and keys; expected the pickles published with LEO.")
     features, keys = _matrix(path, content["embeddings"]), content["keys"]

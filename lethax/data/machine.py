@@ -7,7 +7,7 @@ from typing import Any
 
 from lethax.errors import DataError
 
-VALUES = 1 << 30  # bytes that values may take beside the file itself
+VALUES = 1 << 30  # bytes that the values of a pickle may take beside its file
 SHORT = 1 << 20  # bytes of the longest string; what is longer can only be the content of an array
 SLOT, OBJECT, ENTRY = 8, 64, 128  # bytes counted for a place in a list, a small object, a pair in a dict
 
@@ -23,9 +23,9 @@ class Long:
 class Machine:
     """Stack, marks and memo of a pickle's program, and the bytes it is read from; it makes only plain data and `Long`."""
 
-    def __init__(self, data: bytes | bytearray | mmap.mmap, latin1: bool) -> None:
+    def __init__(self, data: bytes | bytearray | mmap.mmap, latin1: bool, values: int) -> None:
         self.data, self.view, self.latin1 = data, memoryview(data).toreadonly(), latin1
-        self.at, self.left = 0, VALUES
+        self.at, self.left, self.values = 0, values, values
         self.stack: list[Any] = []
         self.below: list[list[Any]] = []  # the stacks under the open marks
         self.memo: dict[int, Any] = {}
@@ -35,7 +35,7 @@ class Machine:
     def spend(self, count: int) -> None:
         self.left -= count
         if self.left < 0:
-            raise DataError(f"holds values that take more than {VALUES >> 20} MiB of memory")
+            raise DataError(f"holds values that take more than {self.values >> 20} MiB of memory")
 
     def take(self, count: int) -> memoryview:
         begin, self.at = self.at, self.at + count

@@ -24,15 +24,15 @@ from lethax.text import shown
 DEPTH = 32  # lists within lists
 
 
-def load_pickle(source: bytes | bytearray | Path, name: str, encoding: str = "bytes") -> Any:
+def load_pickle(source: bytes | bytearray | Path, name: str, encoding: str = "bytes", values: int = VALUES) -> Any:
     """Plain data of a pickle: dicts, lists, tuples, strings, numbers, and arrays and scalars of NumPy, read-only.
 
     `encoding`: what Python 2's strings become, "bytes" or "latin1". A file is mapped, and its arrays stay in it. DataError says
-    what was found where something else than data was asked for, or more memory than VALUES.
+    what was found where something else than data was asked for, or more memory than `values` bytes.
     """
     data = mapped(source) if isinstance(source, Path) else source
     try:
-        return _Pickle(data, encoding == "latin1").run()
+        return _Pickle(data, encoding == "latin1", values).run()
     except DataError as error:
         raise DataError(
             f"{shown(name)} {error}: it was not read. Fetch it again from where it was published."
@@ -171,7 +171,7 @@ class _Pickle(Machine):
 
     def _check(self, result: Any) -> None:
         """That only plain data are left, and that lists which share others do not grow without bound when they are walked."""
-        open_, left = [iter((result,))], VALUES + len(self.view)
+        open_, left = [iter((result,))], self.values + len(self.view)
         while open_:
             for value in open_[-1]:
                 left -= self._size(value)
