@@ -14,6 +14,9 @@ import tyro
 
 from lethax import __version__, arguments, commands, commands_data, signals, usage
 from lethax.errors import LethaxError, RecipeError
+from lethax.text import shown
+
+_LESS_MEMORY = "lower --batch, --query, --filters or --inner-steps, or take --memory lean"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -47,10 +50,15 @@ def main(argv: list[str] | None = None) -> int:
             return 1
         if os.environ.get("LETHAX_DEBUG"):
             traceback.print_exc()
-        print(
-            f"lethax: {error.filename or 'a file'}: {error.strerror or error}; check the path and the disk.",
-            file=sys.stderr,
-        )
+        where = shown(error.filename or "a file")
+        print(f"lethax: {where}: {shown(error.strerror or error)}; check the path and the disk.", file=sys.stderr)
+        return 1
+    except (MemoryError, RuntimeError) as error:  # of JAX too, whose error cannot be named here without importing it
+        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        if os.environ.get("LETHAX_DEBUG"):
+            traceback.print_exc()
+        print(f"lethax: the memory does not suffice for this; {_LESS_MEMORY}.", file=sys.stderr)
         return 1
     except KeyboardInterrupt as error:
         return _interrupted(getattr(error, "number", signal.SIGINT))

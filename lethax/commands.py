@@ -94,6 +94,7 @@ def evaluate(args: arguments.Evaluate) -> None:
     episodes = 1 if args.episodes is None else args.episodes
     if not args.runs or min(episodes, args.ensemble) < 1 or (args.steps or 0) < 0:
         raise RecipeError("evaluate needs a RUN, --episodes and --ensemble of at least 1, and --steps of at least 0.")
+    recipes.check_seed(args.seed)
     assemble.use_all_cores()
     results = []
     for folder in args.runs:
@@ -140,8 +141,9 @@ def embed_images(args: arguments.Embed) -> None:
     from lethax import assemble, embed
     from lethax.data import embeddings
 
-    if min(args.filters, args.steps, args.batch) < 1 or args.rate <= 0:
-        raise RecipeError("--filters, --steps and --batch have to be at least 1, --rate above 0.")
+    if min(args.filters, args.steps, args.batch) < 1 or not 0 < args.rate < float("inf"):
+        raise RecipeError("--filters, --steps and --batch have to be at least 1, --rate a number above 0.")
+    recipes.check_seed(args.seed)
     assemble.use_all_cores()
     store = embed.images_of(args.data)
     name = args.store or f"{args.data}-{args.backbone.name.lower() if args.backbone else args.net}"
@@ -181,6 +183,7 @@ def fill_table(args: arguments.Reproduce) -> None:
     every = reproduce.jobs(
         found, args.out, budget=args.budget, steps=args.steps, seeds=args.seeds, val_episodes=args.val_episodes
     )
+    reproduce.check_data(every)
     groups = reproduce.groups(every)
     if args.dry_run:
         _show_plan(groups)
@@ -226,7 +229,6 @@ def _fill(title: str, group: list[Any]) -> tuple[list[DivergedError], int]:
 def _show_plan(groups: list[list[Any]]) -> None:
     from lethax import reproduce
 
-    say("what would run:")
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
     table.add_column("cells", overflow="fold")
     for column in ("runs", "steps", "done", "hours left"):
@@ -241,6 +243,7 @@ def _show_plan(groups: list[list[Any]]) -> None:
             hours = f"{left.seconds / 3600:.2f}"
             table.add_row(names, str(len(group)), str(group[0].recipe.steps), done, hours, left.source)
             show(number, "")
+    say("what would run:")
     console.print(table)
     say(f"{total:.2f} hours of training on this machine, validation and evaluation aside")
 

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from lethax import toml
-from lethax.checks import check, check_sizes
+from lethax.checks import check as check
+from lethax.checks import check_seed as check_seed
+from lethax.checks import check_sizes
 from lethax.errors import RecipeError
 from lethax.presets import presets
 from lethax.text import shown

@@ -128,7 +128,8 @@ class Recorder:
             self._keep_best(meta, line["val_score"], done)
         if line:
             append_line(self.run.folder / LOGS[0], to_json(line, None))
-        if "val_score" in (line or {}) or time.monotonic() - self.saved > SAVE_SECONDS:
+        # The first call has compiled, which may have taken longer than all that a kill costs from then on.
+        if "val_score" in (line or {}) or not self.at or time.monotonic() - self.saved > SAVE_SECONDS:
             self.save(state())
         return line
 

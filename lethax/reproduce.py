@@ -11,7 +11,9 @@ import jax.numpy as jnp
 
 from lethax import assemble, folders, runs, training
 from lethax import recipe as recipes
+from lethax.data.store import open_store
 from lethax.devices import devices_for
+from lethax.errors import DataError
 from lethax.names import CONTROL, NAVIGATION, REGRESSION, navigation_setting
 from lethax.outer import begin, fit, fit_together, steps_of_call
 from lethax.recipe import Recipe
@@ -73,6 +75,19 @@ def jobs(
             recipe = recipes.resolve(replace(cell.recipe, steps=wanted, seed=seed, val_episodes=val_episodes))
             found.append(Job(cell, recipe, out / cell.name / f"steps{wanted}-seed{seed}"))
     return found
+
+
+def check_data(found: Sequence[Job]) -> None:
+    """DataError, before anything runs, that says of every data set that is missing or damaged how to make it."""
+    said = []
+    for data in dict.fromkeys(job.recipe.data for job in found if not job.trained):
+        if data not in (*REGRESSION, *CONTROL):
+            try:
+                open_store(data)
+            except DataError as error:
+                said.append(str(error))
+    if said:
+        raise DataError(" ".join(said))
 
 
 def groups(found: Sequence[Job]) -> list[list[Job]]:

@@ -80,3 +80,24 @@ def test_help_in_an_ascii_locale():
     env = {**os.environ, "LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
     done = subprocess.run([sys.executable, "-m", "lethax", "train", "--help"], env=env, capture_output=True)
     assert done.returncode == 0 and not done.stderr and done.stdout.isascii() and b"--inner-rate" in done.stdout
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 byte")])
+def test_no_memory_is_one_sentence(error, monkeypatch, capsys):
+    def fail(_):
+        raise error
+
+    monkeypatch.setattr(cli.commands, "train", fail)
+    assert cli.main(["train", "sinusoid"]) == 1
+    assert capsys.readouterr().err.startswith("lethax: the memory does not suffice for this; lower --batch")
+
+
+def test_reproduce_names_every_missing_data_set_before_anything_runs(monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("LETHAX_DATA", str(tmp_path / "none"))
+    monkeypatch.setenv("LETHAX_CACHE", str(tmp_path / "cache"))
+    for more in ([], ["--dry-run"]):
+        assert cli.main(["reproduce", "tieredimagenet", "--out", str(tmp_path / "runs"), *more]) == 1
+        out, err = capsys.readouterr()
+        assert all(f"no data set '{name}'" in err for name in ("tieredimagenet", "tiered_leo"))
+        assert "lethax data prepare tieredimagenet" in err
+        assert not out and not (tmp_path / "runs").exists()
