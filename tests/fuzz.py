@@ -158,7 +158,7 @@ def of_checkpoint(rng: random.Random, blob: bytes) -> bytes:
     size = int.from_bytes(blob[:8], "little")
     header = json.loads(blob[8 : 8 + size])
     meta = header["__metadata__"]
-    meta["info"] = inputs.of_text(rng, meta["info"].encode()).decode("utf-8", "replace")
+    meta["info"] = inputs.of_json(rng, meta["info"].encode()).decode("utf-8", "replace")
     meta["sha256"] = checkpoint._digest(
         {"weights/a": TREE["weights"]["a"], "weights/b": TREE["weights"]["b"]}, meta["info"]
     )
@@ -203,14 +203,14 @@ LOADERS = {
     "safetensors": Loader("a.safetensors", tensor_seeds, of_features, inputs.of_header),
     "npz": Loader("a.npz", npz_seeds, of_features, inputs.of_zip),
     "npy": Loader("train_features.npy", npy_seeds, of_features, inputs.of_npy),
-    "split": Loader("split", lambda: SPLITS, of_split, inputs.of_text),
+    "split": Loader("split", lambda: SPLITS, of_split, inputs.of_json),
     "recipe": Loader(
         "a.toml", lambda: [toml.dump(recipe.Recipe()).encode()], lambda f: recipe.load(f / "a.toml"), inputs.of_text
     ),
     "checkpoint": Loader(
         "a.safetensors", checkpoint_seeds, lambda f: checkpoint.load(f / "a.safetensors", TREE), of_checkpoint
     ),
-    "store": Loader("tiny/manifest.json", lambda: [store_files()["manifest.json"]], of_store, inputs.of_text),
+    "store": Loader("tiny/manifest.json", lambda: [store_files()["manifest.json"]], of_store, inputs.of_json),
 }
 
 
@@ -283,12 +283,12 @@ class Report:
 def fuzz(name: str, seed: int, seconds: float, keep: Path, count: int | None = None) -> Report:
     """Give one loader inputs for some seconds, or `count` of them."""
     report, begin, number = Report(), time.monotonic(), 0
-    spawn = multiprocessing.get_context("spawn")
+    forked = multiprocessing.get_context("fork")  # all is imported already
     process: Any = None
     while (time.monotonic() - begin < seconds) if count is None else number < count:
         if process is None:
-            pipe, other = spawn.Pipe()
-            process = spawn.Process(target=work, args=(name, seed, other), daemon=True)
+            pipe, other = forked.Pipe()
+            process = forked.Process(target=work, args=(name, seed, other), daemon=True)
             process.start()
             other.close()
         problem = ""
@@ -304,7 +304,8 @@ def fuzz(name: str, seed: int, seconds: float, keep: Path, count: int | None = N
             process.join(5)
             outcome, kind, problem = "other", "killed", f"the process ended with {process.exitcode}"
         report.outcomes[outcome] += 1
-        report.kinds[kind] += outcome == "refused"
+        if outcome == "refused":
+            report.kinds[kind] += 1
         if problem:
             keep.mkdir(parents=True, exist_ok=True)
             blob = made(LOADERS[name], LOADERS[name].seeds(), name, seed, number)

@@ -87,6 +87,40 @@ def blind(rng: random.Random, blob: bytes, others: list[bytes]) -> bytes:
     return bytes(data)
 
 
+ODD_JSON: list[object] = [
+    None, True, -1, 0, 2**62, 10**30, 1e308, float("nan"), [], {}, [[]], {"a": None}, "a", ["a", None], [1, "a"],
+    [["a", "", -1]], [["a", "", 2**62]],
+]  # fmt: skip
+
+
+def of_json(rng: random.Random, blob: bytes) -> bytes:
+    """One value anywhere in it left out, doubled, or replaced by one of another kind; what is no JSON changes as text."""
+    try:
+        root = [json.loads(blob)]
+    except ValueError:
+        return of_text(rng, blob)
+    places: list[tuple[dict[object, object] | list[object], object]] = []
+    todo: list[object] = [root]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, dict | list):
+            places += [(node, key) for key in (node if isinstance(node, dict) else range(len(node)))]
+            todo += node.values() if isinstance(node, dict) else node
+    node, key = rng.choice(places)
+    match rng.randrange(6):
+        case 0 if node is not root:
+            del node[key]  # type: ignore[arg-type]
+        case 1 if isinstance(node, list) and node is not root:
+            node *= 2
+        case 2 if isinstance(node, dict):
+            node[rng.choice(ODD_TEXT)] = node.pop(key)
+        case 3:
+            node[key] = rng.choice(ODD_TEXT)  # type: ignore[index]
+        case _:
+            node[key] = rng.choice(ODD_JSON)  # type: ignore[index]
+    return json.dumps(root[0]).encode() if rng.random() < 0.8 else of_text(rng, blob)
+
+
 def of_text(rng: random.Random, blob: bytes) -> bytes:
     """A number, string, bracket or line of JSON, TOML or CSV replaced by an odd one."""
     text = blob.decode("utf-8", "surrogateescape")
@@ -153,7 +187,7 @@ def of_zip(rng: random.Random, blob: bytes) -> bytes:
             if rng.random() < 0.3:
                 content = rng.choice([b"", bytes(1 << rng.randrange(22)), blind(rng, content, [content])])
             entry = zipfile.ZipInfo(name)
-            entry.external_attr = rng.choice([0, 0, 0, 0o120777 << 16, 0o010644 << 16])
+            entry.external_attr = rng.choice([0] * 18 + [0o120777 << 16, 0o010644 << 16])
             new.writestr(entry, content)
     data = bytearray(out.getvalue())
     places = [match.start() for match in re.finditer(rb"PK(\x01\x02|\x03\x04|\x05\x06)", data)]
@@ -217,7 +251,7 @@ def of_png(rng: random.Random, blob: bytes) -> bytes:
 def of_header(rng: random.Random, blob: bytes) -> bytes:
     """The JSON header of a .safetensors, with its length made right again."""
     size = int.from_bytes(blob[:8], "little")
-    header = of_text(rng, blob[8 : 8 + size])
+    header = of_json(rng, blob[8 : 8 + size])
     return struct.pack("<Q", len(header)) + header + blob[8 + size :]
 
 
