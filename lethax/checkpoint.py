@@ -15,6 +15,7 @@ from safetensors import SafetensorError, deserialize
 from lethax import trees
 from lethax.errors import CheckpointError
 from lethax.files import write_atomic
+from lethax.text import shown
 
 T = TypeVar("T")
 _log = logging.getLogger("lethax")
@@ -182,7 +183,7 @@ def _digest(arrays: dict[str, np.ndarray], info: str) -> str:
 
 
 def _damaged(path: Path, why: object) -> CheckpointError:
-    return CheckpointError(f"{path} is damaged or no checkpoint: {why}; go on from another one.")
+    return CheckpointError(f"{path} is damaged or no checkpoint: {shown(why)}; go on from another one.")
 
 
 def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -195,7 +196,8 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         raise _damaged(path, error) from None
     if meta.get("format") != str(FORMAT):
         raise CheckpointError(
-            f"{path} has checkpoint format {meta.get('format')}, expected {FORMAT}; open it with the version that wrote it."
+            f"{path} has checkpoint format {shown(meta.get('format'), 40)}, expected {FORMAT}; "
+            "open it with the version that wrote it."
         )
     if _digest(arrays, meta.get("info", "")) != meta.get("sha256"):
         raise _damaged(path, "its checksum differs from what was written")

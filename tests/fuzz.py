@@ -43,6 +43,7 @@ from lethax.errors import LethaxError  # noqa: E402
 
 BUDGET = 2 << 30  # bytes of memory that an import may take beside its store
 SLOW = 60  # seconds that an input may take
+LONG = 1500  # characters of a message: more would be the file's own content
 FILES = {"top/a.png": b"1" * 900, "top/b/c": b"", "top/d": bytes(3000)}
 FEATURES = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
 
@@ -239,6 +240,8 @@ def tried(loader: Loader, blob: bytes, folder: Path) -> tuple[str, str]:
             warnings.simplefilter("ignore")
             loader.load(folder)
     except (LethaxError, PictureError) as error:
+        if len(str(error)) > LONG:
+            return "other", f"a message of {len(str(error))} characters: {str(error)[:200]}"
         text = re.sub(r"'[^']*'|\S*/\S*|\d+|\\\S+", "_", str(error))
         return "refused", f"{type(error).__name__}: {' '.join(text.split()[:6])}"
     except BaseException as error:  # what this is all about
