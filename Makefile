@@ -1,16 +1,21 @@
-# make test | make demo | make clean. Each sets up .venv from nothing; only Python 3.11 or newer is needed.
-.PHONY: help test demo clean
+# make install | make test | make demo | make clean. Each sets up .venv from nothing; only Python 3.11 or newer is needed.
+.PHONY: help install test demo clean
 
 help:
-	@echo "make test   set up .venv, lint, check types, run the tests"
-	@echo "make demo   set up .venv, train MAML and MAML+L2F on two small task families, write pictures"
-	@echo "make clean  delete .venv and what the demo wrote"
+	@echo "make install  set up .venv"
+	@echo "make test     set up .venv, lint, check types, run the tests"
+	@echo "make demo     set up .venv, train MAML and MAML+L2F on two small task families, write pictures"
+	@echo "make clean    delete .venv and what the demo wrote"
 
 test: .venv/.dev
 	bash scripts/check
 
+install: .venv/.ready
+	@echo "to have the command lethax in this terminal: source .venv/bin/activate"
+
 demo: .venv/.ready
 	.venv/bin/lethax demo
+	@echo "to have the command lethax in this terminal: source .venv/bin/activate"
 
 .venv/bin/python:
 	@rm -rf .venv  # without its python, what lies there is of another one

@@ -50,7 +50,7 @@ def need(module: str) -> Any:
     except ImportError as error:
         raise EnvironmentFault(
             f"this environment needs {module.split('.')[0]}, which cannot be imported ({error}): "
-            'pip install "lethax[rl]".'
+            'pip install "gymnasium[mujoco]" mujoco, or lethax with its extra [rl].'
         ) from error
 
 
