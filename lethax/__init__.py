@@ -1,7 +1,12 @@
 """Gradient-based meta-learning in JAX: MAML, L2F and the methods that grew from them."""
 
+from __future__ import annotations
+
 from importlib import import_module
-from typing import Any
+
+TYPE_CHECKING = False  # as typing's, which takes a while: an interrupt before the program listens would be Python's own
+if TYPE_CHECKING:
+    from typing import Any
 
 __version__ = "0.1.0"
 
