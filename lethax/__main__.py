@@ -2,11 +2,10 @@
 
 import os
 import sys
-from pathlib import Path
 
 from lethax import signals
 
-_ON_REQUEST = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+_ON_REQUEST = "/sys/kernel/mm/transparent_hugepage/enabled"
 
 
 def huge_pages() -> None:
@@ -16,9 +15,11 @@ def huge_pages() -> None:
     reads its tunables before Python runs, so only another start can set them. $GLIBC_TUNABLES that name hugetlb stay as they are.
     """
     given = os.environ.get("GLIBC_TUNABLES", "")
-    if sys.platform != "linux" or "glibc.malloc.hugetlb" in given or not _ON_REQUEST.is_file():
+    if sys.platform != "linux" or "glibc.malloc.hugetlb" in given or not os.path.isfile(_ON_REQUEST):
         return
-    if "[madvise]" in _ON_REQUEST.read_text():
+    with open(_ON_REQUEST) as file:  # no pathlib here: it takes longer than all before the program listens to signals
+        chosen = file.read()
+    if "[madvise]" in chosen:
         os.environ["GLIBC_TUNABLES"] = f"{given}:glibc.malloc.hugetlb=1".lstrip(":")
         os.execv(sys.executable, sys.orig_argv)
 

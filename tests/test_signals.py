@@ -122,6 +122,6 @@ def test_import_of_jax_is_ended_quietly():
 
 
 def test_the_program_listens_before_it_imports_what_is_large():
-    code = "import sys, lethax.__main__; print(sorted({'jax', 'numpy', 'tyro', 'rich', 'typing'} & set(sys.modules)))"
+    code = "import sys, lethax.__main__; print(sorted({'jax', 'numpy', 'tyro', 'rich', 'typing', 'pathlib'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ)
     assert done.stdout == "[]\n"
