@@ -14,6 +14,8 @@ from lethax.objectives import SquaredError
 from lethax.records import Episode, Split
 from lethax.rules import SGD
 
+pytestmark = [pytest.mark.numeric, pytest.mark.usefixtures("x64")]
+
 
 def quadratic():
     """L_S = (t − 1.5)², L_Q = 1.5 (t + 0.5)²: the net is x t, so that x sets the curvature."""
@@ -23,7 +25,7 @@ def quadratic():
     return Formula(lambda w, x: x * w["t"]), episode, {"weights": {"t": jnp.array(0.7)}, "rule": {}, "start": {}}
 
 
-def test_reptile(x64):
+def test_reptile():
     net, episode, meta = quadratic()
     learner = MAML(net, SquaredError(), SGD(0.1), bridge=Reptile(0.1), steps=5, order=1)
     fast, loss, grads = differentiate(learner, meta, episode)
@@ -34,7 +36,7 @@ def test_reptile(x64):
     assert not learner.exact
 
 
-def test_implicit(x64):
+def test_implicit():
     """λ = 2: the inner optimum is 1.1, the meta-gradient λ/(λ + 2) of the query's."""
     net, episode, meta = quadratic()
     learner = MAML(net, SquaredError(), SGD(0.1), bridge=Implicit(2.0), steps=80, order=1, loop="scan")
@@ -43,7 +45,7 @@ def test_implicit(x64):
     np.testing.assert_allclose(grads["weights"]["t"], 2.4, atol=1e-8)
 
 
-def test_implicit_is_the_derivative_of_the_optimum(x64):
+def test_implicit_is_the_derivative_of_the_optimum():
     """Where the inner loop converges, the implicit gradient is the one through it."""
     episode, weights = h4()
     net = Formula(lambda w, x: w["w2"] * jnp.tanh(w["w1"] * x))
@@ -59,7 +61,7 @@ def test_implicit_is_the_derivative_of_the_optimum(x64):
 
 
 @pytest.mark.parametrize("unroll", [True, False])
-def test_conjugate_gradients_against_a_direct_solve(unroll, x64):
+def test_conjugate_gradients_against_a_direct_solve(unroll):
     random = np.random.RandomState(0)
     root = random.randn(6, 6)
     matrix, b = jnp.asarray(root @ root.T + np.eye(6)), jnp.asarray(random.randn(6))
@@ -80,7 +82,7 @@ def test_conjugate_gradients_against_a_direct_solve(unroll, x64):
         (2, 0.3744, 0.1560342304, (-0.161877184, -0.261520896, 0.035204736)),
     ],
 )
-def test_context(steps, context, loss, gradient, x64):
+def test_context(steps, context, loss, gradient):
     """f(x) = w1 x + w2 c + b, c_0 = 0, rate 1."""
     episode, _ = h4()
     net = Contextual(MLP(1, (), 1), size=1)
@@ -103,7 +105,7 @@ def test_context_of_images(key):
     x = jax.random.normal(key, (4, 16, 16, 1))
     apply = jax.jit(net.apply)
     inside = {name: part for name, part in weights.items() if not name.startswith("context")}
-    np.testing.assert_allclose(apply(weights, x), jax.jit(net.net.apply)(inside, x), rtol=1e-5)
+    np.testing.assert_allclose(apply(weights, x), jax.jit(net.net.apply)(inside, x), rtol=1e-10)
     moved = {**weights, "context": {"value": jnp.ones(3)}}
     assert not np.allclose(apply(weights, x), apply(moved, x))
     assert sum(jax.tree.leaves(net.adapted(weights))) == 1 and sum(jax.tree.leaves(net.head(weights))) == 2

@@ -1,4 +1,4 @@
-"""Every gate, loss, logit and meta-gradient of the authors' own code, in float64 to 1e-9 and in float32 to 1e-4."""
+"""Every gate, loss, logit and meta-gradient of the authors' own code, in float64 to 1e-9."""
 
 from functools import cache
 
@@ -11,6 +11,9 @@ from golden_arrays import Golden
 from lethax import trees
 from lethax.methods import L2F, MAML
 from lethax.nets import Conv4, ResNet12
+from lethax.objectives import CrossEntropy
+
+pytestmark = [pytest.mark.numeric, pytest.mark.usefixtures("x64")]
 
 VARIANTS = ["maml_first", "maml_second", "l2f_first", "l2f_second"]
 NETS = {
@@ -26,19 +29,17 @@ def learner_of(file: str, variant: str, form: str = "native", loop: str = "unrol
     return kind(make(form), steps=steps, order=1 if variant.endswith("first") else 2, loop=loop)
 
 
-def run(file: str, variant: str, dtype, gradient: bool = True, **options):
+def run(file: str, variant: str, **options):
     data, learner = golden(file), learner_of(file, variant, **options)
-    weights = data.meta(NETS[file][2], False, [])["weights"] if variant[0] == "m" else None
+    gated = variant.startswith("l2f")
     shapes = jax.eval_shape(learner.net.init, jax.random.key(0))
     adapted = trees.names(trees.partition(shapes, learner.net.adapted(shapes))[0])
-    meta = data.meta(NETS[file][2], weights is None, adapted)
-    if weights is not None:
-        meta["weights"].pop("attenuator", None)
-    meta = jax.tree.map(lambda x: jnp.asarray(x, dtype), meta)
+    meta = jax.tree.map(jnp.asarray, data.meta(NETS[file][2], gated, adapted))
+    meta["weights"].pop("attenuator", None)
 
     def total(meta):
         losses, infos, logits = [], [], []
-        episodes = data.episodes(dtype)
+        episodes = data.episodes(np.float64)
         for i in range(episodes.support.x.shape[0]):
             episode = jax.tree.map(lambda leaf, i=i: jnp.asarray(leaf[i]), episodes)
             fast, info = learner.adapt(meta, episode.support)
@@ -48,33 +49,26 @@ def run(file: str, variant: str, dtype, gradient: bool = True, **options):
             infos.append({**info, "fast": fast.weights})
         return sum(losses), (infos, logits, losses)
 
-    if gradient:
-        (value, (infos, logits, losses)), grads = jax.jit(jax.value_and_grad(total, has_aux=True))(meta)
-    else:
-        (value, (infos, logits, losses)), grads = jax.jit(total)(meta), None
+    (value, (infos, logits, losses)), grads = jax.jit(jax.value_and_grad(total, has_aux=True))(meta)
     return data, adapted, value, infos, logits, losses, grads
 
 
-def check_forward(file, variant, dtype, tolerance, result):
+def check_forward(file, variant, result):
     data, adapted, value, infos, logits, losses, _ = result
     a = data.arrays
-    close = dict(rtol=tolerance, atol=1e-11 if dtype == np.float64 else tolerance)
+    close = dict(rtol=1e-9, atol=1e-11)
     data.check_adapted(variant, NETS[file][2], infos[0]["fast"], **close)
     np.testing.assert_allclose(value, a[f"{variant}/total_loss"], **close)
     np.testing.assert_allclose(np.stack(losses), a[f"{variant}/query_loss_per_step"][:, -1], **close)
     np.testing.assert_allclose(np.stack([i["support_losses"] for i in infos]), a[f"{variant}/support_loss"], **close)
-    if dtype == np.float64:
-        np.testing.assert_allclose(np.stack(logits), a[f"{variant}/query_logits_last"], **close)
+    np.testing.assert_allclose(np.stack(logits), a[f"{variant}/query_logits_last"], **close)
     if variant.startswith("l2f"):
         order = data.permutation(adapted)
         np.testing.assert_allclose(np.stack([i["gates"] for i in infos]), a[f"{variant}/gamma"][:, order], **close)
         embedding = np.stack([i["embedding"] for i in infos])
-        if dtype == np.float64:  # in float32 one flipped maximum moves a mean gradient by more than 1e-4 of itself
-            np.testing.assert_allclose(embedding, a[f"{variant}/embedding"][:, order], **close)
+        np.testing.assert_allclose(embedding, a[f"{variant}/embedding"][:, order], **close)
         head = [i for i, name in enumerate(adapted) if name.startswith("head")]
-        assert np.all(
-            np.abs(embedding[:, head]) < (1e-12 if dtype == np.float64 else 1e-6)
-        )  # softmax gradients sum to 0
+        assert np.all(np.abs(embedding[:, head]) < 1e-12)  # softmax gradients sum to 0
         at_theta = np.stack([i["support_loss_at_theta"] for i in infos])
         np.testing.assert_allclose(at_theta, a[f"{variant}/support_loss_at_theta"], **close)
 
@@ -109,21 +103,30 @@ def check_gradient(file, variant, result):
 
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("file", NETS)
-def test_float64(file, variant, x64):
-    result = run(file, variant, np.float64)
-    check_forward(file, variant, np.float64, 1e-9, result)
+def test_the_authors_own_arrays(file, variant):
+    result = run(file, variant)
+    check_forward(file, variant, result)
     check_gradient(file, variant, result)
     result[0].check_complete(variant)
 
 
 @pytest.mark.parametrize("form,loop", [("patches", "scan"), ("native", "scan"), ("patches", "unroll")])
-def test_other_forms_float64(form, loop, x64):
-    result = run("conv4_5way1shot_28px", "l2f_second", np.float64, form=form, loop=loop)
-    check_forward("conv4_5way1shot_28px", "l2f_second", np.float64, 1e-9, result)
+def test_other_forms(form, loop):
+    result = run("conv4_5way1shot_28px", "l2f_second", form=form, loop=loop)
+    check_forward("conv4_5way1shot_28px", "l2f_second", result)
     check_gradient("conv4_5way1shot_28px", "l2f_second", result)
 
 
-@pytest.mark.parametrize("variant", ["maml_second", "l2f_second"])
 @pytest.mark.parametrize("file", NETS)
-def test_float32(file, variant):
-    check_forward(file, variant, np.float32, 1e-4, run(file, variant, np.float32, gradient=False))
+def test_float32(file):
+    """Losses at the start to 1e-4, a hundred times the rounding of these sums. Gradients, and with them what follows a step,
+    cannot be compared in float32: where one maximum of a pool is another they jump by percents."""
+    data, net = golden(file), NETS[file][0]("native")
+    weights = data.meta(NETS[file][2], False, [])["weights"]
+    weights.pop("attenuator", None)
+    weights = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), weights)
+    support = jax.tree.map(jnp.asarray, data.episodes(np.float32).support)
+    outputs = jax.jit(jax.vmap(net.apply, (None, 0)))(weights, support.x)
+    assert outputs.dtype == jnp.float32
+    losses = jax.vmap(CrossEntropy().loss)(outputs, support.y)
+    np.testing.assert_allclose(losses, data.arrays["maml_second/support_loss"][:, 0], rtol=1e-4)

@@ -12,6 +12,8 @@ from lethax.records import Episode, Split
 from lethax.rules import SGD, SignSGD
 from lethax.trees import map_named
 
+pytestmark = [pytest.mark.numeric, pytest.mark.usefixtures("x64")]
+
 
 def scalar_descent(support_loss, query_loss, theta, rate, steps, order, loop):
     def outer(theta):
@@ -35,13 +37,13 @@ def scalar_descent(support_loss, query_loss, theta, rate, steps, order, loop):
         (5, 1.237856, 4.530215215104, 1.70838196224, 5.213568),
     ],
 )
-def test_quadratic(steps, last, loss, second, first, loop, x64):
+def test_quadratic(steps, last, loss, second, first, loop):
     for order, grad in ((2, second), (1, first)):
         got = scalar_descent(lambda t: (t - 1.5) ** 2, lambda t: 1.5 * (t + 0.5) ** 2, 0.7, 0.1, steps, order, loop)
         np.testing.assert_allclose(got, (last, loss, grad), atol=1e-9)
 
 
-def test_sign_step(x64):
+def test_sign_step():
     """One step on the quadratic: w − α sign(g), whose exact meta-gradient is its first-order one."""
     square = Formula(lambda w, x: x * w["t"])
     episode = points((1,), (1.5,), (1.5**0.5,), (-0.5 * 1.5**0.5,))
@@ -51,7 +53,7 @@ def test_sign_step(x64):
 
 
 @pytest.mark.parametrize("loop", ["unroll", "scan"])
-def test_changing_hessian(loop, x64):
+def test_changing_hessian(loop):
     cases = {1: (1.55635, 0.09841266125, -0.277946725, -0.44365),
              2: (1.461239480966, 0.145131448435, -0.235148157104, -0.538760519034)}  # fmt: skip
     for steps, (last, loss, second, first) in cases.items():
@@ -103,7 +105,7 @@ def differentiate(learner, meta, episode):
         ("body", (0.869129564073, 1.3), 0.020383038366, (0.011834171375, 0.033873363627)),
     ],
 )
-def test_tanh_net(moved, fast, loss, grad, x64):
+def test_tanh_net(moved, fast, loss, grad):
     episode, weights = h4()
     learner = MAML(TANH, SquaredError(), SGD(0.1), steps=1, moved=moved)
     got, value, grads = differentiate(learner, {"weights": weights, "rule": {}, "start": {}}, episode)
@@ -127,7 +129,7 @@ def h3():
          (2.810807625, -1.329136875)),
     ],
 )  # fmt: skip
-def test_linear_regression(steps, fast, loss, second, first, x64):
+def test_linear_regression(steps, fast, loss, second, first):
     meta = {"weights": {"w": jnp.asarray(0.2), "b": jnp.asarray(-0.1)}, "rule": {}, "start": {}}
     learner = MAML(LINE, SquaredError())
     support = inner.gradient(
@@ -142,7 +144,7 @@ def test_linear_regression(steps, fast, loss, second, first, x64):
         np.testing.assert_allclose((grads["weights"]["w"], grads["weights"]["b"]), grad, atol=1e-9)
 
 
-def test_meta_sgd(x64):
+def test_meta_sgd():
     episode = h3()
     meta = {
         "weights": {"w": jnp.asarray(0.2), "b": jnp.asarray(-0.1)},
@@ -169,7 +171,7 @@ L2F_CASES = {
 @pytest.mark.parametrize("loop", ["unroll", "scan"])
 @pytest.mark.parametrize("steps", [1, 2])
 @pytest.mark.parametrize("detached", [True, False])
-def test_l2f(steps, detached, loop, x64):
+def test_l2f(steps, detached, loop):
     episode, weights = h4()
     start = {
         "layer0": {"weight": jnp.array([[0.5, -1], [2, 0.25]]), "bias": jnp.array([0.1, 0.2])},

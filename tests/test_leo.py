@@ -13,12 +13,14 @@ from lethax.methods import LEO, Attenuator, build, leo
 from lethax.nets import MLP, Conv4
 from lethax.records import Episode, Split
 
+pytestmark = [pytest.mark.numeric, pytest.mark.usefixtures("x64")]
+
 
 def close(got, expected):
     np.testing.assert_allclose(got, expected, atol=1e-9)
 
 
-def test_deviations(x64):
+def test_deviations():
     learner = LEO(MLP(inputs=640, outputs=5))
     offset = (2 / 645) ** 0.5
     close(offset, 0.055684604639)
@@ -28,7 +30,7 @@ def test_deviations(x64):
     assert jnp.all(jax.grad(lambda u: jnp.sum(dataclasses.replace(learner, sigma="softplus").spread(u, 0.0)))(u) > 0)
 
 
-def test_divergence_of_the_codes(x64):
+def test_divergence_of_the_codes():
     """The one-sample estimate, by hand from z, ε and σ."""
     mean, u, noise = jnp.array([0.3, -0.2]), jnp.array([0.25, 1.0]), jnp.array([0.5, -1.0])
     sigma = LEO(MLP()).spread(u, 0.0)
@@ -41,13 +43,13 @@ def test_divergence_of_the_codes(x64):
     close(np.dot(each, shares) / shares.sum(), 0.649474067251)
 
 
-def test_correlation_and_logits(x64):
+def test_correlation_and_logits():
     close(leo.correlation(jnp.array([[1.0, 2, 0], [0, 1, -1]])), 0.2)
     weights = jnp.array([[[1.0, 0], [0.5, 0.5]], [[0, 1], [-0.5, 0.5]]])
     close(leo.logits(weights, jnp.array([[0.6, 0.8]])), [[0.65, 0.45]])
 
 
-def test_steps_in_both_spaces(x64):
+def test_steps_in_both_spaces():
     """w_n = z_n (0.8, −0.4), a code of one entry: the sum of the cross entropies and one step of either kind."""
     learner = LEO(MLP(inputs=2, outputs=2), latents=1)
     decoder = jnp.array([[0.8, -0.4, 0.0, 0.0]])
@@ -65,7 +67,7 @@ def test_steps_in_both_spaces(x64):
     close((weights - 0.001 * grads)[:, 0], [(0.621483298544, -0.310628902705), (-0.701483298544, 0.350628902705)])
 
 
-def test_clipping(x64):
+def test_clipping():
     by_value = jnp.clip(jnp.array([0.3, -0.05, 0.09]), -0.1, 0.1)
     close(jnp.linalg.norm(by_value), 0.143527000944)
     close(trees.clip_each({"a": by_value}, 0.1)["a"], (0.069673301429, -0.034836650715, 0.062705971286))
@@ -81,10 +83,10 @@ def episode(key, way=3, shot=2):
     return Episode(Split(make(a, shot), labels(shot)), Split(make(b, 4), labels(4)))
 
 
-def test_relations_are_over_all_pairs(key, x64):
+def test_relations_are_over_all_pairs(key):
     """The first layer in two halves is the first layer on the joined pair."""
     learner = LEO(MLP(inputs=6, outputs=3), latents=4)
-    weights = jax.tree.map(lambda w: w.astype(jnp.float64), learner.init(key)["weights"])
+    weights = learner.init(key)["weights"]
     x = jax.random.normal(key, (3, 2, 6))
     codes = (x @ weights["encoder"]).reshape(6, 4)
     pairs = jnp.stack([jnp.concatenate([a, b]) for a in codes for b in codes])
@@ -108,7 +110,7 @@ def test_training_samples_and_testing_does_not(key):
     matrices = [w for w in jax.tree.leaves(meta["weights"]) if w.ndim == 2]
     decay = sum(float(jnp.sum(w**2)) for w in matrices) / 2
     expected = plain + learner.l2 * decay + learner.orthogonality * leo.correlation(meta["weights"]["decoder"])
-    np.testing.assert_allclose(loss(meta, e)[0], expected, rtol=1e-6)
+    np.testing.assert_allclose(loss(meta, e)[0], expected, rtol=1e-10)
     grads = jax.jit(jax.grad(lambda m: learner.loss(m, e, key=key)[0]))(meta)
     assert all(bool(jnp.any(g != 0)) for g in jax.tree.leaves(grads))
 
@@ -122,12 +124,12 @@ def test_gates_of_one_are_leo(key):
     assert meta["start"]["weight"]["layer1"]["weight"].shape == (6, 6)
     start = jax.tree.map(jnp.zeros_like, meta["start"])
     for space in start.values():
-        space["layer1"]["bias"] = space["layer1"]["bias"] + 40.0  # its sigmoid is exactly 1 in float32
+        space["layer1"]["bias"] = space["layer1"]["bias"] + 40.0  # its sigmoid is exactly 1
     (loss, _), grads = jax.value_and_grad(plain.loss, has_aux=True)(meta, e, key=key)
     (same, info), gated_grads = jax.value_and_grad(gated.loss, has_aux=True)({**meta, "start": start}, e, key=key)
     assert loss == same and info["gates"].tolist() == [1.0, 1.0] and gated.gate_names() == ["latent", "weight"]
     # z_0 has one more use here, so that its derivatives are added in another order.
-    near = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-7)  # noqa: E731
+    near = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-13)  # noqa: E731
     jax.tree.map(near, grads["weights"], gated_grads["weights"])
 
 

@@ -16,6 +16,8 @@ from lethax.nets.policy import GaussianPolicy
 from lethax.objectives import CrossEntropy
 from lethax.records import Episode, Split
 
+pytestmark = [pytest.mark.numeric, pytest.mark.usefixtures("x64")]
+
 TINY = Conv4(way=3, image=16, channels=1, filters=4)
 
 
@@ -47,7 +49,7 @@ def test_sizes_of_conv4(filters, image, channels, way, features, total, inner):
     net = Conv4(way, image, channels, filters)
     weights = shapes_of(net)
     assert (trees.size(weights), trees.size(moving(net))) == (total, inner)
-    x = jax.ShapeDtypeStruct((7, image, image, channels), jnp.float32)
+    x = jax.ShapeDtypeStruct((7, image, image, channels), float)
     assert jax.eval_shape(net.features, weights, x).shape == (7, features)
     assert jax.eval_shape(net.apply, weights, x).shape == (7, way)
     assert gates_of(net) == (6, 84)
@@ -68,7 +70,7 @@ def test_sizes_of_resnet12(variant):
     ("paper", 84, [42, 21, 10, 5]), ("paper", 32, [16, 8, 4, 2]),
 ])  # fmt: skip
 def test_pools_of_resnet12(variant, image, extents):
-    found, x = [], jax.ShapeDtypeStruct((1, image, image, 1), jnp.float32)
+    found, x = [], jax.ShapeDtypeStruct((1, image, image, 1), float)
     for block in range(4):
         x = jax.eval_shape(lambda y, block=block: ResNet12(variant=variant)._pool(y, block), x)
         found.append(x.shape[1])
@@ -87,13 +89,13 @@ def test_a_head_of_zeros_knows_nothing(key, episode):
     weights = TINY.init(key)
     weights["head"] = jax.tree.map(jnp.zeros_like, weights["head"])
     loss = CrossEntropy().loss(TINY.apply(weights, episode.query.x), episode.query.y)
-    np.testing.assert_allclose(loss, log(3), rtol=1e-6)
+    np.testing.assert_allclose(loss, log(3), rtol=1e-12)
 
 
-def test_scaled_kernels_before_a_norm_change_little_but_their_gradients(key, episode, x64):
+def test_scaled_kernels_before_a_norm_change_little_but_their_gradients(key, episode):
     """f(c θ) = f(θ) up to eps, ∇ becomes ∇/c, and ⟨θ_l, ∇_l⟩ is 0 for every kernel."""
-    x, y = episode.query.x.astype(jnp.float64), episode.query.y
-    weights = jax.tree.map(lambda w: w.astype(jnp.float64), TINY.init(key))
+    x, y = episode.query
+    weights = TINY.init(key)
     half = trees.map_named(lambda name, w: 0.5 * w if name.startswith("conv") else w, weights)
     loss = jax.jit(jax.value_and_grad(lambda w: CrossEntropy().loss(TINY.apply(w, x), y)))
     (value, grads), (same, larger) = loss(weights), loss(half)
@@ -112,26 +114,27 @@ def test_equal_rows_of_per_step_norms_are_a_shared_norm(key, episode):
     repeated = trees.map_named(lambda n, w: jnp.stack([w, w]) if n.startswith("norm") else w, meta["weights"])
     loss = jax.jit(jax.value_and_grad(lambda m, how: how.loss(m, episode)[0]), static_argnums=1)
     (value, grads), (same, by_row) = loss(meta, shared), loss({**meta, "weights": repeated}, rows)
-    np.testing.assert_allclose(same, value, rtol=1e-6)
+    np.testing.assert_allclose(same, value, rtol=1e-10)
     for name in ("scale", "shift"):
         of_rows = by_row["weights"]["norm3"][name].sum(axis=0)
-        np.testing.assert_allclose(of_rows, grads["weights"]["norm3"][name], rtol=1e-3, atol=1e-6)
+        np.testing.assert_allclose(of_rows, grads["weights"]["norm3"][name], rtol=1e-9, atol=1e-12)
 
 
 def test_equal_rates_of_tensors_and_steps_are_maml(key, episode):
     plain, several = MAML(TINY, rule=SGD(0.05), steps=2), MAML(TINY, rule=LSLR(0.05), steps=2)
     meta = several.init(key)
     loss = jax.jit(lambda m, how: how.loss(m, episode)[0], static_argnums=1)
-    np.testing.assert_allclose(loss({**meta, "rule": {}}, plain), loss(meta, several), rtol=1e-6)
+    np.testing.assert_allclose(loss({**meta, "rule": {}}, plain), loss(meta, several), rtol=1e-10)
 
 
 @pytest.mark.parametrize("norm,alone", [("batch", False), ("support", True), ("support+1", True)])
 def test_a_label_depends_on_its_neighbours_in_one_norm_mode_alone(norm, alone, key, episode):
     learner = MAML(TINY, steps=1, norm=norm)
-    fast, _ = learner.adapt(learner.init(key), episode.support)
-    together = learner.predict(fast, episode.query.x)
-    single = jnp.concatenate([learner.predict(fast, x[None]) for x in episode.query.x[:3]])
-    assert np.allclose(single, together[:3], rtol=1e-4, atol=1e-5) == alone
+    predict = jax.jit(learner.predict)
+    fast, _ = jax.jit(learner.adapt)(learner.init(key), episode.support)
+    together = predict(fast, episode.query.x)
+    single = jnp.concatenate([predict(fast, x[None]) for x in episode.query.x[:3]])
+    assert np.allclose(single, together[:3], rtol=1e-9, atol=1e-12) == alone
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,9 @@ from lethax.objectives import SquaredError
 from lethax.outer import Plan, begin, draw_batch, fit, not_finite, outer_step
 from lethax.records import EpisodeShape
 
+
+pytestmark = [pytest.mark.numeric, pytest.mark.usefixtures("x64")]
+
 # Steps of the gradient itself in Adam's place, so that they can be read.
 PLAN = Plan(EpisodeShape(1, 5, 10), total=4, batch=4, transform=optax.sgd(1.0))
 LEARNER = L2F(MLP(hidden=(8,), spread=0.5), objective=SquaredError(), steps=1)
@@ -33,23 +36,23 @@ def moved(plan, key, source=SOURCE):
 def test_sum_and_mean_of_the_meta_batch(key):
     together, _ = moved(PLAN, key)
     mean, _ = moved(dataclasses.replace(PLAN, reduction="mean"), key)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, 4 * b, rtol=1e-3, atol=1e-5), together, mean)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, 4 * b, rtol=1e-10, atol=1e-12), together, mean)
 
 
 def test_the_clamp_spares_the_attenuator(key):
     free, _ = moved(PLAN, key)
     cut, _ = moved(dataclasses.replace(PLAN, clamp=1e-3), key)
     assert jnp.abs(free["start"]["layer1"]["bias"]).max() > 0.002
-    np.testing.assert_allclose(cut["start"]["layer1"]["bias"], free["start"]["layer1"]["bias"], rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(cut["start"]["layer1"]["bias"], free["start"]["layer1"]["bias"], rtol=1e-10)
     for ours, whole in zip(jax.tree.leaves(cut["weights"]), jax.tree.leaves(free["weights"]), strict=True):
-        np.testing.assert_allclose(ours, np.clip(whole, -1e-3, 1e-3), atol=1e-6)
+        np.testing.assert_allclose(ours, np.clip(whole, -1e-3, 1e-3), atol=1e-12)
 
 
 def test_bounds_on_norms(key):
     whole, _ = moved(dataclasses.replace(PLAN, clip_norm=1e-2), key)
-    np.testing.assert_allclose(trees.norm(whole), 1e-2, rtol=1e-2)
+    np.testing.assert_allclose(trees.norm(whole), 1e-2, rtol=1e-4)
     each, _ = moved(dataclasses.replace(PLAN, clip_tensor_norm=1e-3), key)
-    assert all(jnp.linalg.norm(leaf.ravel()) < 1.1e-3 for leaf in jax.tree.leaves(each))
+    assert all(jnp.linalg.norm(leaf.ravel()) < 1.0001e-3 for leaf in jax.tree.leaves(each))
 
 
 def test_a_step_that_is_no_number_is_named_or_skipped(key):
@@ -80,7 +83,7 @@ def test_cosine_in_stairs(least, at):
     """The released schedule, an epoch a stair; a rate that ends where it began is constant."""
     rates = rates_of(Plan(EpisodeShape(1, 1, 1), total=1_000, min_rate=least))
     for place, expected in at.items():
-        np.testing.assert_allclose(rates[place], expected, rtol=1e-3)
+        np.testing.assert_allclose(rates[place], expected, rtol=1e-3)  # the published digits
 
 
 @pytest.mark.parametrize("total", [40, 400, 750, 1_000, 1_001])
@@ -88,7 +91,5 @@ def test_cosine_falls_to_its_end_whatever_the_number_of_steps(total):
     """No jump, no plateau at the end: 750 steps of epochs of 500 had their last third at the end value, 400 never annealed."""
     rates = rates_of(Plan(EpisodeShape(1, 1, 1), total=total, epoch=500, rate=1.0, min_rate=0.0))
     fraction = np.floor(np.arange(total) * 100 / total) / 100
-    np.testing.assert_allclose(
-        rates, (1 + np.cos(np.pi * fraction)) / 2, atol=1e-4
-    )  # Adam's bias correction rounds in float32
+    np.testing.assert_allclose(rates, (1 + np.cos(np.pi * fraction)) / 2, atol=1e-7)
     assert rates[-1] < 0.01 and np.abs(np.diff(rates)).max() < 2.6 / min(total, 100)

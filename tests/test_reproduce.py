@@ -87,7 +87,7 @@ def small(tmp_path, monkeypatch):
 COMMAND = ["reproduce", "x", "--steps", "40", "--seeds", "2"]
 
 
-def test_a_table_from_nothing(small, capsys):
+def test_a_table_from_nothing(small, capsys, x64):
     assert cli.main(COMMAND) == 0
     read = lambda: json.loads((small / "results" / "table-x.json").read_text())  # noqa: E731
     rows = {row["cell"].removeprefix("table_x/"): row for row in read()["cells"]}
@@ -122,7 +122,7 @@ def test_a_table_from_nothing(small, capsys):
         ".lock", "metrics.jsonl", "timing.jsonl", "checkpoints", "evaluations",
     }  # fmt: skip
     again = {row["cell"].removeprefix("table_x/"): row["ours"] for row in read()["cells"]}
-    np.testing.assert_allclose([again[name] for name in rows], [row["ours"] for row in rows.values()], rtol=1e-3)
+    np.testing.assert_allclose([again[name] for name in rows], [row["ours"] for row in rows.values()], rtol=1e-6)
 
 
 def test_a_diverged_run_leaves_the_other_cells(small, capsys, monkeypatch):

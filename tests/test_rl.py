@@ -1,6 +1,5 @@
 """Meta-reinforcement learning as a whole: what a step does, that it learns, resumes, trains together, and refuses."""
 
-import functools
 import json
 import subprocess
 import sys
@@ -100,7 +99,7 @@ def test_gates_of_one_are_maml(key):
     )
 
 
-def test_resampling_draws_one_batch_more(key):
+def test_resampling_draws_one_batch_more(key, x64):
     """The batch of the attenuated policy is counted, and is what the first update learns from."""
     learner, tasks = learner_of(Attenuator(kept=("log_std",))), draw_tasks(ENVIRONMENT, key, 3)
     meta = learner.init(key)
@@ -110,10 +109,10 @@ def test_resampling_draws_one_batch_more(key):
     assert float(jnp.sum(again.steps)) == pytest.approx(1.5 * float(jnp.sum(once.steps)), rel=0.1)
     weights, _ = adapted(replace(learner, steps=0), meta, again.supports[:1])
     gate = again.info["gates"][:, 3, None, None]  # of layer1/weight, the fourth of four
-    np.testing.assert_allclose(weights["layer1"]["weight"], gate * meta["weights"]["layer1"]["weight"], rtol=1e-5)
+    np.testing.assert_allclose(weights["layer1"]["weight"], gate * meta["weights"]["layer1"]["weight"], rtol=1e-10)
     fast, _ = adapted(learner, meta, again.supports)
     by_hand, _ = jax.vmap(lambda w, s: learner_of().adapt({**meta, "weights": w}, s))(weights, again.supports[1])
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), fast, by_hand.weights)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12), fast, by_hand.weights)
 
 
 def test_rollouts_end_at_the_goal(key):
@@ -240,11 +239,15 @@ TINY = Recipe(
 )
 
 
-@functools.cache
-def unbroken(folder):
-    run = folders.create(TINY, folder)
+def trained(folder, recipe=TINY):
+    run = folders.create(recipe, folder)
     list(training.train(run))
     return run
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return trained(tmp_path_factory.mktemp("unbroken") / "run")
 
 
 def final(run):
@@ -253,8 +256,7 @@ def final(run):
     )[0].meta
 
 
-def test_resumes_to_the_same_bits(tmp_path):
-    whole = unbroken(tmp_path / "whole")
+def test_resumes_to_the_same_bits(whole, tmp_path):
     part = folders.create(TINY, tmp_path / "part")
     stopped = training.train(part)
     while next(stopped).step < 3:
@@ -269,17 +271,20 @@ def test_resumes_to_the_same_bits(tmp_path):
     assert {"before", "score", "kl", "accepted", "std", "env_steps", "gates", "val_score"} <= set(lines[0][0])
 
 
-def test_seeds_train_together(tmp_path):
-    recipes = [resolve(replace(TINY, seed=seed)) for seed in (0, 1)]
+def test_seeds_train_together(tmp_path, x64):
+    """Two steps in float64: conjugate gradients on a curvature that is nearly singular make 1e-8 of two programs' roundings in one
+    step, and each step a hundred times as much of that."""
+    brief = replace(TINY, steps=2)
+    recipes = [resolve(replace(brief, seed=seed)) for seed in (0, 1)]
     assert assemble.shape_key(recipes[0]) == assemble.shape_key(recipes[1]) is not None
     both = [folders.create(recipe, tmp_path / f"seed{recipe.seed}") for recipe in recipes]
     list(training.train_together(both))
-    alone = final(unbroken(tmp_path / "alone"))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-3), final(both[0]), alone)
+    alone = final(trained(tmp_path / "alone", brief))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), final(both[0]), alone)
 
 
-def test_evaluation_and_settings(tmp_path, capsys):
-    run = unbroken(tmp_path / "run")
+def test_evaluation_and_settings(whole, capsys):
+    run = whole
     results = [
         runs.evaluate_run(run, episodes=3, ensemble=1, steps=2, seed=0, data=data) for data in (None, "navigation_c")
     ]

@@ -19,7 +19,7 @@ from lethax.rl.rollouts import Rollouts
 from lethax.rl.trpo import TrustRegion, line_search, natural_step
 from lethax.rules import SGD
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = [pytest.mark.numeric, pytest.mark.usefixtures("x64")]
 
 
 def walk(environment, task, actions):
@@ -204,7 +204,7 @@ def test_a_step_that_helps_nowhere_is_not_taken():
     np.testing.assert_array_equal(broken, 0)
 
 
-def test_conjugate_gradient_solves(x64):
+def test_conjugate_gradient_solves():
     random = np.random.RandomState(0)
     root = jnp.asarray(random.normal(size=(8, 8)))
     matrix, b = root @ root.T + jnp.eye(8), jnp.asarray(random.normal(size=8))

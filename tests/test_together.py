@@ -51,16 +51,17 @@ def test_one_shape():
     assert assemble.shape_key(resolve(Recipe(shot=10))) != keys[0]
 
 
-def test_equals_each_alone_and_resumes_to_the_same_bits(tmp_path):
+def test_equals_each_alone_and_resumes_to_the_same_bits(tmp_path, x64):
+    """Equal in float64: two programs round differently, and training makes more of it."""
     together = train(tmp_path / "whole")
-    for i, recipe in enumerate(recipes()):
-        alone = folders.create(recipe, tmp_path / f"alone{i}")
+    for i in (0, 3):  # another seed and another range
+        alone = folders.create(recipes()[i], tmp_path / f"alone{i}")
         for _ in training.train(alone):
             pass
         for a, b in zip(arrays(alone)[0], arrays(together[i])[0], strict=True):
-            np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-5)
+            np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-9)
         lines = [[json.loads(line) for line in arrays(run)[2].splitlines()] for run in (alone, together[i])]
-        np.testing.assert_allclose(*[[line["loss"] for line in run] for run in lines], rtol=1e-3)
+        np.testing.assert_allclose(*[[line["loss"] for line in run] for run in lines], rtol=1e-6)
     broken = train(tmp_path / "broken", stop=80)
     newest = checkpoint.path_of(folders.checkpoints(broken[1]), "step", 80)
     newest.unlink()  # as if killed between the first run's checkpoint and this one's
