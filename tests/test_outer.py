@@ -16,7 +16,6 @@ from lethax.objectives import SquaredError
 from lethax.outer import Plan, begin, draw_batch, fit, not_finite, outer_step
 from lethax.records import EpisodeShape
 
-
 pytestmark = [pytest.mark.numeric, pytest.mark.usefixtures("x64")]
 
 # Steps of the gradient itself in Adam's place, so that they can be read.
