@@ -10,6 +10,7 @@ import pytest
 
 from lethax import assemble, checkpoint, cli, folders, recorder, runs, training
 from lethax.data.embeddings import write_features
+from lethax.data.feature_files import split_of
 from lethax.data.store import open_store
 from lethax.errors import RunError
 from lethax.evaluate import evaluate
@@ -44,7 +45,7 @@ def test_evaluation_is_shown_before_it_is_written(trained, capsys, monkeypatch):
     monkeypatch.setattr(runs, "write_evaluation", full)
     assert cli.main(["evaluate", str(trained.folder), *JUDGE]) == 1
     out, err = capsys.readouterr()
-    assert "mean ± 95 %" in out and "lethax: the disk is full." in err
+    assert "mse on 3 test episodes" in out and "lethax: the disk is full." in err
     assert cli.main(["evaluate", str(trained.folder), *JUDGE, "--json"]) == 1
     assert json.loads(capsys.readouterr().out)[0]["n"] == 3
 
@@ -276,7 +277,7 @@ def store(tmp_path, monkeypatch):
 
     def write(seed):
         made = np.random.RandomState(seed).randn(36, 4).astype(np.float32)
-        write_features("made", {split: (made, labels) for split in ("train", "val", "test")}, None, {})
+        write_features("made", {split: split_of("", made, labels) for split in ("train", "val", "test")}, None, {})
 
     write(0)
     return write
@@ -316,7 +317,8 @@ def test_a_split_too_small_is_said_with_advice_that_evaluation_takes(tmp_path, m
     monkeypatch.setenv("LETHAX_DATA", str(tmp_path / "data"))
     labels = np.repeat(np.arange(6), 6)
     made = np.random.RandomState(0).randn(36, 4).astype(np.float32)
-    splits = {"train": (made, labels), "val": (made, labels), "test": (made[:6], labels[:6])}
+    sizes = {"train": 36, "val": 36, "test": 6}
+    splits = {split: split_of("", made[:size], labels[:size]) for split, size in sizes.items()}
     write_features("made", splits, None, {})
     run = folders.create(replace(TINY, data="made", method="maml", net="mlp", way=2), tmp_path / "run")
     assert cli.main(["evaluate", str(run.folder), *JUDGE]) == 1
