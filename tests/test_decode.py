@@ -104,3 +104,14 @@ def test_a_pipe_does_not_block(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.png")
     with pytest.raises(PictureError, match="it is no plain file"):
         decode(tmp_path / "a.png", 8)
+
+
+def test_the_decoders_own_words_are_not_shown(caplog: pytest.LogCaptureFixture) -> None:
+    """Of a TIFF that claims 300 samples a pixel, Pillow logs a line of its own."""
+    tags = {256: 8, 257: 8, 258: 8, 259: 1, 262: 1, 273: 8, 277: 300, 278: 8, 279: 64}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    blob = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(68)
+    out = np.zeros((1, 2, 2, 3), np.uint8)
+    with pytest.raises(pictures.BrokenPictures, match="picture a is broken"):
+        pictures.fill(out, [(0, "a", blob)], lambda *_: None, "pictures")
+    assert not caplog.records

@@ -1,5 +1,6 @@
 """Data sets by name: what prepares them. Importers are loaded when used, so that a short command stays short."""
 
+import os
 import re
 import unicodedata
 from collections.abc import Callable
@@ -56,7 +57,11 @@ def prepare(
 
 def _store_name(source: Path) -> str:
     """The name of a folder or file in the letters that a store's name may have: "mes-images-ete" of "Mes images été"."""
-    plain = unicodedata.normalize("NFKD", source.resolve().name.partition(".")[0]).encode("ascii", "ignore").decode()
+    plain = (
+        unicodedata.normalize("NFKD", Path(os.path.realpath(source)).name.partition(".")[0])
+        .encode("ascii", "ignore")
+        .decode()
+    )
     name = re.sub(r"[^a-z0-9_-]+", "-", plain.lower()).strip("-_")
     if not name:
         raise DataError(f"{source} has no name that a data set can have: choose one with --store.")

@@ -3,6 +3,7 @@
 Threads are enough: Pillow releases the interpreter lock while it decodes and resizes.
 """
 
+import logging
 import os
 import warnings
 from collections import deque
@@ -111,7 +112,13 @@ def _batches(jobs: Iterable[T]) -> Iterator[tuple[list[T], int]]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Pillow warns of odd metadata and of sizes that are checked here anyway; entered once around all threads."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    """Pillow warns and logs odd metadata, and sizes that are checked here anyway; entered once around all threads."""
+    log = logging.getLogger("PIL")
+    before = log.level
+    log.setLevel(logging.CRITICAL + 1)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.setLevel(before)
