@@ -1,4 +1,4 @@
-"""The `lethax` program: parse, act, and turn an error into one sentence and an exit code. Nothing but `commands` prints besides."""
+"""The `lethax` program: parse, act, and turn an error into one sentence and an exit code."""
 
 import codecs
 import contextlib
@@ -82,7 +82,7 @@ def parsed(argv: list[str]) -> Any:
 def plain_where_needed() -> None:
     """Let a terminal or pipe that has no ± or … be given +/- and ... instead of an error."""
     plain = str.maketrans(
-        {"±": "+/-", "−": "-", "…": "...", "–": "-", "×": "x", "√": "sqrt", "λ": "lambda", "σ": "sigma"}
+        {"±": "+/-", "−": "-", "…": "...", "–": "-", "×": "x", "√": "sqrt ", "λ": "lambda", "σ": "sigma"}
     )
     plain |= {ord(c): "-" for c in "─━═╴╶╸╺"} | {ord(c): "|" for c in "│┃║"} | {ord(c): "+" for c in "╭╮╰╯"}
 

@@ -27,7 +27,8 @@ def train(args: Any) -> None:
     go_on = _command("train", "--resume", run.folder)
     signals.say("nothing was saved yet", f"go on with {go_on}")
     begun = folders.reached(run)
-    notes = "; ".join([*([note] if note else []), *([f"going on from step {begun:,}"] if begun else [])])
+    where = "finished" if begun == run.recipe.steps else f"going on from step {begun:,}"
+    notes = "; ".join([*([note] if note else []), *([where] if begun else [])])
     say(f"run {shown(run.folder)}: {_described(run.recipe)}{f' ({notes})' if notes else ''}")
     _show_training(run)
     if begun == run.recipe.steps:

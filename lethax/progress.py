@@ -100,7 +100,7 @@ def compiling(what: str) -> Iterator[Callable[[], None]]:
 
     def announce() -> None:
         said.set()
-        say(f"{what}: compiling")
+        say(f"{what}: loading and compiling")
 
     timer = threading.Timer(SILENCE, announce)
     timer.daemon = True
@@ -110,7 +110,7 @@ def compiling(what: str) -> Iterator[Callable[[], None]]:
         timer.cancel()
         if said.is_set():
             said.clear()
-            say(f"{what}: compiled in {duration(time.monotonic() - begun)}")
+            say(f"{what}: loaded and compiled in {duration(time.monotonic() - begun)}")
 
     try:
         yield first

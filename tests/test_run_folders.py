@@ -75,7 +75,7 @@ def train(*args):
 def test_the_same_command_goes_on_and_says_when_it_is_finished(trained, capsys):
     assert train(*OPTIONS, "--out", trained.folder) == 0
     out = capsys.readouterr().out
-    assert "going on from step 4" in out and "It was finished before." in out and "--steps N" in out
+    assert "(finished)" in out and "It was finished before." in out and "--steps N" in out
     newest = checkpoint.path_of(folders.checkpoints(trained), "step", 4)
     content = newest.read_bytes()
     newest.unlink()
