@@ -69,6 +69,7 @@ def school(store: Store, net: Any, how: Schooling, seed: int, progress: Progress
 def from_run(folder: Path) -> Backbone:
     """The network of a run's best checkpoint by validation."""
     run = folders.open_run(folder)
+    folders.check_data(run, "take another --backbone")
     return Backbone(assemble.net(run.recipe), runs.best_metas(run, 1)[0][0]["weights"], None)
 
 

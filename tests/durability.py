@@ -219,14 +219,14 @@ def _judged(run: Path, number: signal.Signals, code: int, said: str) -> tuple[st
 def disk(name: str, case: Case, bench: Bench, moments: int, clock: random.Random) -> list[str]:
     """What did not hold on a disk of `moments` rising sizes, with an earlier file beside."""
     whole, _ = bench.unbroken(case)
-    room = sum(p.stat().st_size for p in bench.folder.rglob("*") if p.is_file())
+    room = _pages(bench.folder)
     bench.run(case.command)
-    need = sum(p.stat().st_size for p in bench.folder.rglob("*") if p.is_file()) - room
+    need = _pages(bench.folder) - room
     bench.clear(case)
     wrong, seen = [], Counter[str]()
     for level in range(moments):
         place = Path(tempfile.mkdtemp(prefix="full-"))
-        size = room + 65536 + int(need * 1.5 * level / max(moments - 1, 1)) + 4096 * len(list(bench.folder.rglob("*")))
+        size = 4096 * (room + 1 + round(need * 1.2 * level / max(moments - 1, 1)))
         subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)], check=True)
         try:
             shutil.copytree(bench.folder, place, dirs_exist_ok=True)
@@ -250,8 +250,15 @@ def disk(name: str, case: Case, bench: Bench, moments: int, clock: random.Random
             subprocess.run(["umount", str(place)], check=True)
             place.rmdir()
     counts = ", ".join(f"{count} {kind}" for kind, count in sorted(seen.items()))
-    print(f"disk {name}: {moments} sizes up to {need * 1.5 / 1e6:.1f} MB: {counts}, {len(wrong)} wrong", flush=True)
+    print(
+        f"disk {name}: {moments} sizes up to {need * 1.2 * 4096 / 1e6:.2f} MB: {counts}, {len(wrong)} wrong", flush=True
+    )
     return wrong
+
+
+def _pages(folder: Path) -> int:
+    """What the files below take of a tmpfs."""
+    return sum(-(-path.stat().st_size // 4096) for path in folder.rglob("*") if path.is_file())
 
 
 def main() -> int:
