@@ -1,4 +1,8 @@
-# make install | make test | make demo | make clean. Each sets up .venv from nothing; only Python 3.11 or newer is needed.
+# make install | make test | make demo | make clean. Each sets up .venv from nothing; only Python 3.11, 3.12 or 3.13 is needed.
+# Another Python than the newest one: make clean, then make test PYTHON=python3.12
+PYTHON = python3.13 python3.12 python3.11 python3
+# Errors alone: what pip warns of is the machine's own.
+PIP = .venv/bin/python -m pip install -qq
 .PHONY: help install test demo clean
 
 help:
@@ -19,18 +23,18 @@ demo: .venv/.ready
 
 .venv/bin/python:
 	@rm -rf .venv  # without its python, what lies there is of another one
-	@for python in python3.13 python3.12 python3.11 python3; do \
+	@for python in $(PYTHON); do \
 	  if command -v $$python >/dev/null && $$python -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
 	    echo "setting up .venv with $$python"; $$python -m venv .venv && exit 0; rm -rf .venv; fi; done; \
 	echo "no Python 3.11 or newer with venv was found: install one, for example with apt-get install python3 python3-venv" >&2; exit 1
 
 .venv/.ready: .venv/bin/python requirements.txt pyproject.toml
-	.venv/bin/python -m pip install --quiet -r requirements.txt
-	.venv/bin/python -m pip install --quiet --no-deps -e .
+	$(PIP) -r requirements.txt
+	$(PIP) --no-deps -e .
 	@touch $@
 
 .venv/.dev: .venv/.ready requirements-dev.txt
-	.venv/bin/python -m pip install --quiet -r requirements-dev.txt
+	$(PIP) -r requirements-dev.txt
 	@touch $@
 
 clean:

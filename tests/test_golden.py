@@ -13,7 +13,7 @@ from lethax.methods import L2F, MAML
 from lethax.nets import Conv4, ResNet12
 from lethax.objectives import CrossEntropy
 
-pytestmark = [pytest.mark.numeric, pytest.mark.usefixtures("x64")]
+pytestmark = pytest.mark.usefixtures("x64")
 
 VARIANTS = ["maml_first", "maml_second", "l2f_first", "l2f_second"]
 NETS = {

@@ -14,7 +14,7 @@ from lethax.nets import MLP, Conv4
 from lethax.objectives import CrossEntropy, SquaredError
 from lethax.records import Episode, Progress, Split
 
-pytestmark = [pytest.mark.numeric, pytest.mark.usefixtures("x64")]
+pytestmark = pytest.mark.usefixtures("x64")
 
 NOTHING = {"weights": {"w1": None, "w2": None}}
 
