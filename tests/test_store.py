@@ -3,6 +3,7 @@
 import ast
 import contextlib
 import json
+import os
 import subprocess
 import sys
 
@@ -149,6 +150,31 @@ def test_a_store_prepared_again_while_it_is_opened(tmp_path, monkeypatch):
         return real(*args)
 
     monkeypatch.setattr(store_module, "_open", late)
+    assert (open_store("toy", tmp_path).splits["train"].images == 2).all()
+    hashed = store_module.sha256
+
+    def later(path):
+        monkeypatch.setattr(store_module, "sha256", hashed)
+        write(tmp_path, 3)
+        return hashed(path)
+
+    monkeypatch.setattr(store_module, "sha256", later)
+    assert (verify_store("toy", tmp_path).splits["train"].images == 3).all()
+
+
+def test_an_import_that_ends_while_another_sweeps(tmp_path, monkeypatch):
+    write(tmp_path, 1)
+    killed = tmp_path / ".toy.killed"
+    killed.mkdir()
+    real = os.open
+
+    def gone(path, *args):
+        if str(path) == str(killed) and killed.exists():
+            killed.rmdir()
+        return real(path, *args)
+
+    monkeypatch.setattr(os, "open", gone)
+    write(tmp_path, 2)
     assert (open_store("toy", tmp_path).splits["train"].images == 2).all()
 
 

@@ -82,7 +82,10 @@ def _tidy(target: Path) -> None:
 def _sweep(beside: Path, prefix: str) -> None:
     """Delete the folders of imports that were killed; that of one which still runs is locked."""
     for path in [path for path in beside.iterdir() if path.name.startswith(prefix)]:
-        handle = os.open(path, os.O_RDONLY)
+        try:
+            handle = os.open(path, os.O_RDONLY)
+        except FileNotFoundError:
+            continue  # that import has just ended
         try:
             if _lock(handle, wait=False):
                 shutil.rmtree(path, ignore_errors=True)

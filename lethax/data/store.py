@@ -187,15 +187,24 @@ def _statistics(manifest: dict[str, Any], splits: dict[str, ClassSplit]) -> tupl
 
 def verify_store(name: str, root: Path | None = None) -> Store:
     """Recompute every checksum; DataError names the first file that differs. Of format 1 the manifest has none."""
-    store = open_store(name, root)
+    while True:
+        store = open_store(name, root)
+        try:
+            _verify(store)
+            return store
+        except DataError:
+            if open_store(name, root).manifest == store.manifest:
+                raise  # else it was prepared again meanwhile
+
+
+def _verify(store: Store) -> None:
     for split, entry in store.entries().items():
         path = store.folder / part_name(store.manifest["format"], split, entry["sha256"])
         found, expected = sha256(path), entry["sha256"]
         if found != expected:
             raise DataError(
-                f"{path} is damaged: its SHA-256 is {found[:12]}…, expected {expected[:12]}…; prepare {name} again."
+                f"{path} is damaged: its SHA-256 is {found[:12]}…, expected {expected[:12]}…; prepare {store.name} again."
             )
-    return store
 
 
 def checked_name(name: str) -> str:
