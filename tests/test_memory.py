@@ -72,6 +72,12 @@ def bomb(folder: Path) -> object:
     return list(Archive(folder / "a.zip").items(limit=64 * MIB))
 
 
+def claim(folder: Path) -> object:
+    """A member of ten bytes under a header that claims a gigabyte."""
+    (folder / "c.tar").write_bytes(header(tarfile.REGTYPE, 1 << 30) + bytes(10))
+    return list(Archive(folder / "c.tar").items())
+
+
 def npz(folder: Path) -> object:
     with zipfile.ZipFile(folder / "a.npz", "w") as archive:
         for name in ("features", "labels", "split"):
@@ -115,6 +121,7 @@ TRIES: dict[Callable[[Path], object], str] = {
     long_name: "a header of",
     many_headers: "a header of",
     bomb: "of 68157440 bytes",
+    claim: "damaged or truncated",
     npz: "cannot be read",
     names_without_letters: "an array of type '<U0'",
     tensors: "its header claims",

@@ -189,18 +189,16 @@ class Archive:
         return lzma.open(file) if begins == _XZ else file
 
     def _content(self, file: IO[bytes], name: str, size: int, tape: "_Tape | None" = None) -> bytearray:
-        """Exactly `size` bytes in one allocation: joining pieces would take twice as much."""
+        """Exactly `size` bytes. They grow as they come: a header may claim much more than there is."""
         self._bound(name, size, self._limit)
-        content = bytearray(size)
-        at = 0
-        while at < size:
+        content = bytearray()
+        while len(content) < size:
             if tape:
                 tape.header()
-            piece = file.read(min(PIECE, size - at))
+            piece = file.read(min(PIECE, size - len(content)))
             if not piece:
-                raise EOFError(f"{shown(name)} ends after {at} of {size} bytes")
-            content[at : at + len(piece)] = piece
-            at += len(piece)
+                raise EOFError(f"{shown(name)} ends after {len(content)} of {size} bytes")
+            content += piece
         return content
 
     def _bound(self, name: str, size: int, limit: int) -> None:
