@@ -84,12 +84,12 @@ def _judge(learner: Learner, trial: Trial, metas: tuple[Any, ...], episodes: Any
                 path, info = learner.path(meta, episode, trial.steps)
             else:
                 fast, info = learner.adapt(meta, episode.support)
-                path = learner.predict(fast, episode.query.x)[None]
+                path = learner.predict(fast, episode.query.x, episode.query.mask)[None]
             outputs.append(path)
             gates += [info["gates"]] if "gates" in info else []
         mean = sum(outputs[1:], start=outputs[0]) / len(outputs)
         seen = {"gates": sum(gates[1:], start=gates[0]) / len(gates)} if gates else {}
-        return jax.vmap(lambda o: learner.objective.score(o, episode.query.y))(mean), seen
+        return jax.vmap(lambda o: learner.objective.score(o, episode.query.y, episode.query.mask))(mean), seen
 
     def local(metas: tuple[Any, ...], episodes: Any) -> tuple[Array, Any]:
         return over_tasks(lambda episode: one(metas, episode), episodes, trial.task_loop)

@@ -17,11 +17,19 @@ class Net(Protocol):
     def init(self, key: PRNGKeyArray) -> Weights:
         """Fresh weights: nested dicts of float arrays with names fit for a figure's axis."""
 
-    def apply(self, weights: Weights, x: Array, *, step: int | Array = 0, reference: int = 0) -> Array:
+    def apply(
+        self,
+        weights: Weights,
+        x: Array,
+        *,
+        step: int | Array = 0,
+        reference: int = 0,
+        mask: Float[Array, " n"] | None = None,
+    ) -> Array:
         """Outputs [n, out] of inputs `x` [n, ...].
 
         `step` is the inner step, read by nets with per-step norms. `reference` is the number of leading examples whose
-        moments every batch norm uses; 0 stands for all of them (transductive).
+        moments every batch norm uses; 0 stands for all of them (transductive). Of those, `mask` says which count.
         """
 
     def modulated(self) -> dict[str, int]:
@@ -59,8 +67,8 @@ class Learner(Protocol):
     def adapt(self, meta: Any, support: Split, *, key: PRNGKeyArray | None = None) -> tuple[Any, Info]:
         """Fast weights for one task, a usable model on their own, and what is worth looking at."""
 
-    def predict(self, fast: Any, x: Array) -> Array:
-        """Outputs [n, out] of adapted weights."""
+    def predict(self, fast: Any, x: Array, mask: Float[Array, " n"] | None = None) -> Array:
+        """Outputs [n, out] of adapted weights; `mask` says which inputs count where they are normalised together."""
 
     def loss(
         self, meta: Any, episode: Episode, *, key: PRNGKeyArray | None = None, progress: Progress | None = None

@@ -7,24 +7,33 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 
+def mean_of(values: Float[Array, "n *entry"], mask: Float[Array, " n"] | None) -> Float[Array, "*entry"]:
+    """The mean over the examples that count: Σ_i m_i v_i / Σ_i m_i; without a mask, over all."""
+    return jnp.mean(values, axis=0) if mask is None else jnp.tensordot(mask, values, axes=1) / jnp.sum(mask)
+
+
 @dataclass(frozen=True)
 class CrossEntropy:
     """Classification: mean softmax cross entropy; the score is the accuracy in [0, 1]."""
 
     score_name = "accuracy"
 
-    def loss(self, logits: Float[Array, "n way"], labels: Int[Array, " n"]) -> Float[Array, ""]:
-        """−1/n Σ_i log softmax(logits_i)[label_i]."""
+    def loss(
+        self, logits: Float[Array, "n way"], labels: Int[Array, " n"], mask: Float[Array, " n"] | None = None
+    ) -> Float[Array, ""]:
+        """−1/n Σ_i log softmax(logits_i)[label_i], over the n examples that count."""
         chosen = jnp.take_along_axis(logits, labels[:, None], axis=1)[:, 0]
-        return jnp.mean(jax.nn.logsumexp(logits, axis=1) - chosen)
+        return mean_of(jax.nn.logsumexp(logits, axis=1) - chosen, mask)
 
-    def score(self, logits: Float[Array, "n way"], labels: Int[Array, " n"]) -> Float[Array, ""]:
-        """Share of examples whose largest logit is the label's; NaN where a logit is NaN or Inf.
+    def score(
+        self, logits: Float[Array, "n way"], labels: Int[Array, " n"], mask: Float[Array, " n"] | None = None
+    ) -> Float[Array, ""]:
+        """Share of examples whose largest logit is the label's; NaN where a largest logit is no finite number.
 
         `argmax` takes a NaN for the largest: a net that broke would seem to guess, always class 0.
         """
-        share = jnp.mean((jnp.argmax(logits, axis=1) == labels).astype(logits.dtype))
-        return jnp.where(jnp.all(jnp.isfinite(logits)), share, jnp.nan)
+        share = mean_of((jnp.argmax(logits, axis=1) == labels).astype(logits.dtype), mask)
+        return jnp.where(jnp.all(jnp.isfinite(jnp.max(logits, axis=1))), share, jnp.nan)
 
 
 @dataclass(frozen=True)
@@ -33,13 +42,18 @@ class SquaredError:
 
     score_name = "mse"
 
-    def loss(self, outputs: Float[Array, "n out"], targets: Float[Array, "n out"]) -> Float[Array, ""]:
-        """1/n Σ_i (f(x_i) − y_i)²."""
-        return jnp.mean(jnp.square(outputs - targets))
+    def loss(
+        self, outputs: Float[Array, "n out"], targets: Float[Array, "n out"], mask: Float[Array, " n"] | None = None
+    ) -> Float[Array, ""]:
+        """1/n Σ_i (f(x_i) − y_i)², over the n points that count."""
+        squares = jnp.square(outputs - targets)
+        return jnp.mean(squares) if mask is None else mean_of(jnp.mean(squares, axis=1), mask)
 
-    def score(self, outputs: Float[Array, "n out"], targets: Float[Array, "n out"]) -> Float[Array, ""]:
+    def score(
+        self, outputs: Float[Array, "n out"], targets: Float[Array, "n out"], mask: Float[Array, " n"] | None = None
+    ) -> Float[Array, ""]:
         """The loss itself: lower is better."""
-        return self.loss(outputs, targets)
+        return self.loss(outputs, targets, mask)
 
 
 Objective = CrossEntropy | SquaredError

@@ -9,10 +9,15 @@ Info = dict[str, Any]  # what is only looked at: logged, plotted, never fed back
 
 
 class Split(NamedTuple):
-    """Examples of one task: `x` [n, ...], `y` [n] (class numbers) or [n, out] (targets), or a record of arrays."""
+    """Examples of one task: `x` [n, ...], `y` [n] (class numbers) or [n, out] (targets), or a record of arrays.
+
+    `mask` [n] is 1 for examples that count and 0 for padding, so that smaller tasks fit the same arrays; None: all count. What pads
+    has finite entries and the label of the class that it pads; losses, scores, the moments of norms and task encoders pass over it.
+    """
 
     x: Array
     y: Any
+    mask: Array | None = None
 
 
 class Episode(NamedTuple):

@@ -15,7 +15,7 @@ from lethax.data.store import StoreWriter, open_store
 from lethax.errors import DataError, RecipeError
 from lethax.nets import Conv4
 from lethax.recipe import Recipe, resolve
-from lethax.records import EpisodeShape
+from lethax.records import EpisodeShape, Split
 from lethax.report import cells, tables
 
 SPLITS = ("train", "val", "test")
@@ -107,14 +107,13 @@ def test_recipes_of_features(pictures, tmp_path):
 
 def test_nearest_prototype(x64):
     """Against distances written out."""
-    two = prototype_logits(
-        jax.numpy.array([[1.0, 2], [0, -1]]), jax.numpy.array([0, 1]), jax.numpy.array([[0.5, 0.25]]), 2
-    )
+    pair = Split(jax.numpy.array([[1.0, 2], [0, -1]]), jax.numpy.array([0, 1]))
+    two = prototype_logits(pair, jax.numpy.array([[0.5, 0.25]]), 2)
     np.testing.assert_allclose(two, [[-3.3125, -1.8125]], atol=1e-9)
     random = np.random.RandomState(0)
     x, query = random.randn(6, 3), random.randn(4, 3)
     y = np.array([0, 1, 2, 0, 1, 2])
-    got = prototype_logits(jax.numpy.asarray(x), jax.numpy.asarray(y), jax.numpy.asarray(query), 3)
+    got = prototype_logits(Split(jax.numpy.asarray(x), jax.numpy.asarray(y)), jax.numpy.asarray(query), 3)
     for c in range(3):
         expected = -((query - x[y == c].mean(axis=0)) ** 2).sum(axis=1)
         np.testing.assert_allclose(got[:, c], expected, rtol=1e-12)

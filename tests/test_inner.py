@@ -70,7 +70,7 @@ class Formula:
     def __init__(self, function, head=()):
         self.function, self.last = function, head
 
-    def apply(self, weights, x, *, step=0, reference=0):
+    def apply(self, weights, x, *, step=0, reference=0, mask=None):
         return self.function(weights, x)
 
     def adapted(self, weights):

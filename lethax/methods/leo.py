@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from lethax import inner
+from lethax.errors import DataError
 from lethax.nets import MLP, layers
 from lethax.objectives import CrossEntropy, Objective
 from lethax.records import Episode, Info, Progress, Split
@@ -141,6 +142,10 @@ class LEO:
 
     def _sorted(self, support: Split) -> tuple[Split, Array]:
         """The support in the order of its classes, and its inputs [way, shot, features]."""
+        if support.mask is not None:
+            raise DataError(
+                "LEO makes a code for every support example and takes as many of each class: leave the mask out."
+            )
         order = jnp.argsort(support.y, stable=True)
         support = Split(support.x[order], support.y[order])
         return support, support.x.reshape(self.net.outputs, -1, self.net.inputs)
@@ -198,8 +203,8 @@ class LEO:
         path, info = self._descend(meta, support, self.steps, Draws(key, self.dropout))
         return path.last, info
 
-    def predict(self, fast: Array, x: Array) -> Array:
-        """Logits [n, way]."""
+    def predict(self, fast: Array, x: Array, mask: Array | None = None) -> Array:
+        """Logits [n, way]; nothing is normalised over them, so the mask changes nothing."""
         return logits(fast, x)
 
     def loss(
@@ -209,10 +214,11 @@ class LEO:
         fast, info = self.adapt(meta, episode.support, key=key)
         draws = Draws(key, self.dropout).at(2)
         outputs = self.predict(fast, draws.drop(episode.query.x))
-        total = self.objective.loss(outputs, episode.query.y) + self.regulariser(meta["weights"])
+        query = episode.query
+        total = self.objective.loss(outputs, query.y, query.mask) + self.regulariser(meta["weights"])
         if key is not None:
             total = total + self.kl * info.pop("kl") + self.penalty * info.pop("penalty")
-        return total, {**info, "score": jax.lax.stop_gradient(self.objective.score(outputs, episode.query.y))}
+        return total, {**info, "score": jax.lax.stop_gradient(self.objective.score(outputs, query.y, query.mask))}
 
     def regulariser(self, weights: Any) -> Float[Array, ""]:
         """λ₁ Σ w²/2 over encoder, relation net and decoder, and λ₂ mean (C − I)², C the cosines of the decoder's rows."""

@@ -67,7 +67,7 @@ class Bridge(Protocol):
 
 
 class Fast(NamedTuple):
-    """One task's model: its weights, the inner steps taken, and the support inputs where the norms need them."""
+    """One task's model: its weights, the inner steps taken, and the support set, without labels, where the norms need it."""
 
     weights: Weights
     step: Any
@@ -142,7 +142,8 @@ class MAML:
     def support_loss(self, moving: Weights, fixed: Weights, data: tuple[Split, Any]) -> Float[Array, ""]:
         """L_D at weights split into what moves and what does not."""
         support, step = data
-        return self.objective.loss(self.net.apply(_whole(moving, fixed), support.x, step=step), support.y)
+        outputs = self.net.apply(_whole(moving, fixed), support.x, step=step, mask=support.mask)
+        return self.objective.loss(outputs, support.y, support.mask)
 
     def _descend(
         self, meta: Any, support: Split | list[Split], steps: int, stops: bool
@@ -184,25 +185,27 @@ class MAML:
         return inner.gradient(self.support_loss, weights, fixed, data, order=order, derivative=self.derivative)
 
     def _fast(self, moving: Weights, fixed: Weights, step: Any, support: Any) -> Fast:
-        return Fast(_whole(moving, fixed), step, None if self.norm == "batch" else support.x)
+        return Fast(_whole(moving, fixed), step, None if self.norm == "batch" else support._replace(y=None))
 
     def adapt(self, meta: Any, support: Split | list[Split], *, key: PRNGKeyArray | None = None) -> tuple[Fast, Info]:
         """Weights after J inner steps on `support`; info has the support loss before every step, and L2F's gates."""
         path, fixed, info = self._descend(meta, support, self.steps, stops=False)
         return self._fast(path.last, fixed, max(self.steps - 1, 0), support), info
 
-    def predict(self, fast: Fast, x: Array) -> Array:
+    def predict(self, fast: Fast, x: Array, mask: Float[Array, " n"] | None = None) -> Array:
         """Outputs [n, out]; what an input gets depends on its neighbours only under the norm mode "batch"."""
         if self.norm == "batch":
-            return self.net.apply(fast.weights, x, step=fast.step)
-        count = fast.support.shape[0]
+            return self.net.apply(fast.weights, x, step=fast.step, mask=mask)
+        seen, counts = fast.support.x, fast.support.mask
+        count = seen.shape[0]
         if self.norm == "support":
-            joined = jnp.concatenate([fast.support, x])
-            return self.net.apply(fast.weights, joined, step=fast.step, reference=count)[count:]
+            joined = jnp.concatenate([seen, x])
+            return self.net.apply(fast.weights, joined, step=fast.step, reference=count, mask=counts)[count:]
 
         def alone(example: Array) -> Array:
-            joined = jnp.concatenate([fast.support, example[None]])
-            return self.net.apply(fast.weights, joined, step=fast.step)[count]
+            joined = jnp.concatenate([seen, example[None]])
+            also = None if counts is None else jnp.append(counts, 1.0)
+            return self.net.apply(fast.weights, joined, step=fast.step, mask=also)[count]
 
         return jax.lax.map(alone, x)
 
@@ -214,21 +217,25 @@ class MAML:
             epoch = (progress.step if progress else jnp.zeros((), jnp.int32)) // self.multi_step_epoch
             shares = multi_step_weights(self.steps, epoch, self.multi_step_until // self.multi_step_epoch)
             along, info = self._outputs(meta, episode, self.steps)
-            losses = jnp.stack([self.objective.loss(outputs, episode.query.y) for outputs in along[1:]])
+            losses = jnp.stack([self._query_loss(outputs, episode.query) for outputs in along[1:]])
             return jnp.sum(shares * losses), {**info, **self._score(along[-1], episode.query)}
         fast, info = self.adapt(meta, episode.support, key=key)
-        outputs = self.predict(fast, episode.query.x)
-        return self.objective.loss(outputs, episode.query.y), {**info, **self._score(outputs, episode.query)}
+        outputs = self.predict(fast, episode.query.x, episode.query.mask)
+        return self._query_loss(outputs, episode.query), {**info, **self._score(outputs, episode.query)}
+
+    def _query_loss(self, outputs: Array, query: Split) -> Float[Array, ""]:
+        return self.objective.loss(outputs, query.y, query.mask)
 
     def _score(self, outputs: Array, query: Split) -> Info:
-        return {"score": jax.lax.stop_gradient(self.objective.score(outputs, query.y))}
+        return {"score": jax.lax.stop_gradient(self.objective.score(outputs, query.y, query.mask))}
 
     def _outputs(self, meta: Any, episode: Episode, steps: int) -> tuple[list[Array], Info]:
         path, fixed, info = self._descend(meta, episode.support, steps, stops=True)
 
         def at(step: int) -> Array:
             moving = jax.tree.map(lambda stop: stop[step], path.stops)
-            return self.predict(self._fast(moving, fixed, max(step - 1, 0), episode.support), episode.query.x)
+            fast = self._fast(moving, fixed, max(step - 1, 0), episode.support)
+            return self.predict(fast, episode.query.x, episode.query.mask)
 
         return [at(step) for step in range(steps + 1)], info
 

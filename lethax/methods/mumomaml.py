@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from lethax.nets import layers
+from lethax.objectives import mean_of
 from lethax.records import Split
 
 Modulation = Literal["film", "sigmoid", "softmax"]
@@ -77,20 +78,24 @@ class CurveEncoder:
         """The modulation of every layer."""
         labelled = jnp.issubdtype(support.y.dtype, jnp.integer)
         points = support.x if labelled else jnp.concatenate([support.x, support.y], axis=-1)
-        points = points[jnp.argsort(support.x[:, 0])]
-        ahead = self._last(params["forward"], points)
-        back = self._last(params["backward"], points[::-1])
+        order = jnp.argsort(support.x[:, 0])
+        points, mask = points[order], None if support.mask is None else support.mask[order] > 0
+        ahead = self._last(params["forward"], points, mask)
+        back = self._last(params["backward"], points[::-1], None if mask is None else mask[::-1])
         return _modulate_all(params["heads"], jnp.concatenate([ahead, back]), self.kind)
 
-    def _last(self, cell: Any, points: Array) -> Array:
-        """The hidden state after the last point."""
+    def _last(self, cell: Any, points: Array, mask: Array | None) -> Array:
+        """The hidden state after the last point; points that do not count leave it as it is."""
         from_input, from_state = cell["weight"][:, : self.inputs], cell["weight"][:, self.inputs :]
         read = points @ from_input.T + cell["bias"]
         state = memory = jnp.zeros(self.hidden, points.dtype)
-        for row in read:  # a loop in the program would cost more than these few products
+        for i, row in enumerate(read):  # a loop in the program would cost more than these few products
+            before = state, memory
             enter, forget, new, out = jnp.split(row + from_state @ state, 4)
             memory = jax.nn.sigmoid(forget) * memory + jax.nn.sigmoid(enter) * jnp.tanh(new)
             state = jax.nn.sigmoid(out) * jnp.tanh(memory)
+            if mask is not None:
+                state, memory = (jnp.where(mask[i], a, b) for a, b in zip((state, memory), before, strict=True))
         return state
 
 
@@ -126,6 +131,6 @@ class ImageEncoder:
         for i in range(len(self.widths)):
             norm = params[f"norm{i}"]
             x = layers.conv(x, params[f"conv{i}"]["weight"], self.conv_form, stride=2)
-            x = jax.nn.relu(layers.batch_norm(x, norm["scale"], norm["shift"]))
+            x = jax.nn.relu(layers.batch_norm(x, norm["scale"], norm["shift"], mask=support.mask))
         x = jnp.mean(x, axis=(1, 2)) @ params["linear"]["weight"].T + params["linear"]["bias"]
-        return _modulate_all(params["heads"], jnp.mean(jax.nn.relu(x), axis=0), self.kind)
+        return _modulate_all(params["heads"], mean_of(jax.nn.relu(x), support.mask), self.kind)

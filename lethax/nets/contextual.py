@@ -46,7 +46,9 @@ class Contextual:
             weights["context_map"] = made
         return weights
 
-    def apply(self, weights: Weights, x: Array, *, step: int | Array = 0, reference: int = 0) -> Array:
+    def apply(
+        self, weights: Weights, x: Array, *, step: int | Array = 0, reference: int = 0, mask: Array | None = None
+    ) -> Array:
         """Outputs under the context in the weights; DataError where x is not what `net` reads."""
         context = weights["context"]["value"]
         if isinstance(self.net, MLP):
@@ -55,7 +57,7 @@ class Contextual:
         else:
             factor, shift = jnp.split(weights["context_map"]["weight"] @ context + weights["context_map"]["bias"], 2)
             weights = {**weights, "modulation": {STAGE: {"factor": factor, "shift": shift}}}
-        return self._inside().apply(weights, x, step=step, reference=reference)
+        return self._inside().apply(weights, x, step=step, reference=reference, mask=mask)
 
     def modulated(self) -> dict[str, int]:
         """None: the context is the modulation."""

@@ -46,21 +46,33 @@ class Conv4:
         return weights
 
     def apply(
-        self, weights: Weights, x: Float[Array, "n h w c"], *, step: int | Array = 0, reference: int = 0
+        self,
+        weights: Weights,
+        x: Float[Array, "n h w c"],
+        *,
+        step: int | Array = 0,
+        reference: int = 0,
+        mask: Array | None = None,
     ) -> Float[Array, "n way"]:
         """Logits."""
-        x = self.features(weights, x, step=step, reference=reference)
+        x = self.features(weights, x, step=step, reference=reference, mask=mask)
         return layers.linear(x, weights["head"]["weight"], weights["head"]["bias"])
 
     def features(
-        self, weights: Weights, x: Float[Array, "n h w c"], *, step: int | Array = 0, reference: int = 0
+        self,
+        weights: Weights,
+        x: Float[Array, "n h w c"],
+        *,
+        step: int | Array = 0,
+        reference: int = 0,
+        mask: Array | None = None,
     ) -> Float[Array, "n features"]:
         """What the head reads; DataError where the images have another shape than [image, image, channels]."""
         layers.check_entry(x, (self.image, self.image, self.channels), "make it with their image= and channels=")
         for stage in range(self.stages):
             norm = weights[f"norm{stage}"]
             x = layers.conv(x, weights[f"conv{stage}"]["weight"], self.conv_form)
-            x = layers.batch_norm(x, norm["scale"], norm["shift"], step=step, reference=reference)
+            x = layers.batch_norm(x, norm["scale"], norm["shift"], step=step, reference=reference, mask=mask)
             x = layers.modulate(x, weights.get("modulation", {}).get(f"norm{stage}"))
             x = layers.leaky_relu(layers.max_pool(x), 0.01)  # pooling first: the same function, a quarter of the work
         return x.reshape(x.shape[0], -1)

@@ -53,11 +53,13 @@ def batch_norm(
     *,
     step: int | Array = 0,
     reference: int = 0,
+    mask: Float[Array, " n"] | None = None,
     eps: float = 1e-5,
 ) -> Float[Array, "n *space c"]:
     """scale (x − m) / √(v + eps) + shift, with the biased moments m, v of the batch itself; there is no running state.
 
-    The moments are those of the first `reference` examples, of all where that is 0. Per-step norms have scale and shift
+    The moments are those of the first `reference` examples, of all where that is 0, and of them only those whose `mask` is 1.
+    Per-step norms have scale and shift
     [J, c]; row `step` is used, the last row beyond J.
     """
     if scale.ndim == 2:
@@ -65,10 +67,18 @@ def batch_norm(
         scale, shift = scale[row], shift[row]
     seen = x[:reference] if reference else x
     axes = tuple(range(x.ndim - 1))
-    mean = jnp.mean(seen, axis=axes)
-    variance = jnp.mean(jnp.square(seen - mean), axis=axes)
+    weight = None if mask is None else mask[: seen.shape[0]].reshape(-1, *[1] * (x.ndim - 1))
+    mean = _moment(seen, axes, weight)
+    variance = _moment(jnp.square(seen - mean), axes, weight)
     factor = scale * lax.rsqrt(variance + eps)
     return x * factor + (shift - mean * factor)
+
+
+def _moment(x: Array, axes: tuple[int, ...], weight: Array | None) -> Array:
+    """The mean over the axes, examples weighed by `weight`."""
+    if weight is None:
+        return jnp.mean(x, axis=axes)
+    return jnp.mean(jnp.sum(x * weight, axis=0), axis=tuple(range(x.ndim - 2))) / jnp.sum(weight)
 
 
 def max_pool(x: Float[Array, "n h w c"], padding: int = 0) -> Float[Array, "n h2 w2 c"]:

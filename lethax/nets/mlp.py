@@ -42,7 +42,13 @@ class MLP:
         }
 
     def apply(
-        self, weights: Weights, x: Float[Array, "n i"], *, step: int | Array = 0, reference: int = 0
+        self,
+        weights: Weights,
+        x: Float[Array, "n i"],
+        *,
+        step: int | Array = 0,
+        reference: int = 0,
+        mask: Array | None = None,
     ) -> Float[Array, "n o"]:
         """Outputs; DataError where x has not `inputs` entries. There is no norm, so `step` and `reference` change nothing."""
         layers.check_entry(x, (self.inputs,), "make it with their number as inputs=")

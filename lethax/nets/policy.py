@@ -38,7 +38,15 @@ class GaussianPolicy:
         }
         return {**weights, "log_std": jnp.zeros(self.actions)}
 
-    def apply(self, weights: Weights, x: Float[Array, "n o"], *, step: int | Array = 0, reference: int = 0) -> Normal:
+    def apply(
+        self,
+        weights: Weights,
+        x: Float[Array, "n o"],
+        *,
+        step: int | Array = 0,
+        reference: int = 0,
+        mask: Array | None = None,
+    ) -> Normal:
         """The distribution of actions at every observation; DataError where one has not `observations` entries.
 
         There is no norm, so `step` and `reference` change nothing.

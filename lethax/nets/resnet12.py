@@ -47,14 +47,26 @@ class ResNet12:
         return weights
 
     def apply(
-        self, weights: Weights, x: Float[Array, "n h w c"], *, step: int | Array = 0, reference: int = 0
+        self,
+        weights: Weights,
+        x: Float[Array, "n h w c"],
+        *,
+        step: int | Array = 0,
+        reference: int = 0,
+        mask: Array | None = None,
     ) -> Float[Array, "n way"]:
         """Logits."""
-        x = self.features(weights, x, step=step, reference=reference)
+        x = self.features(weights, x, step=step, reference=reference, mask=mask)
         return layers.linear(x, weights["head"]["weight"], weights["head"]["bias"])
 
     def features(
-        self, weights: Weights, x: Float[Array, "n h w c"], *, step: int | Array = 0, reference: int = 0
+        self,
+        weights: Weights,
+        x: Float[Array, "n h w c"],
+        *,
+        step: int | Array = 0,
+        reference: int = 0,
+        mask: Array | None = None,
     ) -> Float[Array, "n features"]:
         """What the head reads; DataError where the images have another number of channels."""
         layers.check_entry(x, (None, None, self.channels), "make it with their channels=")
@@ -62,7 +74,9 @@ class ResNet12:
 
         def conv_norm(x: Array, parts: Weights, kernel: str, norm: str) -> Array:
             x = layers.conv(x, parts[kernel]["weight"], self.conv_form)
-            return layers.batch_norm(x, parts[norm]["scale"], parts[norm]["shift"], step=step, reference=reference)
+            return layers.batch_norm(
+                x, parts[norm]["scale"], parts[norm]["shift"], step=step, reference=reference, mask=mask
+            )
 
         for block in range(len(self.widths)):
             parts = weights[f"block{block}"]

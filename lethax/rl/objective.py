@@ -43,8 +43,8 @@ class PolicyGradient:
     form: Literal["log", "ratio", "importance"] = "log"
     bound: float = 10.0
 
-    def loss(self, outputs: Normal, steps: Steps) -> Float[Array, ""]:
-        """L of one task."""
+    def loss(self, outputs: Normal, steps: Steps, mask: None = None) -> Float[Array, ""]:
+        """L of one task; `steps.alive` is its mask."""
         log_prob = log_density(outputs, steps.actions)
         if self.form == "log":
             likelihood = log_prob
