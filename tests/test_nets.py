@@ -94,7 +94,7 @@ def test_a_head_of_zeros_knows_nothing(key, episode):
 
 def test_scaled_kernels_before_a_norm_change_little_but_their_gradients(key, episode):
     """f(c θ) = f(θ) up to eps, ∇ becomes ∇/c, and ⟨θ_l, ∇_l⟩ is 0 for every kernel."""
-    x, y = episode.query
+    x, y, _ = episode.query
     weights = TINY.init(key)
     half = trees.map_named(lambda name, w: 0.5 * w if name.startswith("conv") else w, weights)
     loss = jax.jit(jax.value_and_grad(lambda w: CrossEntropy().loss(TINY.apply(w, x), y)))
