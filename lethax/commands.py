@@ -3,6 +3,7 @@
 import dataclasses
 import shlex
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from lethax.commands_data import describe
 from lethax.errors import DivergedError, RecipeError
 from lethax.files import to_json
 from lethax.names import CONTROL, REGRESSION
-from lethax.progress import bar, console, follow, say
+from lethax.progress import bar, console, follow, say, watch
 from lethax.recipe import Recipe
 from lethax.text import shown
 
@@ -101,10 +102,11 @@ def evaluate(args: arguments.Evaluate) -> None:
     for folder in args.runs:
         run = folders.open_run(folder)
         control = run.recipe.data in CONTROL
+        count = args.episodes or (40 if control else 600)
         results.append(runs.evaluate_run(
-            run, episodes=args.episodes or (40 if control else 600), ensemble=args.ensemble,
-            steps=(4 if control else 10) if args.steps is None else args.steps, seed=args.seed, split=args.split,
-            data=args.data,
+            run, episodes=count, ensemble=args.ensemble, steps=(4 if control else 10) if args.steps is None else args.steps,
+            seed=args.seed, split=args.split, data=args.data,
+            watch=iter if args.json else partial(watch, f"evaluating {shown(folder)}", count),
         ))  # fmt: skip
     if args.json:
         print(to_json([result.record for result in results], None))

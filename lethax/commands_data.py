@@ -5,6 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 from lethax import arguments, signals
+from lethax.checks import check_seed
 from lethax.errors import DataError
 from lethax.progress import bar, say
 from lethax.text import shown
@@ -47,6 +48,8 @@ def _verify(args: arguments.DataVerify) -> None:
 def _prepare(args: arguments.DataPrepare) -> None:
     from lethax import data
 
+    if args.seed is not None:
+        check_seed(args.seed)
     options = {name: getattr(args, name) for name in ("store", "split", "image", "seed")}
     signals.say("what was there is unchanged")
     with signals.raising(), bar(f"preparing {args.name}", 1.0) as show:

@@ -90,9 +90,10 @@ def _leo(recipe: "Recipe") -> dict[str, Any]:
 
 
 def _control(recipe: "Recipe") -> dict[str, Any]:
-    """Baik et al. 2020, Table E(b); what it leaves open, and under "code" its two doubtful values, as in MAML's code.
+    """Baik et al. 2020, Table E(b), and values of our own for what it leaves open.
 
-    Under "paper" the inner rate is 0.01 and the longest move 0.2; MAML's code has 0.1 for both. Differs: gates start near 1, not
+    Under "paper" the inner rate is 0.01 and the longest move 0.2; under "code" both are 0.1. MAML's code has the same longest move,
+    but an inner rate of 0.5 in navigation; its half-cheetah has 0.1. Differs: gates start near 1, not
     near a half: with a half, the rollouts that the first update learns from are of a policy that is far from the attenuated one and
     that nothing trains, and validation returns in navigation stay where they were.
     """

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from typing import Any
 
@@ -116,6 +116,17 @@ def compiling(what: str) -> Iterator[Callable[[], None]]:
         yield first
     finally:
         timer.cancel()
+
+
+def watch(what: str, total: int, parts: Iterable[Any]) -> Iterator[Any]:
+    """Show that an evaluation goes on, and pass its parts on: tuples whose first entry has a row an episode."""
+    done = 0
+    with compiling(what) as first, bar(what, total, "episodes") as show:
+        for part in parts:
+            first()
+            done += len(part[0])
+            show(done, "")
+            yield part
 
 
 def follow(what: str, total: int, statuses: Generator[Any, None, None]) -> Any:

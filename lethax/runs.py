@@ -2,6 +2,7 @@
 
 import math
 import shlex
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -60,13 +61,22 @@ def best_metas(run: Run, count: int) -> tuple[list[Any], list[int]]:
 
 
 def evaluate_run(
-    run: Run, *, episodes: int, ensemble: int, steps: int, seed: int, split: str = "test", data: str | None = None
+    run: Run,
+    *,
+    episodes: int,
+    ensemble: int,
+    steps: int,
+    seed: int,
+    split: str = "test",
+    data: str | None = None,
+    watch: Callable[[Iterable[Any]], Iterable[Any]] = iter,
 ) -> Result:
     """Judge the best checkpoints on fixed test episodes after 0 … `steps` inner steps; `write_evaluation` keeps the result.
 
     `data`: another data set, of examples of the same shape, or another setting of control; named on purpose, it may also be the
     run's own, prepared anew. The record has `Store.identity` of both: "data_sha256" and "trained_on".
-    "gates" are means over the checkpoints of an ensemble, of each episode; their mean and deviation are over episodes.
+    "gates" are means over the checkpoints of an ensemble, of each episode; their mean and deviation are over episodes. `watch` sees
+    the parts of the evaluation as they come, and passes them on.
     """
     if data is None:
         check_data(run, f"judge on it on purpose: lethax evaluate {shown(run.folder)} --data {run.recipe.data}")
@@ -75,7 +85,7 @@ def evaluate_run(
     learner, inner = assemble.learner(recipe), recipe.inner_steps or 0
     metas, at = best_metas(run, ensemble)
     key = assemble.test_key(seed)
-    judged = list(assemble.judge(recipe, split, metas, episodes, max(steps, inner), key, curve=True))
+    judged = list(watch(assemble.judge(recipe, split, metas, episodes, max(steps, inner), key, curve=True)))
     table = np.concatenate([scores for scores, _ in judged])
     seen = {name: np.concatenate([s[name] for _, s in judged]) for name in judged[0][1]}
     curve = [score(column) for column in table.T]

@@ -95,3 +95,9 @@ def test_what_is_said_is_neither_markup_nor_wrapped(monkeypatch, capsys):
     monkeypatch.setattr(progress.console, "_width", 20)
     progress.say("x[/y] " + "word " * 20)
     assert capsys.readouterr().out == "x[/y] " + "word " * 20 + "\n"
+
+
+def test_an_evaluation_shows_that_it_goes_on(capsys):
+    parts = [([1, 2, 3], "a"), ([4, 5], "b")]
+    assert list(progress.watch("evaluating run", 5, iter(parts))) == parts
+    assert re.fullmatch(r"evaluating run 5/5, in \S+ s\n", capsys.readouterr().out)

@@ -39,6 +39,9 @@ KNOWN = {
 
 def remedy(name: str) -> str:
     """How the data set NAME comes to be: a sentence or two."""
+    image_set, _, net = name.rpartition("-")
+    if net in ("conv4", "resnet12"):
+        return f"Features of a backbone are made with: lethax embed {image_set} --net {net}."
     if name in KNOWN:
         return f"Make it with: {KNOWN[name].command} (needs {KNOWN[name].source})."
     return "Your own pictures become one with: lethax data prepare folder --from FOLDER --store NAME."
