@@ -1,11 +1,12 @@
 """What a recipe's values can be: each by itself, and together. A RecipeError names the first that cannot."""
 
+import re
 from dataclasses import fields
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from lethax.errors import RecipeError, did_you_mean
-from lethax.names import CONTROL, REGRESSION
+from lethax.names import CONTROL, DATA_NAME, REGRESSION
 from lethax.text import shown
 
 if TYPE_CHECKING:
@@ -51,6 +52,10 @@ def check(recipe: "Recipe") -> None:
     """RecipeError naming the first value that cannot be."""
     from lethax.methods import METHODS  # not at the top: it imports JAX, which `lethax --help` does not wait for
 
+    if not re.fullmatch(DATA_NAME, recipe.data):
+        raise RecipeError(
+            f"data is '{shown(recipe.data, 60)}'; the name of a data set has lower-case letters, digits, - and _ alone."
+        )
     if recipe.method == "cavia+l2f":
         raise RecipeError(
             "method 'cavia+l2f' cannot be: cavia moves a context that starts at 0, and 0 stays 0 under any gate."

@@ -201,7 +201,8 @@ def fill_table(args: arguments.Reproduce) -> None:
         if judged:
             written = reproduce.write(every, shlex.join(["lethax", *sys.argv[1:]]), args.tables)
     if written:
-        say(written[0])
+        for line in written[0].splitlines():
+            say(line)
         say(f"written: {', '.join(map(shown, written[1]))}")
     if broken:
         raise broken[0]

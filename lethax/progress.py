@@ -10,8 +10,11 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from lethax.text import shown
+
 console = Console()
 LINE_SECONDS = 15.0  # between plain lines of progress where the output is not a terminal
+_LONGEST = 20_000  # characters of a line: the list of what an import left out is long
 SILENCE = 1.0  # seconds without a first result before it is said that a program is being compiled
 _RECENT = 60.0  # seconds over which the rate is taken: the second order costs more than the first-order steps before it
 
@@ -19,9 +22,10 @@ _RECENT = 60.0  # seconds over which the rate is taken: the second order costs m
 def say(text: str) -> None:
     """One line for people: nothing in it is markup, nothing is coloured, and no line break is put into it.
 
-    What comes from a file or from the command line is passed through `text.shown` first.
+    Nothing in it can act on the terminal either. A part that comes from a file or from the command line is passed through
+    `text.shown` before, so that it is bounded.
     """
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
+    console.print(shown(text, _LONGEST), highlight=False, markup=False, soft_wrap=True)
 
 
 def duration(seconds: float) -> str:

@@ -101,3 +101,8 @@ def test_an_evaluation_shows_that_it_goes_on(capsys):
     parts = [([1, 2, 3], "a"), ([4, 5], "b")]
     assert list(progress.watch("evaluating run", 5, iter(parts))) == parts
     assert re.fullmatch(r"evaluating run 5/5, in \S+ s\n", capsys.readouterr().out)
+
+
+def test_what_is_said_cannot_act_on_a_terminal(capsys):
+    progress.say("data \x1b[31m\nlethax: done")
+    assert capsys.readouterr().out == "data \\x1b[31m\\nlethax: done\n"

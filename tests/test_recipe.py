@@ -61,3 +61,10 @@ def test_files_that_are_no_recipe(content, message, tmp_path):
 def test_a_recipe_with_windows_line_ends_is_read(tmp_path):
     (tmp_path / "recipe.toml").write_bytes(b'data = "sinusoid"\r\nseed = 3\r\n')
     assert load(tmp_path / "recipe.toml") == replace(Recipe(), seed=3)
+
+
+@pytest.mark.parametrize("name", ["a\x1b[31m", "two words", "../up", "Sinusoid", ""])
+def test_a_data_set_s_name_is_checked(name):
+    with pytest.raises(RecipeError, match="the name of a data set has lower-case letters") as caught:
+        resolve(Recipe(data=name, way=5, shot=1, query=1))
+    assert str(caught.value).isprintable()

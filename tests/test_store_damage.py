@@ -7,6 +7,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from lethax.data.store import Store, StoreWriter, open_store
@@ -72,6 +73,9 @@ def counted(shape: list[int], *classes: list[Any], split: str = "train") -> dict
         (counted([1, 1, 1, 1], ["a", "", 1], split="val"), "no file val.npy"),
         ({"mean": [0.0, 0.0]}, "2 means"),
         ({"std": [0.0]}, "no usable number"),
+        ({"std": [5e-324]}, "no usable number"),  # its inverse is Inf
+        ({"std": "1"}, "no list of numbers"),
+        ({"source": [1]}, "where the data are from"),
     ],
 )
 def test_a_hostile_manifest_is_refused(tmp_path: Path, change: dict[str, Any], says: str) -> None:
@@ -83,6 +87,25 @@ def test_a_hostile_manifest_is_refused(tmp_path: Path, change: dict[str, Any], s
     next(store.folder.glob("train-*.npy")).rename(store.folder / "train.npy")
     (store.folder / "manifest.json").write_text(json.dumps({**store.manifest, "format": 1, **change}))
     with pytest.raises(DataError, match=says):
+        open_store("tiny", tmp_path)
+
+
+def test_an_empty_split_is_refused(tmp_path: Path) -> None:
+    store = write(tmp_path)
+    np.save(store.folder / "test.npy", np.zeros((0, 4, 5, 1), np.uint8))
+    next(store.folder.glob("train-*.npy")).rename(store.folder / "train.npy")
+    splits = {**store.manifest["splits"], **counted([0, 4, 5, 1], split="test")["splits"]}
+    (store.folder / "manifest.json").write_text(json.dumps({**store.manifest, "format": 1, "splits": splits}))
+    with pytest.raises(DataError, match="split test is empty"):
+        open_store("tiny", tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "endless", "folder"])
+def test_a_manifest_that_is_no_file_is_said_to_be_none(tmp_path: Path, kind: str) -> None:
+    manifest = write(tmp_path).folder / "manifest.json"
+    manifest.unlink()
+    {"pipe": os.mkfifo, "endless": lambda at: at.symlink_to("/dev/zero"), "folder": os.mkdir}[kind](manifest)
+    with pytest.raises(DataError, match="manifest.json cannot be read"):
         open_store("tiny", tmp_path)
 
 

@@ -22,12 +22,14 @@ import numpy as np
 from lethax import __version__
 from lethax.data.known import KNOWN, remedy
 from lethax.data.publish import MANIFEST, NO_ROOM, part_name, publish, reserve, sync, workplace
-from lethax.data.safe import sha256
+from lethax.data.safe import read_small, sha256
 from lethax.errors import DataError, did_you_mean
-from lethax.names import CONTROL, REGRESSION
+from lethax.names import CONTROL, DATA_NAME, REGRESSION
 from lethax.text import shown
 
 FORMAT = 2  # 1 is read too: its parts have no hash in their names, its manifest has no checksum
+MANIFEST_BYTES = 64 << 20
+LEAST_STD = 1e-6  # of pixels in [0, 1]: what is far below would not be a number in float32 any more
 SPLITS = ("train", "val", "test")
 
 
@@ -107,23 +109,22 @@ def _missing(name: str, root: Path) -> DataError:
 
 def _manifest(folder: Path) -> str | None:
     """The text of the manifest; None where there is none."""
-    if not (folder / MANIFEST).is_file():
+    if not (folder / MANIFEST).exists():
         return None
-    try:
-        return (folder / MANIFEST).read_text(encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise DataError(f"{folder / MANIFEST} cannot be read: {error.strerror}.") from None
+    return read_small(folder / MANIFEST, MANIFEST_BYTES).decode("utf-8", errors="replace")
 
 
 def _open(name: str, folder: Path, text: str) -> Store:
     try:
         manifest = json.loads(text)
-        if manifest["format"] not in (1, FORMAT):
+        if type(manifest["format"]) is not int or manifest["format"] not in (1, FORMAT):
             raise DataError(
                 f"{folder} has store format {shown(manifest['format'], 80)}; this version reads {FORMAT}: prepare {name} again."
             )
         if manifest["format"] != 1 and manifest["sha256"] != _checksum(manifest):
             raise ValueError(f"{MANIFEST} was changed after it was written")
+        if not isinstance(manifest["source"], dict):
+            raise ValueError(f"{MANIFEST} does not say where the data are from")
         entries = manifest["splits"]
         parts = {
             split: part_name(manifest["format"], split, entries[split]["sha256"])
@@ -163,6 +164,8 @@ def _open_split(path: Path, split: str, entry: dict[str, Any]) -> ClassSplit:
     if not all(type(count) is int and count >= 0 for _, _, count in classes):
         raise ValueError(f"the manifest's counts of {split} are no numbers of images")
     total = sum(count for _, _, count in classes)
+    if not total:
+        raise ValueError(f"split {split} is empty")
     if total != len(images):  # as Python's integers, which do not wrap
         raise ValueError(f"{path.name} has {len(images)} images, the manifest's classes have {total}")
     if not images.flags.c_contiguous:
@@ -174,13 +177,15 @@ def _open_split(path: Path, split: str, entry: dict[str, Any]) -> ClassSplit:
 
 
 def _statistics(manifest: dict[str, Any], splits: dict[str, ClassSplit]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    if not isinstance(manifest["mean"], list) or not isinstance(manifest["std"], list):
+        raise ValueError("mean or std is no list of numbers")
     mean, std = tuple(map(float, manifest["mean"])), tuple(map(float, manifest["std"]))
     entries = {split.images.shape[1:] for split in splits.values()}
     if {len(entry) for entry in entries} == {1} and len(entries) == 1 and not mean and not std:
         return mean, std
     if {entry[-1] for entry in entries if len(entry) == 3} != {len(mean)} or len(std) != len(mean):
         raise ValueError(f"{len(mean)} means and {len(std)} deviations do not fit the channels of its splits")
-    if not all(map(math.isfinite, mean + std)) or min(std) <= 0:
+    if not all(map(math.isfinite, mean + std)) or min(std) < LEAST_STD:
         raise ValueError("mean or std is no usable number")
     return mean, std
 
@@ -215,8 +220,8 @@ def checked_name(name: str) -> str:
 
 
 def _checked(name: str) -> str:
-    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name):
-        raise DataError(f"'{name}' is no name for a data set: use lower-case letters, digits, - and _.")
+    if not re.fullmatch(DATA_NAME, name):
+        raise DataError(f"'{shown(name, 80)}' is no name for a data set: use lower-case letters, digits, - and _.")
     return name
 
 
