@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lethax.data import machine
+from lethax.data import machine, pickles
 from lethax.data.pickles import load_pickle
 from lethax.errors import DataError
 
@@ -88,6 +88,10 @@ def test_strings_of_python_2() -> None:
     assert load_pickle(blob, "a") == {b"data": b"\xe9a"} and load_pickle(blob, "a", "latin1") == {"data": "\xe9a"}
     protocol_0 = b"(dp0\nS'a\\x00\\'b'\np1\n(lp2\nI01\naL12L\naF0.5\naVx\\u00e9\nag1\nas."
     assert load_pickle(protocol_0, "a") == {b"a\0'b": [True, 12, 0.5, "x\xe9", b"a\0'b"]}
+
+
+def long(value: bytes, code: bytes = b"B") -> bytes:
+    return code + struct.pack("<I", len(value)) + value
 
 
 ONE = array("f4", b"K\x01\x85", bytes(4))
@@ -170,7 +174,8 @@ MARKS = b"(" * 60_000
 @pytest.mark.parametrize(
     ("blob", "says"),
     [
-        (b"Nr\x00\x00\x00\x10.", None),  # a place of 2^28 in the memo
+        (b"Nr\x00\x10\x00\x00.", None),  # a gap in the memo
+        (b"Nr\x00\x00\x00\x10.", "more than 1 MiB"),
         (TENFOLD + b".", "the same lists within each other"),
         (TENFOLD + b"\x85" + array("u1", b"h\x1d\x85", b"a")[2:], "none can have"),
         (TENFOLD + text("a") + b"\x93.", "asks for list.a"), (SELF, "more than 32 deep"),
@@ -195,11 +200,73 @@ def test_small_files_take_little_memory(blob: bytes, says: str | None) -> None:
 
 
 def test_a_long_string_can_only_be_in_an_array(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "SHORT", 1000)
+    for module in (machine, pickles):
+        monkeypatch.setattr(module, "SHORT", 1000)
     assert load_pickle(pickle.dumps(np.zeros(2000, np.uint8)), "a").shape == (2000,)
     for value in (bytes(2000), "a" * 2000):
         with pytest.raises(DataError, match="a string of 2000 bytes"):
             load_pickle(pickle.dumps([value]), "a")
+
+
+SHARED = typed("U1") + b"q\x01" + long(bytes(4000)) + b"q\x02" + line("numpy.core.numeric", "_frombuffer") + b"q\x03"
+WIDE = typed("U999") + b"q\x01" + long(bytes(3996)) + b"q\x02" + line(MULTI, "scalar") + b"q\x03"
+
+
+@pytest.mark.parametrize(
+    ("blob", "says"),
+    [
+        (WIDE + b"h\x03h\x01h\x02\x86R" * 100 + b".", None),
+        (WIDE + b"h\x03h\x01h\x02\x86R" * 300 + b".", "more than 1 MiB"),  # 4 kB each
+        (line(MULTI, "scalar") + typed("S65537") + long(bytes(65537)) + b"\x86R.", "a string of 65537 bytes"),
+        (SHARED + b"h\x03(h\x02h\x01M\xe8\x03\x85U\x01CtR" * 400 + b".", "the same values so often"),
+        (NDARRAY + b"(" + b"N" * 7 + b"tR.", "uses ndarray with 7 values"),
+        (b"}(" + b"".join(b"J" + struct.pack("<i", n << 20) + b"N" for n in range(1000)) + b"u.", "so often"),
+        (b"Nq\x05h\x04.", "nothing is in the place 4"), (b"Nq\x01g-1\n.", "nothing is in the place -1"),
+    ],
+)  # fmt: skip
+def test_few_bytes_ask_for_little_work(blob: bytes, says: str | None) -> None:
+    if says is None:
+        assert load_pickle(blob, "small", values=1 << 20) == ""
+        return
+    with pytest.raises(DataError, match=says):
+        load_pickle(blob, "small", values=1 << 20)
+
+
+def test_an_array_is_filled_once_in_each_place_of_the_memo() -> None:
+    empty = line(MULTI, "_reconstruct") + b"(" + NDARRAY + b"K\x00\x85C\x01btR" + b"q\x00" * 1000
+    state = b"(K\x01K\x01\x85" + typed("u1") + b"K\x00C\x01atq\x01"
+    found = load_pickle(b"](" + empty + state + b"b" + b"h\x00h\x00e.", "a")
+    assert [list(array) for array in found] == [[97]] * 3
+
+
+def test_arrays_in_any_order_of_axes_are_read_only() -> None:
+    straight = np.arange(24).reshape(2, 3, 4)
+    for value in (straight.transpose(2, 0, 1), straight.astype(">i8"), straight[:0], np.asfortranarray(straight)):
+        for protocol in range(6):
+            found = load_pickle(pickle.dumps(value, protocol), "a", "latin1")
+            np.testing.assert_array_equal(found, value)
+            assert not found.flags.writeable
+    turned = line("numpy._core.numeric", "_frombuffer") + b"(C\x06abcdef" + typed("u1") + b"K\x02K\x03\x86U\x01K"
+    assert load_pickle(turned + b"K\x01K\x00\x86tR.", "a").tolist() == [[97, 100], [98, 101], [99, 102]]
+    for axes in (b"K\x01K\x01\x86", b"K\x01K\x02\x86", b"K\x00\x85"):
+        with pytest.raises(DataError, match="is damaged"):
+            load_pickle(turned + axes + b"tR.", "a")
+
+
+def test_a_long_line_can_only_be_in_an_array(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (machine, pickles):
+        monkeypatch.setattr(module, "SHORT", 1000)
+    for code in (b"S'%s'", b"V%s"):
+        assert len(load_pickle(code % (b"a" * 1000) + b"\n.", "a", "latin1")) == 1000
+        with pytest.raises(DataError, match="a string of 2000 bytes"):
+            load_pickle(code % (b"a" * 2000) + b"\n.", "a", "latin1")
+
+
+def test_a_file_full_of_holes_counts_as_none(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(TENFOLD + b".")
+    os.truncate(tmp_path / "a", 1 << 40)
+    with pytest.raises(DataError, match="the same lists within each other"):
+        load_pickle(tmp_path / "a", "a", values=1 << 20)
 
 
 def test_nothing_is_called(tmp_path: Path) -> None:

@@ -34,7 +34,9 @@ def rebuilt(dtype: np.dtype, shape: Sequence[Any], content: Content, *, fortran:
     if count * dtype.itemsize != found:
         raise ValueError(f"{found} bytes for an array {dtype}{shown(list(shape), 80)} of {count * dtype.itemsize}")
     if not count:
-        return np.zeros(shape, dtype)
+        empty = np.zeros(shape, dtype)
+        empty.flags.writeable = False
+        return empty
     flat = np.frombuffer(content, dtype)
     _check_values(flat)
     return flat.reshape(shape, order="F" if fortran else "C")

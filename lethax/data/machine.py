@@ -9,7 +9,11 @@ from lethax.errors import DataError
 
 VALUES = 1 << 30  # bytes that the values of a pickle may take beside its file
 SHORT = 1 << 20  # bytes of the longest string; what is longer can only be the content of an array
+FILE = 1 << 35  # bytes of a file that count: one full of holes may seem to have any number
 SLOT, OBJECT, ENTRY = 8, 64, 128  # bytes counted for a place in a list, a small object, a pair in a dict
+
+
+_NOTHING = object()
 
 
 @dataclass(slots=True, eq=False)
@@ -19,16 +23,20 @@ class Long:
     content: memoryview
     text: bool  # UTF-8, of which `_codecs.encode` makes bytes
 
+    def __len__(self) -> int:
+        return len(self.content)
+
 
 class Machine:
     """Stack, marks and memo of a pickle's program, and the bytes it is read from; it makes only plain data and `Long`."""
 
     def __init__(self, data: bytes | bytearray | mmap.mmap, latin1: bool, values: int) -> None:
         self.data, self.view, self.latin1 = data, memoryview(data).toreadonly(), latin1
-        self.at, self.left, self.values = 0, values, values
+        self.length = min(len(self.view), FILE)
+        self.at, self.left, self.values, self.work = 0, values, values, values + self.length
         self.stack: list[Any] = []
         self.below: list[list[Any]] = []  # the stacks under the open marks
-        self.memo: dict[int, Any] = {}
+        self.memo: list[Any] = []
 
     # Reading
 
@@ -36,6 +44,12 @@ class Machine:
         self.left -= count
         if self.left < 0:
             raise DataError(f"holds values that take more than {self.values >> 20} MiB of memory")
+
+    def toil(self, count: int) -> None:
+        """Count the bytes that are looked at: a short file may point to the same ones again and again."""
+        self.work -= count
+        if self.work < 0:
+            raise DataError("uses the same values so often that they cannot be read")
 
     def take(self, count: int) -> memoryview:
         begin, self.at = self.at, self.at + count
@@ -156,6 +170,8 @@ class Machine:
         for key, value in zip(pairs, pairs, strict=True):
             if type(key) not in (str, bytes, int) or type(key) is int and not -(1 << 63) <= key < 1 << 63:
                 raise DataError(f"has a {type(key).__name__} as key, where strings and numbers were expected")
+            if type(key) is int:  # whoever chooses numbers can make each collide with all before
+                self.toil(SLOT * len(into))
             into[key] = value
 
     def pushed_list(self) -> None:
@@ -168,16 +184,20 @@ class Machine:
         self.push({})
         self.update(items)
 
-    # The memo: places are keys of a dict, so that a large one takes no more than a small one
+    # The memo: picklers number its places one after the other; what a gap takes is counted
 
     def put(self, place: int) -> None:
         if not 0 <= place < 1 << 32:
             raise ValueError(f"{place} is no place of its memo")
-        self.spend(ENTRY)
+        gap = max(0, place + 1 - len(self.memo))
+        self.spend(2 * SLOT * gap + SLOT)
+        self.memo.extend([_NOTHING] * gap)
         self.memo[place] = self.stack[-1]
 
     def get(self, place: int) -> None:
         self.spend(SLOT)
+        if place < 0 or self.memo[place] is _NOTHING:
+            raise ValueError(f"nothing is in the place {place} of its memo")
         self.stack.append(self.memo[place])
 
     def again(self) -> None:

@@ -16,12 +16,14 @@ from typing import Any
 import numpy as np
 
 from lethax.data.arrays import element, rebuilt
-from lethax.data.machine import OBJECT, SHORT, VALUES, Long, Machine
+from lethax.data.machine import OBJECT, SHORT, SLOT, VALUES, Long, Machine
 from lethax.data.safe import mapped
 from lethax.errors import DataError
 from lethax.text import shown
 
 DEPTH = 32  # lists within lists
+SCALAR = 1 << 16  # bytes of one number or string of NumPy
+ARRAY = 12 * OBJECT  # bytes counted for an array beside its content, without its shape
 
 
 def load_pickle(source: bytes | bytearray | Path, name: str, encoding: str = "bytes", values: int = VALUES) -> Any:
@@ -74,7 +76,7 @@ class _Dtype:
 class _Empty:
     """An array that is not filled yet, and the places of the memo that have to know when it is."""
 
-    places: list[int] = field(default_factory=list)
+    places: set[int] = field(default_factory=set)
 
 
 class _Pickle(Machine):
@@ -94,7 +96,7 @@ class _Pickle(Machine):
     def put(self, place: int) -> None:
         super().put(place)
         if type(self.stack[-1]) is _Empty:
-            self.stack[-1].places.append(place)
+            self.stack[-1].places.add(place)
 
     def word(self, module: Any, name: Any) -> None:
         asked = [shown(part, 80) if isinstance(part, str) else type(part).__name__ for part in (module, name)]
@@ -110,6 +112,8 @@ class _Pickle(Machine):
         given, word = self.stack.pop(), self.stack.pop()
         if type(word) is not _Word or type(given) is not tuple:
             raise ValueError("it applies what is no word of an array")
+        if len(given) > 6:  # before they are copied
+            raise DataError(f"uses {word.value} with {len(given)} values, where at most 6 were expected")
         match (word, *given):
             case (_Word.RECONSTRUCT, _Word.ARRAY, (0,), _):
                 self.push(_Empty())
@@ -117,9 +121,13 @@ class _Pickle(Machine):
                 self.push(_Dtype(_text(code)))
                 self.stack[-1].real()
             case (_Word.SCALAR, _Dtype() as dtype, content):
-                self.push(self._array(dtype, (), content, False)[()])
+                if (size := dtype.real().itemsize) > SCALAR:
+                    raise DataError(f"holds a string of {size} bytes, where at most {SCALAR} were expected")
+                self.push(self._array(dtype, (), content)[()])
             case (_Word.FROMBUFFER, content, _Dtype() as dtype, tuple() as shape, "C" | "F" | b"C" | b"F" as order):
                 self.push(self._array(dtype, shape, content, _text(order) == "F"))
+            case (_Word.FROMBUFFER, content, _Dtype() as dtype, tuple() as shape, "K" | b"K", tuple() as axes):
+                self.push(self._array(dtype, shape, content, axes=axes))
             case (_Word.ENCODE, str() | Long() as text, "latin1" | "latin-1" | b"latin1" | b"latin-1"):
                 self.push(self._encoded(text))
             case (_Word.BYTES,):
@@ -137,13 +145,19 @@ class _Pickle(Machine):
                 for place in places:
                     if self.memo[place] is into:
                         self.memo[place] = array
+                places.clear()
             case _Dtype(), (int(), str() | bytes() as order, None, None, None, *_) if len(order) == 1:
                 into.order = _text(order)
                 into.real()
             case _:
                 raise DataError("holds an array of objects, where numbers or strings were expected")
 
-    def _array(self, dtype: _Dtype, shape: tuple[Any, ...], content: Any, fortran: bool) -> np.ndarray:
+    def _array(
+        self, dtype: _Dtype, shape: tuple[Any, ...], content: Any, fortran: bool = False, axes: tuple[Any, ...] = ()
+    ) -> np.ndarray:
+        """A read-only array; `axes` is the order that NumPy's `transpose` gives them afterwards."""
+        real = dtype.real()
+        self.spend(ARRAY + SLOT * 8 * len(shape) + real.itemsize)  # NumPy takes one element also for an empty array
         if type(content) is str:
             self.spend(len(content))
             content = content.encode("latin1")
@@ -151,11 +165,17 @@ class _Pickle(Machine):
             content = content.content
         elif type(content) is not bytes:
             raise DataError("holds an array of objects, where numbers or strings were expected")
-        array = rebuilt(dtype.real(), shape, content, fortran=fortran)
-        if array.dtype.isnative:
-            return array
-        self.spend(array.nbytes)
-        return array.astype(array.dtype.newbyteorder("="))
+        self.toil(len(content))  # its values are looked at, in every array over the same content
+        array = rebuilt(real, shape, content, fortran=fortran)
+        if not array.dtype.isnative:
+            self.spend(array.nbytes)
+            array = array.astype(array.dtype.newbyteorder("="))
+        if axes:
+            if len(axes) != len(shape) or not all(type(axis) is int and 0 <= axis < len(shape) for axis in axes):
+                raise ValueError("an order of axes that its array does not have")
+            array = array.transpose(axes)
+        array.flags.writeable = False
+        return array
 
     def _encoded(self, text: str | Long) -> bytes:
         """latin1 of a text; of a long one piece by piece, so that it is never whole as a string."""
@@ -171,13 +191,15 @@ class _Pickle(Machine):
 
     def _check(self, result: Any) -> None:
         """That only plain data are left, and that lists which share others do not grow without bound when they are walked."""
-        open_, left = [iter((result,))], self.values + len(self.view)
+        open_, lists, content = [iter((result,))], self.values, self.values + self.length
         while open_:
             for value in open_[-1]:
-                left -= self._size(value)
-                if left < 0:
+                holds = isinstance(value, list | tuple | dict)
+                size = self._size(value)
+                lists, content = (lists - size, content) if holds else (lists, content - size)
+                if lists < 0 or content < 0:
                     raise DataError("holds the same lists within each other so often that they cannot be read")
-                if isinstance(value, list | tuple | dict):
+                if holds:
                     open_.append(iter(value.values() if isinstance(value, dict) else value))
                     break
             else:
@@ -190,12 +212,12 @@ class _Pickle(Machine):
         """Bytes that a value takes where it stands; DataError for what is no data."""
         if isinstance(value, list | tuple | dict):
             return OBJECT * (1 + len(value))
-        if isinstance(value, str | bytes):
-            return len(value)
         if isinstance(value, np.ndarray | np.generic):
             return int(value.nbytes)
-        if type(value) is Long:
-            raise DataError(f"holds a string of {len(value.content)} bytes, where at most {SHORT} were expected")
+        if isinstance(value, str | bytes | Long):
+            if (length := len(value)) > SHORT:
+                raise DataError(f"holds a string of {length} bytes, where at most {SHORT} were expected")
+            return length
         if value is not None and not isinstance(value, int | float):
             raise DataError("holds a name or a part of an array, where data were expected")
         return 0
