@@ -23,4 +23,4 @@ def test_demo(tmp_path, monkeypatch, capsys):
             assert picture.width > 500
     monkeypatch.setattr(demo, "SETTINGS", {"sinusoid": (replace(tiny, filters=9), 100)})
     assert cli.main(["demo", "--out", str(tmp_path / "out")]) == 1
-    assert "is of another recipe: choose another --out" in capsys.readouterr().err
+    assert "of another recipe (filters: 8 there, 9 now): choose another --out" in capsys.readouterr().err

@@ -128,13 +128,14 @@ def test_features_from_training_to_numbers(tmp_path, monkeypatch):
     embeddings.write_features("made", {split: split_of("", features, labels) for split in SPLITS}, None, {})
     monkeypatch.setattr(assemble, "CHUNK", 10)
     options = ["--shot", "2", "--query", "4", "--batch", "2", "--steps", "20", "--epoch", "10", "--val-episodes", "20"]
+    options += ["--inner-steps", "2"]  # of the weights
     run = str(tmp_path / "run")
     assert cli.main(["train", "made", "--method", "leo+l2f", *options, "--out", run]) == 0
-    assert cli.main(["evaluate", run, "--episodes", "40", "--steps", "5"]) == 0
+    assert cli.main(["evaluate", run, "--episodes", "40", "--steps", "2"]) == 0
     judged = next((tmp_path / "run" / "evaluations").glob("*.json"))
     record = json.loads(judged.read_text())
     assert record["nearest_prototype"]["mean"] > 0.9 and record["mean"] > 0.8
-    assert [gate["name"] for gate in record["gates"]] == ["latent", "weight"] and len(record["by_inner_steps"]) == 6
+    assert [gate["name"] for gate in record["gates"]] == ["latent", "weight"] and len(record["by_inner_steps"]) == 3
     recipe = folders.open_run(tmp_path / "run").recipe
     row = tables.entry(cells.Cell("x/leo", recipe, None), recipe, [tmp_path / "run"], judged.name, "lethax")
     assert row["nearest_prototype"] == {k: 100 * record["nearest_prototype"][k] for k in ("mean", "ci95")}

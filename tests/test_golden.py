@@ -1,6 +1,6 @@
 """Every gate, loss, logit and meta-gradient of the authors' own code, in float64 to 1e-9."""
 
-from functools import cache
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ NETS = {
     "conv4_5way1shot_28px": (lambda form: Conv4(image=28, filters=8, conv_form=form), 3, 1),
     "resnet12_5way1shot_32px": (lambda form: ResNet12(conv_form=form), 2, None),
 }
-golden = cache(Golden)
+golden = functools.cache(Golden)
 
 
 def learner_of(file: str, variant: str, form: str = "native", loop: str = "unroll"):
@@ -37,20 +37,18 @@ def run(file: str, variant: str, **options):
     meta = jax.tree.map(jnp.asarray, data.meta(NETS[file][2], gated, adapted))
     meta["weights"].pop("attenuator", None)
 
-    def total(meta):
-        losses, infos, logits = [], [], []
-        episodes = data.episodes(np.float64)
-        for i in range(episodes.support.x.shape[0]):
-            episode = jax.tree.map(lambda leaf, i=i: jnp.asarray(leaf[i]), episodes)
-            fast, info = learner.adapt(meta, episode.support)
-            outputs = learner.predict(fast, episode.query.x)
-            losses.append(learner.objective.loss(outputs, episode.query.y))
-            logits.append(outputs)
-            infos.append({**info, "fast": fast.weights})
-        return sum(losses), (infos, logits, losses)
+    @jax.jit
+    @functools.partial(jax.value_and_grad, has_aux=True)
+    def differentiate(meta, episode):
+        fast, info = learner.adapt(meta, episode.support)
+        outputs = learner.predict(fast, episode.query.x)
+        return learner.objective.loss(outputs, episode.query.y), ({**info, "fast": fast.weights}, outputs)
 
-    (value, (infos, logits, losses)), grads = jax.jit(jax.value_and_grad(total, has_aux=True))(meta)
-    return data, adapted, value, infos, logits, losses, grads
+    episodes = jax.tree.map(jnp.asarray, data.episodes(np.float64))
+    tasks = [jax.tree.map(lambda leaf, i=i: leaf[i], episodes) for i in range(len(episodes.support.x))]
+    values, grads = zip(*(differentiate(meta, task) for task in tasks), strict=True)
+    losses, (infos, logits) = [loss for loss, _ in values], zip(*(rest for _, rest in values), strict=True)
+    return data, adapted, sum(losses), infos, logits, losses, jax.tree.map(lambda *parts: sum(parts), *grads)
 
 
 def check_forward(file, variant, result):

@@ -100,7 +100,7 @@ def test_relations_are_over_all_pairs(key):
 
 
 def test_training_samples_and_testing_does_not(key):
-    learner, e = LEO(MLP(inputs=6, outputs=3), latents=4, dropout=0.5, rate=0.1), episode(key)
+    learner, e = LEO(MLP(inputs=6, outputs=3), latents=4, latent_steps=2, steps=1, dropout=0.5, rate=0.1), episode(key)
     meta = jax.jit(learner.init)(key)
     loss = jax.jit(learner.loss)
     sampled = [float(loss(meta, e, key=jax.random.key(seed))[0]) for seed in (0, 1)]
@@ -117,7 +117,7 @@ def test_training_samples_and_testing_does_not(key):
 
 def test_gates_of_one_are_leo(key):
     e, net = episode(key), MLP(inputs=6, outputs=3)
-    plain = LEO(net, latents=4, rate=0.1)
+    plain = LEO(net, latents=4, latent_steps=2, steps=1, rate=0.1)
     gated = dataclasses.replace(plain, start=Attenuator(scope="filter"))
     meta = jax.jit(gated.init)(key)
     assert meta["start"]["latent"]["layer0"]["weight"].shape == (4, 4)

@@ -93,9 +93,8 @@ def test_golden(variants, monkeypatch):
     """Every loss, gate and meta-gradient; the stored shares of the steps are rounded to float32, so they are put in as they are."""
     data = Golden("conv4_mamlpp_4way2shot_20px")
     with_gates = data.settings["variants"][variants[0]]["att"]
-    form, loop = ("patches", "scan") if with_gates else ("native", "unroll")
-    net = Conv4(way=4, image=20, channels=1, filters=6, norm_steps=4, conv_form=form)
-    options = dict(rule=LSLR(), steps=4, multi_step_until=15 * 500, loop=loop)
+    net = Conv4(way=4, image=20, channels=1, filters=6, norm_steps=4, conv_form="patches")
+    options = dict(rule=LSLR(), steps=4, multi_step_until=15 * 500, loop="scan")
     learner = L2F(net, **options) if with_gates else MAML(net, **options)
     episodes = jax.tree.map(jnp.asarray, data.episodes(np.float64))
 
@@ -105,11 +104,11 @@ def test_golden(variants, monkeypatch):
 
         def total(meta):
             losses, infos = jax.vmap(lambda e: learner.loss(meta, e))(episodes)
-            outputs = jax.vmap(lambda e: learner.path(meta, e, 4)[0])(episodes)
-            first = learner.adapt(meta, jax.tree.map(lambda leaf: leaf[0], episodes.support))[0].weights
-            return jnp.sum(losses), (infos, outputs[:, 1:], first)
+            return jnp.sum(losses), infos
 
-        return jax.value_and_grad(total, has_aux=True)(meta)
+        outputs = jax.vmap(lambda e: learner.path(meta, e, 4)[0])(episodes)
+        first = learner.adapt(meta, jax.tree.map(lambda leaf: leaf[0], episodes.support))[0].weights
+        return jax.value_and_grad(total, has_aux=True)(meta), outputs[:, 1:], first
 
     multi_step_weights = maml.multi_step_weights
     for variant in variants:
@@ -137,7 +136,7 @@ def golden_meta(data, net, gates):
 def check_golden(data, variant, learner, run):
     a, settings = data.arrays, data.settings["variants"][variant]
     meta, names, order = golden_meta(data, learner.net, settings["att"])
-    (value, (info, outputs, first)), grads = run(meta)
+    ((value, info), grads), outputs, first = run(meta)
     close = dict(rtol=1e-9, atol=1e-11)
     data.check_adapted(variant, 1, first, **close)
     np.testing.assert_allclose(outputs, a[f"{variant}/query_logits_all"], **close)
@@ -192,13 +191,13 @@ def test_bound_of_the_inner_gradients():
 def test_zero_modulation_is_maml(domain, key):
     """Heads of zeros under "film" are MAML, in the loss and in the net's meta-gradient; and the encoder has a gradient."""
     if domain == "curves":
-        net, objective = MLP(hidden=(8, 8), spread=0.5), SquaredError()
+        net, objective, steps = MLP(hidden=(8, 8), spread=0.5), SquaredError(), 2
         split = lambda k, n: Split(jax.random.normal(k, (n, 1)), jax.random.normal(k, (n, 1)) ** 2)  # noqa: E731
     else:
-        net, objective = Conv4(way=2, image=16, channels=1, filters=4), CrossEntropy()
+        net, objective, steps = Conv4(way=2, image=16, channels=1, filters=4), CrossEntropy(), 1
         split = lambda k, n: Split(jax.random.normal(k, (2 * n, 16, 16, 1)), jnp.repeat(jnp.arange(2), n))  # noqa: E731
     episode = Episode(split(key, 3), split(jax.random.key(9), 4))
-    options = dict(rate=0.05, attenuator={}, objective=objective, steps=2)
+    options = dict(rate=0.05, attenuator={}, objective=objective, steps=steps)
     learner, plain = build("mumomaml", net, **options), build("maml", net, **options)
     meta = jax.jit(learner.init)(key)
     value = jax.jit(jax.value_and_grad(lambda m, learner: learner.loss(m, episode)[0]), static_argnums=1)
