@@ -1,6 +1,7 @@
 """Archives: every kind is read in place; links, bombs and damage are refused in one sentence."""
 
 import io
+import lzma
 import os
 import stat
 import tarfile
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lethax.data import archives
+from lethax.data import archives, tape, xz
 from lethax.data.archives import Archive
 from lethax.errors import DataError
 
@@ -138,11 +139,11 @@ def test_bombs_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_header_that_claims_a_huge_field_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archives, "HEADER_BYTES", 100_000)
+    monkeypatch.setattr(tape, "HEADER_BYTES", 100_000)
     path = tarred(tmp_path / "bomb.tar.gz", {"a": b"\0" * 500_000}, type=tarfile.XHDTYPE)
-    with pytest.raises(DataError, match="a header of 500224 bytes"):
+    with pytest.raises(DataError, match="a header of 500000 bytes, more than 65536"):
         Archive(path).names()
-    path = tarred(tmp_path / "bomb.tar.gz", {f"{i}": b"12 a=bcdef\n" for i in range(200)}, type=tarfile.XHDTYPE)
+    path = tarred(tmp_path / "bomb.tar.gz", {f"{i}": b"11 a=bcdef\n" for i in range(200)}, type=tarfile.XHDTYPE)
     with pytest.raises(DataError, match="a header of"):
         Archive(path).names()
 
@@ -194,3 +195,89 @@ def test_pipes_and_links_to_themselves_do_not_block(tmp_path: Path) -> None:
     assert Archive(tmp_path / "folder").names() == []
     with pytest.raises(DataError, match="does not exist"):
         Archive(tmp_path / "folder" / "self")
+
+
+def test_a_zip_is_stored_or_deflated(tmp_path: Path) -> None:
+    for method in (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+        with zipfile.ZipFile(tmp_path / "a.zip", "w", method) as archive:
+            archive.writestr("a", b"1")
+        with pytest.raises(
+            DataError, match=f"holds a, packed with method {method}, where none or deflate was expected"
+        ):
+            Archive(tmp_path / "a.zip").read("a")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr("a", b"1")
+    assert Archive(tmp_path / "a.zip").read("a") == b"1"
+
+
+def test_members_of_a_zip_are_counted_before_they_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = zipped(tmp_path / "a.zip", {f"{i}": b"" for i in range(3)})
+    monkeypatch.setattr(archives, "MEMBERS", 2)
+    monkeypatch.setattr(zipfile, "ZipInfo", None)  # none is made
+    with pytest.raises(DataError, match="more than 2 files"):
+        Archive(path).names()
+
+
+def test_what_unpacks_to_much_more_than_it_is_has_a_lower_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archives, "ANY_RATIO", 1_000_000)
+    for path in (
+        zipped(tmp_path / "a.zip", {"a": bytes(2_000_000)}),
+        tarred(tmp_path / "a.tar.gz", {"a": bytes(2_000_000)}),
+    ):
+        with pytest.raises(DataError, match="holds more than 1000000 bytes"):
+            list(Archive(path).items())
+    monkeypatch.setattr(archives, "RATIO", 2000)
+    assert Archive(path).names() == ["a"]
+
+
+@pytest.mark.parametrize("kind", ["tar.gz", "zip"])
+def test_names_of_many_folders_are_refused(kind: str, tmp_path: Path) -> None:
+    write: Any = zipped if kind == "zip" else tarred
+    assert len(Archive(write(tmp_path / "a", {"a/" * 63 + "b": b""})).names()) == 1
+    with pytest.raises(DataError, match="a name of 65 folders, more than 64"):
+        Archive(write(tmp_path / "a", {"a/" * 64 + "b": b""})).names()
+
+
+def test_xz_has_a_bound_of_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tarred(tmp_path / "a.tar.xz", {"a": b"1" * 300_000, "b": b"2"}, "w:xz")
+    path.write_bytes(path.read_bytes() + bytes(8) + lzma.compress(b"") + bytes(4))  # several streams
+    assert Archive(path).read("b") == b"2" and len(Archive(path).read("a")) == 300_000
+    monkeypatch.setattr(xz, "WINDOW", 1 << 20)
+    with pytest.raises(DataError, match="needs more than 1 MiB of memory to be unpacked"):
+        Archive(path).names()
+
+
+def fields(path: Path, kind: bytes, *headers: bytes) -> Path:
+    """A tar of one empty file after extended headers."""
+    entry, blocks = tarfile.TarInfo("h"), b""
+    for header in headers:
+        entry.type, entry.size = kind, len(header)
+        blocks += entry.tobuf() + header + bytes(-len(header) % 512)
+    path.write_bytes(blocks + tarfile.TarInfo("a").tobuf() + bytes(1024))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "headers", "says"),
+    [
+        (b"x", [b"19 comment=1234567\n"], None),
+        (b"g", [b"19 comment=1234567\n"] * 3, None),
+        (b"x", [b"1" * 5000], "not the length that it says"),
+        (b"x", [b"2 " * 5000 + b"="], "not the length that it says"),
+        (b"x", [b"9999 a=b\n"], "not the length that it says"),
+        (b"X", [b"75 a=" + b"1" * 69 + b"\n"], "more than 64 digits in a row"),
+        (b"g", [b"1005 a=" + b"a" * 997 + b"\n"] * 5, "headers without end"),
+        (b"L", [b"a" * 70_000], "a header of 70000 bytes, more than 65536"),
+    ],
+)  # fmt: skip
+def test_extended_headers_are_short_and_whole(
+    kind: bytes, headers: list[bytes], says: str | None, tmp_path: Path
+) -> None:
+    path = fields(tmp_path / "a.tar", kind, *headers)
+    if says is None:
+        assert Archive(path).names() == ["a"]
+        return
+    with pytest.raises(DataError, match=says):
+        Archive(path).names()

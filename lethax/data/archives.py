@@ -5,7 +5,6 @@ What a header says of a size is looked at before anything is read, and contents 
 
 import bz2
 import gzip
-import io
 import lzma
 import os
 import stat
@@ -19,15 +18,17 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from lethax.data.safe import is_text, open_file
+from lethax.data.tape import PIECE, Tape
+from lethax.data.xz import Xz
 from lethax.errors import DataError, did_you_mean
 from lethax.text import shown
 
 MEMBER_BYTES = 1 << 30
 TOTAL_BYTES = 16 << 30
+RATIO, ANY_RATIO = 200, 4 << 30  # a file may unpack to more than RATIO times its bytes up to ANY_RATIO
 MEMBERS = 1_000_000
 NAME, NAMES = 1 << 12, 1 << 28  # letters of a name, and of all together
-PIECE = 1 << 17  # bytes that are read at once
-HEADER_BYTES = 1 << 24  # of what stands before one member of a tar
+PARTS = 64  # folders of a name, one within the other
 DIRECTORY_BYTES = 1 << 27  # of a zip's list of members
 
 _GZIP, _BZIP2, _XZ = b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00"
@@ -75,7 +76,7 @@ class Archive:
 
     def read(self, name: str) -> bytes | bytearray:
         """The content of one file; DataError if there is none of that name."""
-        found = dict(self.items(lambda member: member == name))  # to the end, see `_Tape.finish`
+        found = dict(self.items(lambda member: member == name))  # to the end, see `Tape.finish`
         if name in found:
             return found[name]
         near = did_you_mean(name, self.names())
@@ -88,6 +89,9 @@ class Archive:
         """
         read = {"folder": self._folder, "zip": self._zip, "tar": self._tar}[self.kind]
         self._limit = MEMBER_BYTES if limit is None else limit
+        self.total = TOTAL_BYTES
+        if self.kind != "folder":
+            self.total = min(TOTAL_BYTES, max(ANY_RATIO, RATIO * self.path.stat().st_size))
         total = count = letters = 0
 
         def counted(name: str) -> bool:
@@ -100,8 +104,8 @@ class Archive:
         try:
             for name, content in read(counted):
                 total += len(content)
-                if total > TOTAL_BYTES:
-                    raise self._too_large(f"more than {TOTAL_BYTES} bytes")
+                if total > self.total:
+                    raise self._too_large(f"more than {self.total} bytes")
                 yield name, content
         except _DAMAGE as error:
             what = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
@@ -159,17 +163,20 @@ class Archive:
                 if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
                     raise self._refused(name)
                 if not entry.is_dir() and wanted(name):
+                    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                        raise DataError(
+                            f"{self.title} holds {shown(name)}, packed with method {entry.compress_type}, where none or deflate "
+                            "was expected: it was not read. Unpack it and give the folder."
+                        )
                     with archive.open(entry) as content:
                         yield name, self._content(content, name, entry.file_size)
 
     def _tar(self, wanted: Wanted) -> Iterator[tuple[str, bytearray]]:
         with open_file(self.path) as file, self._unpacked(file) as plain:
-            tape = _Tape(plain, self)
-            archive = tarfile.open(fileobj=tape, mode="r:")  # type: ignore[call-overload]
+            tape = Tape(plain, self._too_large, self.total)
+            archive = tarfile.open(fileobj=tape, mode="r:", tarinfo=tape.entry_type())  # type: ignore[call-overload]
             while (entry := archive.next()) is not None:
                 archive.members.clear()  # tarfile would keep every header in memory
-                if len(str(archive.pax_headers)) > HEADER_BYTES:  # these it does keep
-                    raise self._too_large("headers without end")
                 name = self._inside(entry.name)
                 if not (entry.isfile() or entry.isdir()) or entry.issparse():
                     raise self._refused(name)
@@ -186,9 +193,9 @@ class Archive:
             return gzip.open(file)  # type: ignore[return-value]
         if begins.startswith(_BZIP2):
             return bz2.open(file)
-        return lzma.open(file) if begins == _XZ else file
+        return BufferedReader(Xz(file, self.title)) if begins == _XZ else file
 
-    def _content(self, file: IO[bytes], name: str, size: int, tape: "_Tape | None" = None) -> bytearray:
+    def _content(self, file: IO[bytes], name: str, size: int, tape: Tape | None = None) -> bytearray:
         """Exactly `size` bytes. They grow as they come: a header may claim much more than there is."""
         self._bound(name, size, self._limit)
         content = bytearray()
@@ -215,11 +222,15 @@ class Archive:
         )
 
     def _inside(self, name: str) -> str:
+        if len(name) > NAME:
+            raise DataError(f"{self.title} holds a name of {len(name)} letters, more than {NAME}: it was not read.")
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name:
             raise DataError(f"{self.title} holds '{shown(name)}', which points outside: it was not read.")
-        if len(name) > NAME:
-            raise DataError(f"{self.title} holds a name of {len(name)} letters, more than {NAME}: it was not read.")
+        if len(path.parts) > PARTS:
+            raise DataError(
+                f"{self.title} holds a name of {len(path.parts)} folders, more than {PARTS}: it was not read."
+            )
         if not is_text(name):
             raise DataError(
                 f"{self.title} holds '{shown(name)}', a name that is not UTF-8: rename it and pack it again."
@@ -238,33 +249,6 @@ class _Disk:
         found = self._file.read(min(size, DIRECTORY_BYTES + 1) if size >= 0 else DIRECTORY_BYTES + 1)
         if len(found) > DIRECTORY_BYTES:
             raise self._archive._too_large(f"a list of members of more than {DIRECTORY_BYTES} bytes")
+        if found.count(b"PK\1\2") > MEMBERS:  # so each of the list begins
+            raise self._archive._too_large(f"more than {MEMBERS} files")
         return found
-
-
-class _Tape:
-    """The unpacked bytes of a tar: a header that claims a huge field, or headers and padding without end, stop here."""
-
-    def __init__(self, file: IO[bytes], archive: Archive) -> None:
-        self._file, self._archive = file, archive
-        self.tell = file.tell
-        self.header()
-
-    def header(self) -> None:
-        """From here on HEADER_BYTES may be read until this is called again."""
-        self._left = HEADER_BYTES
-
-    def read(self, size: int = -1) -> bytes:
-        self._left -= size
-        if size < 0 or self._left < 0:
-            raise self._archive._too_large(f"a header of {size} bytes or more")
-        return self._file.read(size)
-
-    def seek(self, place: int, whence: int = io.SEEK_SET) -> int:
-        if place > TOTAL_BYTES:
-            raise self._archive._too_large(f"more than {TOTAL_BYTES} bytes")
-        return self._file.seek(place, whence)
-
-    def finish(self) -> None:
-        """Read to the end: what was compressed has its checksum there."""
-        while self._file.read(PIECE):
-            self.seek(self.tell())

@@ -31,7 +31,10 @@ def open_file(path: Path) -> BufferedReader:
 
 
 def mapped(path: Path) -> bytes | mmap.mmap:
-    """The bytes of a file; they stay on the disk, so that a large one takes no memory."""
+    """The bytes of a file; they stay on the disk, so that a large one takes no memory.
+
+    Nothing guards against another program that shortens the file meanwhile: the system then ends this one (SIGBUS).
+    """
     with open_file(path) as file:
         if not os.fstat(file.fileno()).st_size:
             return b""

@@ -1,0 +1,64 @@
+"""xz files within a bound of memory, which `lzma.open` does not have: a file may ask for a window of 4 GiB."""
+
+import io
+import lzma
+from io import BufferedReader
+from typing import Any
+
+from lethax.errors import DataError
+
+WINDOW = 1 << 28  # bytes; `xz -9` takes a quarter of them
+PIECE = 1 << 16  # bytes that are read at once
+
+
+class Xz(io.RawIOBase):
+    """The unpacked bytes of an xz file, forwards. DataError where more than WINDOW bytes are needed to unpack it."""
+
+    def __init__(self, file: BufferedReader, title: str) -> None:
+        self._file, self._title, self._at = file, title, 0
+        self._stream = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=WINDOW)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, into: Any) -> int:
+        found = b""
+        while not found:
+            packed = b""
+            if self._stream.eof:  # a file may be several streams, with zeros between them
+                packed = self._stream.unused_data.lstrip(b"\0")
+                while not packed and (piece := self._file.read(PIECE)):
+                    packed = piece.lstrip(b"\0")
+                if not packed:
+                    return 0
+                self._stream = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=WINDOW)
+            elif self._stream.needs_input and not (packed := self._file.read(PIECE)):
+                raise EOFError("the file ends within an xz stream")
+            found = self._unpack(packed, len(into))
+        into[: len(found)] = found
+        self._at += len(found)
+        return len(found)
+
+    def _unpack(self, packed: bytes, count: int) -> bytes:
+        try:
+            return self._stream.decompress(packed, count)
+        except lzma.LZMAError as error:
+            if "emory" not in str(error):
+                raise
+            raise DataError(
+                f"{self._title} needs more than {WINDOW >> 20} MiB of memory to be unpacked: it was not read. "
+                "Unpack it and give the folder."
+            ) from None
+
+    def seek(self, place: int, whence: int = io.SEEK_SET) -> int:
+        """Forwards only, as `tarfile` reads."""
+        target = self._at + place if whence == io.SEEK_CUR else place
+        if target < self._at or whence == io.SEEK_END:
+            raise io.UnsupportedOperation("an xz file is read forwards")
+        left = target - self._at
+        while left and (found := self.read(min(left, PIECE))):
+            left -= len(found)
+        return self._at
