@@ -339,7 +339,7 @@ def tars(files: dict[str, bytes]) -> list[bytes]:
 
 def zips(files: dict[str, bytes]) -> list[bytes]:
     found = []
-    for kind in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+    for kind in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         out = io.BytesIO()
         with zipfile.ZipFile(out, "w", kind) as archive:
             for name, content in files.items():

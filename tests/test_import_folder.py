@@ -1,6 +1,7 @@
 """Import of folders of pictures: layouts, splits, broken and hostile files."""
 
 import json
+import os
 import struct
 import zipfile
 from pathlib import Path
@@ -13,6 +14,7 @@ from lethax import cli
 from lethax.data import decode, folder, pictures
 from lethax.data.folder import left_out, prepare_folder, skipped
 from lethax.data.store import Store, open_store
+from lethax.data.tree import Tree
 from lethax.errors import DataError
 
 
@@ -246,6 +248,35 @@ def test_links_that_lead_outside_are_refused(tmp_path: Path) -> None:
     (source / "class0" / "link.png").symlink_to(picture(tmp_path / "secret.png"))
     with pytest.raises(DataError, match="link"):
         prepared(source, tmp_path / "stores")
+
+
+def test_folders_too_deep_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / "top" / "a").mkdir(parents=True)
+    (tmp_path / "top" / "a" / "1.png").write_bytes(b"")
+    here = Path.cwd()
+    try:
+        for top, name, count in (("long", "x" * 250, 20), ("deep", "d", 70)):  # the first is longer than a path may be
+            os.chdir(tmp_path / "top")
+            for part in (top, *[name] * count):
+                os.mkdir(part)
+                os.chdir(part)
+    finally:
+        os.chdir(here)
+    tree = Tree(tmp_path / "top")
+    assert tree.pictures == ["a/1.png"]
+    reasons = {name[:4]: why for name, why in tree.left_out.items() if "pictures" not in why}
+    assert reasons["deep"] == "it is in more than 64 folders within each other"
+    assert reasons["long"].startswith("it cannot be read: File name too long") and len(reasons) == 2
+
+
+def test_folders_without_pictures_are_left_out(tmp_path: Path) -> None:
+    for name in ("a/b/1.png", "a/c/note.txt", "d/e/none", ".hidden/f/1.png"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_bytes(b"")
+    without = "there are no pictures in it that are read"
+    found = Tree(tmp_path).left_out
+    assert {name for name, why in found.items() if why == without} == {"a/c/", "d/"}
+    assert set(found) == {"a/c/", "d/", "a/c/note.txt", "d/e/none"}
 
 
 def test_failure_leaves_the_earlier_store(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
-from lethax.data.archives import Archive
+from lethax.data.archives import PARTS, Archive
 from lethax.data.safe import read_small
 from lethax.errors import DataError
 
@@ -55,30 +55,47 @@ class Tree:
             self.left_out[name] = (
                 f"the ending {ending} is not read" if ending else "it has no ending that says what it is"
             )
-        used = {folder for name in self.pictures for folder in PurePosixPath(name).parents}
-        for folder in map(PurePosixPath, folders):
-            if folder not in used and (folder.parent in used or folder.parent == PurePosixPath(".")):
+        used = _folders_of(self.pictures)
+        for folder in folders:
+            if folder not in used and _above(folder) in used:
                 self.left_out.setdefault(f"{folder}/", "there are no pictures in it that are read")
 
     def _inside(self) -> tuple[list[str], list[str]]:
         """(files, folders) below a folder; DataError for a link that leads out of it."""
         root, files, folders = os.path.realpath(self.source), [], []
         for at, below, names in os.walk(self.source, onerror=self._unread):
-            for path in (Path(at) / name for name in [*below, *names]):
+            entries = [Path(at) / name for name in [*below, *names]]
+            below.clear()  # of these only what is taken as a folder is walked
+            for path in entries:
                 short = path.relative_to(self.source).as_posix()
                 if _hidden(short):
                     continue
-                if path.is_symlink() and path.exists() and not Path(os.path.realpath(path)).is_relative_to(root):
-                    raise DataError(f"{path} is a link out of {self.source}; replace it by the file or folder itself.")
-                if path.is_file():
+                if short.count("/") >= PARTS:
+                    self.left_out[short] = f"it is in more than {PARTS} folders within each other"
+                    continue
+                try:
+                    reason = self._reason(path, root)
+                except OSError as error:  # as where the whole path is longer than the system takes
+                    reason = f"it cannot be read: {error.strerror}"
+                if reason:
+                    self.left_out[short] = reason
+                elif path.is_file():
                     files.append(short)
-                elif not path.is_dir():  # also pipes, which would block
-                    self.left_out[short] = "it is a link to nothing" if path.is_symlink() else "it is not a file"
-                elif path.is_symlink():
-                    self.left_out[short] = "it is a link to another folder"
                 else:
                     folders.append(short)
+                    below.append(path.name)
         return files, sorted(folders)
+
+    def _reason(self, path: Path, root: str) -> str | None:
+        """Why a path is not read; None for a file or a folder."""
+        linked = path.is_symlink()
+        if linked and path.exists() and not Path(os.path.realpath(path)).is_relative_to(root):
+            raise DataError(f"{path} is a link out of {self.source}; replace it by the file or folder itself.")
+        if path.is_file():
+            return None
+        if not path.is_dir():  # also pipes, which would block
+            return "it is a link to nothing" if linked else "it is not a file"
+        return "it is a link to another folder" if linked else None
 
     def _unread(self, error: OSError) -> None:
         folder = Path(error.filename).relative_to(self.source).as_posix()
@@ -121,3 +138,17 @@ class Tree:
 
 def _hidden(name: str) -> bool:
     return any(part.startswith(".") for part in PurePosixPath(name).parts)
+
+
+def _above(name: str) -> str:
+    """The folder that holds a file or folder; the empty string at the top."""
+    return name.rpartition("/")[0]
+
+
+def _folders_of(names: list[str]) -> set[str]:
+    """All folders above the names, with the top."""
+    found = {""}
+    for name in names:
+        while (name := _above(name)) not in found:
+            found.add(name)
+    return found
