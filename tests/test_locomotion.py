@@ -283,5 +283,7 @@ def test_loading_leaves_no_log_and_a_missing_simulator_is_named(
     assert not list(tmp_path.iterdir()) and capfd.readouterr() == ("", "")
     physics.model.cache_clear()
     monkeypatch.setitem(sys.modules, "mujoco", None)
-    with pytest.raises(EnvironmentFault, match=r'pip install "lethax\[rl\]"'):
+    with pytest.raises(
+        EnvironmentFault, match=r'pip install "gymnasium\[mujoco\]" mujoco, or lethax with its extra \[rl\]'
+    ):
         Locomotion("cheetah_dir").reset(np.random.default_rng(0), np.ones((1, 1)))

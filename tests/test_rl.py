@@ -362,5 +362,5 @@ def test_a_simulator_that_is_not_installed_is_one_sentence(tmp_path):
         "sys.exit(cli.main(['train', 'cheetah_vel', '--method', 'maml', '--steps', '1', '--out', 'run']))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 1 and "lethax[rl]" in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == 1 and "its extra [rl]" in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "run").exists()

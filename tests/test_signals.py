@@ -18,8 +18,9 @@ def end_of(body, *numbers, ignored=()):
         "def ready(): print('ready', flush=True); sys.stdin.readline()\n"
         f"{body}"
     )
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in ignored}
-    before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.default_int_handler)
+    # What this process ignores, in the background of a script or under nohup, its children would ignore too.
+    kinds = {number: signal.SIG_IGN if number in ignored else signal.SIG_DFL for number in ENDS}
+    before = {number: signal.signal(number, kind) for number, kind in kinds.items()}
     pipe = subprocess.PIPE
     process = subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe, stderr=pipe, text=True)
     for number, handler in before.items():
