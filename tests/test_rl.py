@@ -72,11 +72,12 @@ def test_outer_gradient_and_curvature(trip):
 
 def test_a_step_improves_within_the_region(trip):
     learner, meta, seen = trip
-    after, info = improve(learner, PLAN, meta, seen.supports, seen.last)
+    improved = jax.jit(improve, static_argnums=(0, 1))
+    after, info = improved(learner, PLAN, meta, seen.supports, seen.last)
     assert bool(info["accepted"]) and 0 < float(info["kl"]) <= PLAN.region.max_kl and float(info["loss"]) < 0
     assert float(info["moved_start"]) > 0 and float(info["moved_weights"]) > 0
     assert bool(jnp.all(info["finite"])) and jax.tree.structure(after) == jax.tree.structure(meta)
-    part, _ = improve(learner, replace(PLAN, share=1 / 3), meta, seen.supports, seen.last)
+    part, _ = improved(learner, replace(PLAN, share=1 / 3), meta, seen.supports, seen.last)
     assert not np.array_equal(ravel_pytree(after)[0], ravel_pytree(part)[0])  # the curvature of one task of three
 
 

@@ -284,7 +284,7 @@ def test_outer_step():
 
     def gradient(learner):
         old = outputs(learner, vector)
-        b, w, s = jax.grad(lambda v: surrogate(outputs(learner, v), old, query))(vector)
+        b, w, s = jax.jit(jax.grad(lambda v: surrogate(outputs(learner, v), old, query)))(vector)
         return w, b, s
 
     second = (-0.0268998023, -0.1644292006, 0.0945917729)
@@ -293,7 +293,7 @@ def test_outer_step():
     np.testing.assert_allclose(gradient(linear(form="ratio")), (-0.0270624713, -0.1675858619, 0.0955890864), atol=1e-10)
 
     old = outputs(linear(), vector)
-    curvature = jax.hessian(lambda v: mean_divergence(outputs(linear(), v), old, query))(vector)
+    curvature = jax.jit(jax.hessian(lambda v: mean_divergence(outputs(linear(), v), old, query)))(vector)
     expected = np.array([(0.0535567712, 0.1776786051, -0.0123000645), (0.1776786051, 0.9848408500, -0.1318095238),
                          (-0.0123000645, -0.1318095238, 1.9174565383)])  # fmt: skip
     order = np.array([1, 0, 2])
@@ -303,7 +303,7 @@ def test_outer_step():
     products = [backward(fisher(old, query, forward(v)))[0] for v in jnp.eye(3)]
     np.testing.assert_allclose(products, curvature, atol=1e-10)
 
-    after, info = improve(linear(), PolicyPlan(1, batch=1), meta, supports, query)
+    after, info = jax.jit(improve, static_argnums=(0, 1))(linear(), PolicyPlan(1, batch=1), meta, supports, query)
     np.testing.assert_allclose(of(after["weights"]), (0.4296843282, 0.0176262871, -0.0243346049), atol=1e-7)
     assert bool(info["accepted"]) and int(info["backtracks"]) == 1
     np.testing.assert_allclose((info["loss"], info["kl"]), (-0.0207350631, 0.0067595914), atol=1e-8)
