@@ -40,6 +40,12 @@ _POSITIVE = (
     "way", "shot", "query", "eval_query", "batch", "full_steps", "steps", "epoch", "keep", "filters", "depth", "val_episodes",
     "multi_step_epochs",
 )  # fmt: skip
+_AT_LEAST_0 = (
+    "inner_rate", "outer_rate", "min_outer_rate", "inner_clamp", "clamp", "clip_norm", "clip_tensor_norm", "spread", "rl_limit",
+    "rl_horizon", "rl_action_scale", "leo_dropout", "leo_kl", "leo_penalty", "leo_l2", "leo_orthogonality",
+)  # fmt: skip
+# A program grows with these where its loops are written out, and what is beyond compiles without an end in sight.
+_MOST = {"depth": 100, "inner_steps": 1000, "filters": 100_000, "batch": 100_000, "keep": 1000}
 _CONTROL_METHODS = ("maml", "fomaml", "sign_maml", "metasgd", "anil", "boil", "alfa")
 _CONTROL_RANGES = (
     ("rl_horizon", 1, 100_000), ("rl_discount", 0, 1), ("rl_smoothing", 0, 1), ("rl_later_rate", 0, 1), ("rl_max_kl", 1e-8, 10),
@@ -127,9 +133,17 @@ def _check_ranges(recipe: "Recipe") -> None:
     for name in ("inner_steps", "first_order_steps", "multi_step_steps"):
         if getattr(recipe, name) < 0:
             raise RecipeError(f"{name} is {getattr(recipe, name)}; it has to be at least 0.")
-    for name in ("inner_rate", "outer_rate", "min_outer_rate", "inner_clamp", "clamp", "clip_norm", "clip_tensor_norm"):
+    for name in _AT_LEAST_0:
         if getattr(recipe, name) < 0:
             raise RecipeError(f"{name} is {getattr(recipe, name)}; it has to be a number of at least 0.")
+    for name, most in _MOST.items():
+        if getattr(recipe, name) > most:
+            raise RecipeError(f"{name} is {getattr(recipe, name)}; it has to be at most {most}.")
+    if recipe.min_outer_rate > recipe.outer_rate:  # type: ignore[operator]
+        raise RecipeError(
+            f"min_outer_rate is {recipe.min_outer_rate}; it is where the rate ends, and has to be at most outer_rate, "
+            f"{recipe.outer_rate}."
+        )
 
 
 def _check_way(recipe: "Recipe") -> None:

@@ -93,14 +93,15 @@ def evaluate(args: arguments.Evaluate) -> None:
     from lethax import assemble, folders, runs
     from lethax.report import scores
 
-    episodes = 1 if args.episodes is None else args.episodes
-    if not args.runs or min(episodes, args.ensemble) < 1 or (args.steps or 0) < 0:
-        raise RecipeError("evaluate needs a RUN, --episodes and --ensemble of at least 1, and --steps of at least 0.")
-    recipes.check_seed(args.seed)
+    _check_evaluate(args)
     assemble.use_all_cores()
+    opened = [folders.open_run(folder) for folder in args.runs]
+    kinds = {_kind(run.recipe): shown(run.folder) for run in opened}
+    if len(kinds) > 1:
+        others = " and ".join(f"{folder} is judged by its {kind}" for kind, folder in kinds.items())
+        raise RecipeError(f"{others}: evaluate them one after the other.")
     results = []
-    for folder in args.runs:
-        run = folders.open_run(folder)
+    for folder, run in zip(args.runs, opened, strict=True):
         control = run.recipe.data in CONTROL
         count = args.episodes or (40 if control else 600)
         results.append(runs.evaluate_run(
@@ -114,6 +115,8 @@ def evaluate(args: arguments.Evaluate) -> None:
         say(scores.title(results))
         for table in scores.tables(args.runs, results, console.width):
             console.print(table)
+        if why := scores.unpaired(args.runs, results):
+            say(why)
     signals.say("what is written stays")
     for result in results:  # after they are shown: a full disk must not cost hours of judging
         runs.write_evaluation(result)
@@ -127,6 +130,24 @@ def evaluate(args: arguments.Evaluate) -> None:
         say(f"written: {shown(result.path)} (episodes {result.record['episodes_hash']})")
     if drawn:
         say(f"drawn: {', '.join(map(shown, drawn))}")
+
+
+def _check_evaluate(args: arguments.Evaluate) -> None:
+    if not args.runs:
+        raise RecipeError(
+            "evaluate needs at least one run folder, as in: lethax evaluate runs/sinusoid-l2f-5shot-seed0"
+        )
+    recipes.check_seed(args.seed)
+    for name, value, least, most in (
+        ("episodes", args.episodes, 1, 10_000_000), ("ensemble", args.ensemble, 1, 1000), ("steps", args.steps, 0, 1000)
+    ):  # fmt: skip
+        if value is not None and not least <= value <= most:
+            raise RecipeError(f"--{name} is {value}; it has to be from {least} to {most:,}.")
+
+
+def _kind(recipe: Recipe) -> str:
+    """What the scores of a run are."""
+    return "error" if recipe.data in REGRESSION else "return" if recipe.data in CONTROL else "accuracy"
 
 
 def _draw(args: arguments.Evaluate, results: list[Any]) -> list[Path]:

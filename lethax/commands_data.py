@@ -7,6 +7,7 @@ from pathlib import Path
 from lethax import arguments, signals
 from lethax.checks import check_seed
 from lethax.errors import DataError
+from lethax.names import CONTROL, REGRESSION
 from lethax.progress import bar, say
 from lethax.text import shown
 
@@ -27,14 +28,18 @@ def data_sets(args: arguments.DataCommand) -> None:
 def _list(args: arguments.DataList) -> None:
     from lethax.data.store import default_root, list_stores
 
-    names = list_stores(args.root)
+    root = args.root or default_root()
+    if args.root and not root.is_dir():
+        raise DataError(f"{shown(root)} is no folder: name the one that holds data sets with --root.")
+    names = list_stores(root)
     for name in names:
         try:
             describe(name, args.root)
         except DataError as error:  # of one must not hide the others
             say(f"{name}: {error}")
     if not names:
-        say(f"no data set in {shown(args.root or default_root())}: see lethax data prepare --help")
+        say(f"no data set in {shown(root)}: see lethax data prepare --help")
+    say(f"Made by lethax itself, without anything to prepare: {', '.join((*REGRESSION, *CONTROL))}.")
 
 
 def _verify(args: arguments.DataVerify) -> None:

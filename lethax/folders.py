@@ -43,8 +43,19 @@ def create(recipe: Recipe, folder: Path) -> Run:
     recipe = recipes.resolve(recipe)
     if (folder / "recipe.toml").exists():
         raise RunError(f"{shown(folder)} holds a run already: go on with it, or choose another --out.")
+    strange = _strange(folder)
+    if strange:
+        raise RunError(f"{shown(folder)} holds {shown(strange[0], 60)}, which is of no run: choose another --out.")
     folder.mkdir(parents=True, exist_ok=True)
     return _write(recipe, folder)
+
+
+def _strange(folder: Path) -> list[str]:
+    """What a folder holds that no run has."""
+    if folder.exists() and not folder.is_dir():
+        raise RunError(f"{shown(folder)} is a file, but a run is a folder: choose another --out.")
+    there = folder.iterdir() if folder.is_dir() else ()
+    return sorted(path.name for path in there if path.name not in _OURS and not path.name.endswith(".tmp"))
 
 
 def _write(recipe: Recipe, folder: Path) -> Run:
@@ -116,9 +127,9 @@ def _differing(there: Recipe, now: Recipe) -> list[str]:
 def replace(recipe: Recipe, folder: Path) -> Run:
     """A new run in place of what the folder holds; RunError where that is in use, or holds anything that no run has."""
     folder = folder.resolve() if folder.is_symlink() else folder
+    strange = _strange(folder)
     if not folder.exists() or not any(folder.iterdir()):
         return create(recipe, folder)
-    strange = sorted(p.name for p in folder.iterdir() if p.name not in _OURS and not p.name.endswith(".tmp"))
     if strange or not (folder / "recipe.toml").is_file():
         why = f"it holds {shown(strange[0], 60)}, which is of no run" if strange else "it has no recipe.toml"
         raise RunError(f"{shown(folder)} is not replaced: {why}. Choose another --out, or move that away.")

@@ -68,3 +68,12 @@ def test_a_data_set_s_name_is_checked(name):
     with pytest.raises(RecipeError, match="the name of a data set has lower-case letters") as caught:
         resolve(Recipe(data=name, way=5, shot=1, query=1))
     assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("changes", [
+    {"spread": -1.0}, {"leo_dropout": -0.1}, {"min_outer_rate": 1.0, "outer_rate": 0.1}, {"depth": 101}, {"inner_steps": 1001},
+    {"filters": 200_000}, {"batch": 200_000},
+])  # fmt: skip
+def test_numbers_out_of_their_range_are_named(changes):
+    with pytest.raises(RecipeError, match=rf"^{next(iter(changes))} is .*has to be"):
+        resolve(Recipe(**changes))

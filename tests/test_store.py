@@ -267,6 +267,6 @@ def test_every_known_data_set_has_a_command_that_makes_it():
         args = tyro.cli(DataPrepare, args=command[3:], prog="prepare")
         assert command[:3] == ["lethax", "data", "prepare"]
         made = {"cifar100": {"cifar_fs", "fc100"}, "omniglot": {STORES[args.split or "vinyals"]}}.get(
-            args.name, {args.name}
+            args.name, {args.store or args.name}
         )
         assert name in made and (args.source is None) == (name == "glyphs")

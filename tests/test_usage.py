@@ -101,3 +101,36 @@ def test_reproduce_names_every_missing_data_set_before_anything_runs(monkeypatch
         assert all(f"no data set '{name}'" in err for name in ("tieredimagenet", "tiered_leo"))
         assert "lethax data prepare tieredimagenet" in err
         assert not out and not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(("line", "says"), [
+    ("evaluate", "needs at least one run folder, as in: lethax evaluate runs/"),
+    ("evaluate x --episodes 0", "--episodes is 0; it has to be from 1 to"),
+    ("evaluate x --steps 100000", "--steps is 100000; it has to be from 0 to 1,000"),
+    ("data prepare glyphs --from x", "takes no --from"),
+    ("data prepare folder", "needs --from FOLDER_OR_ARCHIVE with your pictures"),
+    ("data prepare folder --from x --image 100000", "--image is 100000; pictures have a side of 1 to 1024"),
+    ("data prepare folder --from x --seed -1", "seed is -1; it has to be from 0"),
+])  # fmt: skip
+def test_the_value_that_cannot_be_is_named(line, says, capsys):
+    assert cli.main(line.split()) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_runs_of_other_kinds_are_not_set_beside_each_other(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("LETHAX_CACHE", str(tmp_path / "cache"))
+    for data in ("sinusoid", "navigation"):
+        (tmp_path / data).mkdir()
+        (tmp_path / data / "recipe.toml").write_text(f'data = "{data}"\n')
+    assert cli.main(["evaluate", str(tmp_path / "sinusoid"), str(tmp_path / "navigation")]) == 2
+    assert "is judged by its error and" in capsys.readouterr().err
+
+
+def test_a_run_does_not_move_into_a_folder_of_something_else(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("LETHAX_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "pictures" / "tiger").mkdir(parents=True)
+    (tmp_path / "file").write_text("")
+    for name, says in (("pictures", "holds tiger, which is of no run"), ("file", "is a file, but a run is a folder")):
+        assert cli.main(["train", "sinusoid", "--out", str(tmp_path / name)]) == 1
+        assert says in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["tiger"]

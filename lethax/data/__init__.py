@@ -21,6 +21,7 @@ IMPORTERS = {
 }
 
 
+LARGEST_IMAGE = 1024  # pixels of a side; no net here is made for more
 # What an importer takes beside them; the rest is a RecipeError, not silently nothing.
 OPTIONS: dict[str, tuple[str, ...]] = {
     "omniglot": ("split",),
@@ -43,9 +44,16 @@ def prepare(
         takers = " and ".join(other for other, known in OPTIONS.items() if name in known)
         raise RecipeError(f"prepare {layout} takes no --{name}, only {takers} do: leave it out.")
     if layout == "glyphs":
+        if source is not None:
+            raise RecipeError("prepare glyphs takes no --from, because the glyphs are drawn: leave it out.")
         return [import_module("lethax.data.glyphs").build_glyphs(root, progress)]
     if source is None:
-        raise DataError(f"prepare {layout} needs --from FOLDER_OR_ARCHIVE with the published files.")
+        what = {"folder": "with your pictures", "features": "with your features"}.get(
+            layout, "with the published files"
+        )
+        raise RecipeError(f"prepare {layout} needs --from FOLDER_OR_ARCHIVE {what}.")
+    if not 1 <= given.get("image", 1) <= LARGEST_IMAGE:
+        raise RecipeError(f"--image is {given['image']}; pictures have a side of 1 to {LARGEST_IMAGE} pixels.")
     if "store" in OPTIONS.get(layout, ()):
         given["name"] = checked_name(given.pop("store", None) or _store_name(source))
     if layout == "folder" and "split" in given:

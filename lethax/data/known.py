@@ -17,6 +17,7 @@ _CIFAR = Known(
 _OMNIGLOT = (
     "images_background.zip and images_evaluation.zip in one folder, from https://github.com/brendenlake/omniglot"
 )
+_LEO = "{train,val,test}_embeddings.pkl in one folder, from https://github.com/google-deepmind/leo"
 _IMAGENET = "folders of its classes with pictures of https://image-net.org"
 
 KNOWN = {
@@ -33,6 +34,8 @@ KNOWN = {
         "lethax data prepare tieredimagenet --from FOLDER",
         f"its six pickles, from https://github.com/renmengye/few-shot-ssl-public, or {_IMAGENET}",
     ),
+    "mini_leo": Known("lethax data prepare features --store mini_leo --from FOLDER", _LEO),
+    "tiered_leo": Known("lethax data prepare features --store tiered_leo --from FOLDER", _LEO),
     "glyphs": Known("lethax data prepare glyphs", "no source: it is drawn"),
 }
 

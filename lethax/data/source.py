@@ -136,7 +136,7 @@ def check_shape(split: ClassSplit, shape: EpisodeShape, name: str) -> None:
     if counts[smallest] < need:
         raise DataError(
             f"class '{split.classes[smallest]}' of {name} has {counts[smallest]} images, but {shape.shot} shots and "
-            f"{shape.query} queries a class need {need}: lower --shot or --query."
+            f"{shape.query} queries a class need {need}: lower --shot, --query or --eval-query."
         )
 
 

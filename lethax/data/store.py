@@ -100,6 +100,10 @@ def open_store(name: str, root: Path | None = None) -> Store:
 
 
 def _missing(name: str, root: Path) -> DataError:
+    if name in (*REGRESSION, *CONTROL):
+        return DataError(
+            f"'{name}' are tasks that lethax makes itself: nothing of them is prepared, so leave this out."
+        )
     there = list_stores(root)
     nearest = "" if name in KNOWN else did_you_mean(name, (*there, *KNOWN, *REGRESSION, *CONTROL))
     return DataError(

@@ -58,6 +58,17 @@ def tables(folders: Sequence[Path], results: Sequence[Any], width: int) -> list[
     return [_table(joined)] if _width(joined) <= width else [_table(scores), _table(curves)]
 
 
+def unpaired(folders: Sequence[Path], results: Sequence[Any]) -> str:
+    """Why a run has no difference to the first; "" where each has one."""
+    first = results[0].record["episodes_hash"]
+    others = [shown(f) for f, r in zip(folders, results, strict=True) if r.record["episodes_hash"] != first]
+    if not others:
+        return ""
+    return (
+        f"no difference to the first run of {', '.join(others)}: episodes of another data set or shape cannot be paired"
+    )
+
+
 def short_names(folders: Sequence[Path]) -> list[str]:
     """The runs' names without the folder that all lie in; one run's own path as it was given."""
     paths = [str(folder) for folder in folders]
