@@ -1,5 +1,6 @@
 """Signals end the program where that costs nothing, with their exit code and a true sentence. Real processes, without JAX."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -29,8 +30,9 @@ def end_of(body, *numbers, ignored=()):
         assert process.stdout.readline() == "ready\n"
         process.send_signal(number)
         if len(numbers) > 1 or ignored:
-            process.stdin.write("\n")
-            process.stdin.flush()
+            with contextlib.suppress(BrokenPipeError):  # the last one may have ended it already
+                process.stdin.write("\n")
+                process.stdin.flush()
     _, said = process.communicate(timeout=60)
     return process.returncode, said
 
