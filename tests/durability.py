@@ -26,7 +26,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # this very lethax, not one that is installed
 SMALL = ["--way", "2", "--shot", "1", "--query", "1", "--inner-steps", "2", "--filters", "4", "--val-episodes", "4"]
 TRAIN = {
     "sinusoid": ["sinusoid", "--steps", "4000", "--epoch", "100", "--val-episodes", "20", "--filters", "8"],
