@@ -9,6 +9,7 @@ import tyro
 
 from lethax.errors import RecipeError
 from lethax.recipe import Recipe
+from lethax.report.cells import table_names
 
 # An option that may be left out. The word in capitals stands in the help; what is meant where it is not given, the text says.
 Count = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
@@ -88,8 +89,10 @@ Train.__doc__ = "Train a method on DATA, or from a recipe; or go on with a run. 
 class Evaluate:
     """Judge runs on fixed, seeded episodes; several runs also give paired differences to the first."""
 
-    runs: tyro.conf.Positional[tuple[Path, ...]]
-    """Run folders."""
+    runs: Annotated[
+        tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN [RUN ...]", help_behavior_hint="")
+    ]
+    """Run folders, one at least, such as runs/sinusoid-l2f-5shot-seed0."""
     episodes: Count = None
     """Test episodes, 600 unless given (a sinusoid's protocol has 10000); in control tasks, 40 unless given."""
     ensemble: int = 1
@@ -182,12 +185,18 @@ class Embed:
     """Where prepared data is."""
 
 
+_TARGETS = f"One table ({', '.join(table_names())}), or cells of one, which have the names of its recipes."
+
+
 @dataclasses.dataclass
 class Reproduce:
     """Fill a table of the paper: run what is missing, go on with what is unfinished, skip what is done, write the table."""
 
-    targets: tyro.conf.Positional[tuple[str, ...]]
-    """A table (table_a, table_b, table_d, miniimagenet, tieredimagenet), or cells of one, the names of recipes."""
+    targets: Annotated[
+        tuple[str, ...],
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar="TARGET [TARGET ...]", help=_TARGETS, help_behavior_hint=""),
+    ]
     budget: float = 1.0
     """Share of the published outer steps; schedules scale with it, and the table says so."""
     steps: Count = None
@@ -199,7 +208,8 @@ class Reproduce:
     only: tuple[str, ...] = ()
     """Methods to run; all unless given."""
     dry_run: Switch = False
-    """Show what would run, with hours estimated from a short timing."""
+    """Write no run, but say what would run and how many hours it would take. To know these, it compiles programs and times a few
+    outer steps of each, which takes minutes: on two cores 2 for table_b and 7 to 9 for table_d."""
     out: Path = Path("runs/reproduce")
     """Where the runs are."""
     tables: Path = Path("results")

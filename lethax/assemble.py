@@ -25,7 +25,7 @@ from lethax.outer import Plan
 from lethax.recipe import Recipe, options
 from lethax.records import EpisodeShape
 from lethax.streams import Stream, stream
-from lethax.text import shown
+from lethax.text import counted, shown
 
 _log = logging.getLogger("lethax")
 CHUNK = 500  # outer steps in one compiled call where that is no slower than one
@@ -102,7 +102,7 @@ def check(recipe: Recipe) -> None:
     gates = method.gate_names()
     if recipe.gate_fixed is not None and len(recipe.gate_fixed) != len(gates):
         expected = f"expected {len(gates)}, of {', '.join(gates)}" if gates else f"but {recipe.method} has none"
-        raise RecipeError(f"gate_fixed has {len(recipe.gate_fixed)} gates, {expected}.")
+        raise RecipeError(f"gate_fixed has {counted(len(recipe.gate_fixed), 'gate')}, {expected}.")
 
 
 def entry_of(recipe: Recipe) -> tuple[int, ...]:

@@ -1,6 +1,5 @@
 """The `lethax` program: parse, act, and turn an error into one sentence and an exit code."""
 
-import codecs
 import contextlib
 import io
 import os
@@ -14,8 +13,9 @@ import tyro
 
 from lethax import __version__, arguments, commands, commands_data, signals, usage
 from lethax.errors import LethaxError, RecipeError
-from lethax.text import shown
+from lethax.text import ENCODING_ERRORS, shown
 
+_ABOUT = "Meta-learning: train, evaluate, compare. `lethax --version` prints the version."
 _LESS_MEMORY = "lower --batch, --query, --filters or --inner-steps, or take --memory lean"
 
 
@@ -70,9 +70,7 @@ def parsed(argv: list[str]) -> Any:
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            return tyro.cli(
-                arguments.Command, prog="lethax", description="Meta-learning: train, evaluate, compare.", args=argv
-            )
+            return tyro.cli(arguments.Command, prog="lethax", description=_ABOUT, args=argv)
     except SystemExit as end:
         if not end.code:  # help was asked for and given
             raise
@@ -81,20 +79,9 @@ def parsed(argv: list[str]) -> Any:
 
 def plain_where_needed() -> None:
     """Let a terminal or pipe that has no ± or … be given +/- and ... instead of an error."""
-    plain = str.maketrans(
-        {"±": "+/-", "−": "-", "…": "...", "–": "-", "×": "x", "√": "sqrt ", "λ": "lambda", "σ": "sigma"}
-    )
-    plain |= {ord(c): "-" for c in "─━═╴╶╸╺"} | {ord(c): "|" for c in "│┃║"} | {ord(c): "+" for c in "╭╮╰╯"}
-
-    def replace(error: UnicodeError) -> tuple[str | bytes, int]:
-        assert isinstance(error, UnicodeEncodeError)
-        text = error.object[error.start : error.end]
-        return "".join(plain.get(ord(c)) or c.encode("unicode_escape").decode() for c in text), error.end
-
-    codecs.register_error("lethax", replace)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="lethax")
+            stream.reconfigure(errors=ENCODING_ERRORS)
 
 
 def _interrupted(number: int) -> int:

@@ -1,4 +1,4 @@
-"""What the commands do and show. JAX is imported by those that need it."""
+"""What the commands do and show. JAX and NumPy are imported by those that need them."""
 
 import dataclasses
 import shlex
@@ -10,7 +10,7 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from lethax import arguments, fitting, signals
+from lethax import arguments, signals
 from lethax import recipe as recipes
 from lethax.commands_data import describe
 from lethax.errors import DivergedError, RecipeError
@@ -18,7 +18,7 @@ from lethax.files import to_json
 from lethax.names import CONTROL, REGRESSION
 from lethax.progress import bar, console, follow, say, watch
 from lethax.recipe import Recipe
-from lethax.text import shown
+from lethax.text import counted, shown
 
 
 def train(args: Any) -> None:
@@ -32,8 +32,6 @@ def train(args: Any) -> None:
     notes = "; ".join([*([note] if note else []), *([where] if begun else [])])
     say(f"run {shown(run.folder)}: {_described(run.recipe)}{f' ({notes})' if notes else ''}")
     _show_training(run)
-    if begun == run.recipe.steps:
-        say(f"It was finished before. To give it more outer steps: {go_on} --steps N")
 
 
 def _resumed(args: Any) -> tuple[Any, str]:
@@ -52,7 +50,7 @@ def _resumed(args: Any) -> tuple[Any, str]:
 
 def _begun(args: Any) -> tuple[Any, str]:
     """The run of these options, a new one or the one that the same options began, and what of it is not the usual value."""
-    from lethax import assemble, folders
+    from lethax import assemble, fitting, folders
 
     if not args.data and not args.recipe:
         raise RecipeError("train needs DATA, --recipe FILE or --resume RUN.")
@@ -70,17 +68,21 @@ def _begun(args: Any) -> tuple[Any, str]:
 def _described(recipe: Recipe) -> str:
     """ "l2f on birds, 4-way 1-shot with 6 queries a class, 50,000 outer steps"; of tasks without classes, shots alone."""
     made = recipe.data in (*REGRESSION, *CONTROL)
-    episodes = (
-        f"{recipe.shot}-shot" if made else f"{recipe.way}-way {recipe.shot}-shot with {recipe.query} queries a class"
-    )
-    return f"{recipe.method} on {recipe.data}, {episodes}, {recipe.steps:,} outer steps"
+    queries = f" with {counted(recipe.query or 0, 'query')} a class"
+    episodes = f"{recipe.shot}-shot" if made else f"{recipe.way}-way {recipe.shot}-shot{queries}"
+    return f"{recipe.method} on {recipe.data}, {episodes}, {counted(recipe.steps or 0, 'outer step')}"
 
 
 def _show_training(run: Any) -> None:
-    from lethax import training
+    from lethax import folders, training
 
-    last = follow("outer steps", run.recipe.steps, training.train(run))
-    skipped = f", {last.skipped:,} of {last.total:,} outer steps skipped" if last and last.skipped else ""
+    finished = folders.reached(run) == run.recipe.steps
+    last = follow("outer steps", run.recipe.steps, training.train(run), compiles=not finished)
+    if last is None:
+        more = _command("train", "--resume", run.folder)
+        say(f"It was finished before. To give it more outer steps: {more} --steps N")
+        return
+    skipped = f", {last.skipped:,} of {counted(last.total, 'outer step')} skipped" if last.skipped else ""
     say(f"done: {shown(run.folder)}{skipped}. Next: {_command('evaluate', run.folder)}")
 
 
@@ -95,7 +97,7 @@ def evaluate(args: arguments.Evaluate) -> None:
 
     _check_evaluate(args)
     assemble.use_all_cores()
-    opened = [folders.open_run(folder) for folder in args.runs]
+    opened = [folders.open_run(folder, "Name those that you mean") for folder in args.runs]
     kinds = {_kind(run.recipe): shown(run.folder) for run in opened}
     if len(kinds) > 1:
         others = " and ".join(f"{folder} is judged by its {kind}" for kind, folder in kinds.items())
@@ -113,7 +115,7 @@ def evaluate(args: arguments.Evaluate) -> None:
         print(to_json([result.record for result in results], None))
     else:
         say(scores.title(results))
-        for table in scores.tables(args.runs, results, console.width):
+        for table in scores.tables(args.runs, results, console.width, console.encoding):
             console.print(table)
         if why := scores.unpaired(args.runs, results):
             say(why)

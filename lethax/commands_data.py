@@ -9,7 +9,7 @@ from lethax.checks import check_seed
 from lethax.errors import DataError
 from lethax.names import CONTROL, REGRESSION
 from lethax.progress import bar, say
-from lethax.text import shown
+from lethax.text import counted, shown
 
 LISTED = 20  # of what an import did not take; the manifest has all
 
@@ -70,8 +70,11 @@ def describe(name: str, root: Path | None) -> None:
     from lethax.data.store import open_store
 
     store = open_store(name, root)
-    what = f"features of {store.features} entries" if store.features else "images"
-    parts = (f"{split} {len(s.classes)} classes, {len(s.images)} {what}" for split, s in store.splits.items())
+    one, of = ("feature", f" of {store.features:,} entries") if store.features else ("image", "")
+    parts = (
+        f"{split} {counted(len(s.classes), 'class')}, {counted(len(s.images), one)}{of}"
+        for split, s in store.splits.items()
+    )
     say(f"{name}: {'; '.join(parts)}  ({shown(store.folder)})")
 
 
@@ -110,7 +113,8 @@ def _next(name: str, root: Path | None) -> None:
     if small:
         some = ", ".join(f"{shown(one, 40)} ({split}, {count})" for split, one, count in small[:LISTED])
         more = f" and {len(small) - LISTED} more" if small[LISTED:] else ""
-        say(f"Too small for {SHOT} shot and {QUERY} queries, {len(small)} classes: {some}{more}.")
+        episode = f"{counted(SHOT, 'shot')} and {counted(QUERY, 'query')}"
+        say(f"Too small for {episode}, {counted(len(small), 'class')}: {some}{more}.")
     fits = nearest(store.splits, WAY, SHOT, QUERY)
     if "val" not in store.splits:
         say("lethax train needs a val split: prepare it again from folders, or with a --split file, that have one.")

@@ -15,7 +15,7 @@ from lethax.evaluate import paired
 from lethax.progress import console, say
 from lethax.recipe import Recipe
 from lethax.report import figures
-from lethax.text import shown
+from lethax.text import showable, shown
 
 METHODS = ("maml", "l2f")
 # Small budgets, marked as such in the table: the demo has to end in minutes on two cores.
@@ -47,8 +47,9 @@ def run(out: Path, train: Callable[[Any], None]) -> None:
             inner = result.record["inner_steps"]
             table.add_row(
                 f"{name}, {result.record['score']}", figures.TITLES[method], str(base.steps), str(result.score.n),
-                f"{result.curve[0].mean:.3f}", f"{result.curve[inner].mean:.3f} ± {result.score.ci95:.3f}",
-                f"{gap.mean:+.3f} ± {gap.ci95:.3f}" if method == "l2f" else "",
+                f"{result.curve[0].mean:.3f}",
+                showable(f"{result.curve[inner].mean:.3f} ± {result.score.ci95:.3f}", console.encoding),
+                showable(f"{gap.mean:+.3f} ± {gap.ci95:.3f}" if method == "l2f" else "", console.encoding),
             )  # fmt: skip
         figures.adaptation_curves({m: r.record for m, r in results.items()}, out / f"{name}-adaptation.png")
     figures.sinusoid_fits({m: _fits(out / f"sinusoid-{m}") for m in METHODS}, out / "sinusoid-fits.png")

@@ -9,6 +9,7 @@ from lethax.data.store import ClassSplit, open_store
 from lethax.errors import DataError
 from lethax.names import CONTROL, REGRESSION
 from lethax.recipe import Recipe, resolve
+from lethax.text import counted
 
 _OPEN = ("way", "shot", "query")
 
@@ -49,7 +50,7 @@ def fit(recipe: Recipe) -> Fitted:
 
 
 def _refusal(usual: Recipe, recipe: Recipe, splits: Mapping[str, ClassSplit]) -> str:
-    asked = f"{usual.way}-way episodes of {usual.shot} shots and {usual.query} queries a class"
+    asked = f"{usual.way}-way episodes of {counted(usual.shot or 0, 'shot')} and {counted(usual.query or 0, 'query')} a class"
     found = nearest(splits, usual.way or 0, usual.shot or 0, usual.query or 0)
     said = f"{usual.data} does not allow {asked}: it allows {room(splits)}."
     if not found:

@@ -70,22 +70,25 @@ def _write(recipe: Recipe, folder: Path) -> Run:
     return Run(folder, recipe)
 
 
-def open_run(folder: Path) -> Run:
-    """An existing run; RunError where there is none, with the runs that are in the folder or near it."""
+def open_run(folder: Path, advice: str = "Name the one that you mean") -> Run:
+    """An existing run; RunError where there is none, with the runs that are in the folder or near it.
+
+    advice: what the error says to do where the folder holds runs.
+    """
     if not (folder / "recipe.toml").is_file():
-        raise RunError(_no_run(folder))
+        raise RunError(_no_run(folder, advice))
     recipe = recipes.load(folder / "recipe.toml")
     return Run(folder, recipes.resolve(recipe))
 
 
-def _no_run(folder: Path) -> str:
+def _no_run(folder: Path, advice: str) -> str:
     within = _runs_in(folder)
     near = within or _runs_in(folder.parent) or _runs_in(Path("runs"))
     if not near:
         return f"{shown(folder)} is not a run: it has no recipe.toml. Train one with: lethax train DATA"
     names = ", ".join(shown(path) for path in near[:_SHOWN]) + (" …" if near[_SHOWN:] else "")
     if within:
-        return f"{shown(folder)} is not a run itself but holds {len(near)}: {names}. Name those that you mean."
+        return f"{shown(folder)} is not a run itself but holds {len(near)}: {names}. {advice}."
     return f"{shown(folder)} is not a run: it has no recipe.toml. Runs near it: {names}."
 
 

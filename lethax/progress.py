@@ -4,7 +4,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from typing import Any
 
 from rich.console import Console
@@ -133,10 +133,14 @@ def watch(what: str, total: int, parts: Iterable[Any]) -> Iterator[Any]:
             yield part
 
 
-def follow(what: str, total: int, statuses: Generator[Any, None, None]) -> Any:
-    """Show training go on; closed by an interrupt, it saves its state. Gives the last status, None where nothing was left to do."""
+def follow(what: str, total: int, statuses: Generator[Any, None, None], compiles: bool = True) -> Any:
+    """Show training go on; closed by an interrupt, it saves its state. Gives the last status, None where nothing was left to do.
+
+    compiles: whether a first result is awaited, for which a program has to be loaded and compiled.
+    """
     note, status = "", None
-    with compiling(what) as first, bar(what, total) as show, closing(statuses):
+    waiting = compiling(what) if compiles else nullcontext(lambda: None)
+    with waiting as first, bar(what, total) as show, closing(statuses):
         for status in statuses:
             first()
             if status.line:

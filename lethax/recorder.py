@@ -198,7 +198,7 @@ class Recorder:
     def judge_end(self) -> None:
         """DivergedError at the end of a run that has learned nothing."""
         if self.skipped >= self.plan.total:
-            why = f"all {self.plan.total} outer steps were skipped, because no meta-gradient was finite"
+            why = "all outer steps were skipped, because no meta-gradient was finite"
         elif not any(math.isfinite(value) for value, _ in self.best):
             why = "no validation has a finite score"
         else:

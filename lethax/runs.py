@@ -22,7 +22,7 @@ from lethax.folders import Run, best_path, check_data, checkpoints, environment,
 from lethax.names import CONTROL, LOCOMOTION, NAVIGATION, REGRESSION
 from lethax.outer import begin
 from lethax.recipe import Recipe
-from lethax.text import shown
+from lethax.text import counted, shown
 
 
 class Result(NamedTuple):
@@ -56,7 +56,9 @@ def best_metas(run: Run, count: int) -> tuple[list[Any], list[int]]:
     if not steps:
         raise DivergedError(f"{shown(run.folder)} has learned nothing: no validation has a finite score.")
     if len(steps) < count:
-        raise RunError(f"{shown(run.folder)} keeps {len(steps)} validated checkpoints, not {count}: lower --ensemble.")
+        raise RunError(
+            f"{shown(run.folder)} keeps {counted(len(steps), 'validated checkpoint')}, not {count}: lower --ensemble."
+        )
     return [checkpoint.load(best_path(run, step), fresh.meta)[0] for step in steps], steps
 
 
@@ -171,8 +173,9 @@ def _check_split(recipe: Recipe, split: str) -> None:
     if split in splits and split not in fitting:
         there = "".join(f"--split {name}, " for name in fitting)
         raise DataError(
-            f"{recipe.data}/{split} allows {rooms[split]}; the run's episodes are {shape.way}-way with {shape.shot} shots and "
-            f"{shape.query} queries a class. Judge it with {there}--data OTHER, or train a run of smaller episodes."
+            f"{recipe.data}/{split} allows {rooms[split]}; the run's episodes are {shape.way}-way with "
+            f"{counted(shape.shot, 'shot')} and {counted(shape.query, 'query')} a class. Judge it with "
+            f"{there}--data OTHER, or train a run of smaller episodes."
         )
 
 

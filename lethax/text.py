@@ -1,6 +1,12 @@
-"""Text that is not ours, made fit to be shown: names, classes and values from files and from the command line."""
+"""Text made fit to be shown: what is not ours, counts, and signs that a terminal lacks."""
 
+import codecs
 from typing import Any
+
+_PLAIN = str.maketrans(
+    {"±": "+/-", "−": "-", "…": "...", "–": "-", "×": "x", "√": "sqrt ", "λ": "lambda", "σ": "sigma"}
+)
+_PLAIN |= {ord(c): "-" for c in "─━═╴╶╸╺"} | {ord(c): "|" for c in "│┃║"} | {ord(c): "+" for c in "╭╮╰╯"}
 
 
 def shown(value: Any, limit: int = 200) -> str:
@@ -14,3 +20,30 @@ def shown(value: Any, limit: int = 200) -> str:
         half = (limit - 3) // 2
         text = f"{text[:half]}...{text[-half:]}"
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def plural(number: int, one: str) -> str:
+    """The word after a number: "class" after 1, else "classes"; likewise "query" and "queries"."""
+    if number == 1:
+        return one
+    return f"{one[:-1]}ies" if one.endswith("y") else f"{one}es" if one.endswith("s") else f"{one}s"
+
+
+def counted(number: int, one: str) -> str:
+    """ "1 class", "12,000 classes"."""
+    return f"{number:,} {plural(number, one)}"
+
+
+def showable(text: str, encoding: str) -> str:
+    """`text` without the signs that an encoding lacks: "+/-" in place of "±", an escape such as `\\u0394` in place of others."""
+    return text.encode(encoding, ENCODING_ERRORS).decode(encoding)
+
+
+def _replaced(error: UnicodeError) -> tuple[str | bytes, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    text = error.object[error.start : error.end]
+    return "".join(_PLAIN.get(ord(c)) or c.encode("unicode_escape").decode() for c in text), error.end
+
+
+ENCODING_ERRORS = "lethax"  # what a stream does with a sign that its encoding lacks
+codecs.register_error(ENCODING_ERRORS, _replaced)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lethax.errors import RecipeError, did_you_mean
-from lethax.text import shown
+from lethax.text import counted, shown
 
 T = TypeVar("T")
 _NOUNS = {int: "an integer", float: "a number", bool: "true or false", str: "a string", Path: "a path"}
@@ -95,7 +95,7 @@ def _read_tuple(value: list[Any] | tuple[Any, ...], kind: Any, where: str) -> tu
     if kinds[-1] is Ellipsis:
         kinds = kinds[:1] * len(value)
     if len(kinds) != len(value):
-        raise RecipeError(f"{where} has {len(value)} entries; expected {len(kinds)}.")
+        raise RecipeError(f"{where} has {counted(len(value), 'entry')}; expected {len(kinds)}.")
     return tuple(_read(entry, k, f"{where}[{i}]") for i, (entry, k) in enumerate(zip(value, kinds, strict=True)))
 
 

@@ -71,7 +71,7 @@ def test_pixels_are_scaled_and_classes_turned_as_one(drawn, key):
 @pytest.mark.parametrize("change", [{"way": 7}, {"query": 5}, {"shot": 3}])
 def test_what_the_classes_do_not_allow_is_said_before_anything_compiles(change, drawn, key):
     tasks, source, _, _ = drawn
-    with pytest.raises(DataError, match="6 classes and the smallest has 6 examples: lower way, shot or query"):
+    with pytest.raises(DataError, match="6 classes, and the smallest has 6 examples: lower way, shot or query"):
         tasks.draw(source, SHAPE._replace(**change), key)
     labels = np.repeat(np.arange(6), COUNTS)
     split = class_split(np.zeros((len(labels), 2, 2), np.uint8), labels)

@@ -113,7 +113,7 @@ def test_simulators_are_imported_when_used(name: str) -> None:
 
 @pytest.mark.skipif("lethax.cli" not in MODULES, reason="there is no command line yet")
 def test_command_line_starts_without_jax() -> None:
-    code = "import sys, lethax.cli; print(sorted({'jax', 'jaxlib', 'optax', 'matplotlib'} & set(sys.modules)))"
+    code = "import sys, lethax.cli; print(sorted({'jax', 'jaxlib', 'numpy', 'optax', 'matplotlib'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
 

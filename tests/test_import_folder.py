@@ -96,7 +96,7 @@ def store_of_file(source: Path, tmp_path: Path, split: Path) -> Store:
         ("a/0.png,a\n0.png,b\n", ""),  # found by its path, or below its label
         ("0.png,c\n", "the name of 2 pictures"),
         ("a/0.png,a\na/0.png,b\n", "listed before"),
-        ("a/1.png,a\n", "missing, the first being a/1.png"),
+        ("a/1.png,a\n", "cannot be found, the first being a/1.png"),
     ],
 )
 def test_pictures_of_label_files_are_found_once(tmp_path: Path, lines: str, says: str) -> None:
@@ -323,4 +323,4 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     next((root / "mes-images-ete").glob("train-*.npy")).write_bytes(b"")
     assert cli.main(["data", "list", "--root", str(root)]) == 0
     out = capsys.readouterr().out
-    assert "mes-images-ete is damaged" in out and "own: train 1 classes" in out
+    assert "mes-images-ete is damaged" in out and "own: train 1 class," in out

@@ -151,7 +151,7 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
 
 def test_a_character_of_the_lists_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(omniglot, "published_split", lambda _: {**LISTS, "val": {"Circle": [4]}})
-    with pytest.raises(DataError, match="lacks 1 characters .* Circle/character04"):
+    with pytest.raises(DataError, match="lacks 1 character .* Circle/character04"):
         prepare(layout(tmp_path / "data"), tmp_path / "root")
 
 

@@ -85,6 +85,16 @@ def test_silence_is_broken_and_the_time_said(monkeypatch, capsys):
     assert re.fullmatch(r"outer steps 30/30, in \d+(\.\d)? s  loss 0\.5  skipped 3", last)
 
 
+def test_a_run_that_is_finished_waits_for_no_program(monkeypatch, capsys):
+    def nothing_left():
+        time.sleep(0.05)  # its folder is read
+        yield from ()
+
+    monkeypatch.setattr(progress, "SILENCE", 0.01)
+    assert progress.follow("outer steps", 30, nothing_left(), compiles=False) is None
+    assert capsys.readouterr().out == ""
+
+
 def test_a_quick_start_says_nothing_of_it(monkeypatch, capsys):
     monkeypatch.setattr(progress, "SILENCE", 1000.0)
     progress.follow("outer steps", 30, statuses())

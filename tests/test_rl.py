@@ -351,7 +351,7 @@ def test_a_diverged_policy_is_one_sentence(tmp_path):
     with pytest.raises(DivergedError, match="outer step 0 of .* is not finite; .* Try a smaller --inner-rate, or"):
         list(training.train(run))
     skipping = folders.create(replace(TINY, inner_rate=1e30, non_finite="skip", method="maml"), tmp_path / "skipping")
-    with pytest.raises(DivergedError, match="has learned nothing: all 4 outer steps were skipped"):
+    with pytest.raises(DivergedError, match="has learned nothing: all outer steps were skipped"):
         list(training.train(skipping))  # every step is passed over and counted
     assert sum(json.loads(line).get("skipped", 0) for line in metrics_of(skipping)) == TINY.steps
 

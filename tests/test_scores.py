@@ -12,10 +12,10 @@ from lethax.report import scores
 from lethax.runs import Result
 
 
-def result(per_task, inner=2, last=10, hash_="a", method="maml", gates=(), baseline=True):
+def result(per_task, inner=2, last=10, hash_="a", method="maml", gates=(), baseline=True, data="cifar_fs", shot=1):
     final = score(np.asarray(per_task))
     record = {
-        "data": "cifar_fs", "split": "test", "way": 5, "shot": 1, "inner_steps": inner, "seed": 0, "score": "accuracy",
+        "data": data, "split": "test", "way": 5, "shot": shot, "query": 15, "inner_steps": inner, "seed": 0, "score": "accuracy",
         "n": final.n, "episodes_hash": hash_, "per_episode": final.per_task.tolist(),
         "gates": [{"name": name, "mean": mean, "std": 0.1} for name, mean in gates],
     }  # fmt: skip
@@ -28,9 +28,9 @@ RUNS = [Path("runs/cifar_fs-maml-5shot-seed0"), Path("runs/cifar_fs-maml+l2f-5sh
 TWO = [result([0.4, 0.6]), result([0.5, 0.8])]
 
 
-def drawn(folders, results, width):
+def drawn(folders, results, width, encoding="utf-8"):
     console = Console(width=width, record=True, file=io.StringIO())
-    for table in scores.tables(folders, results, width):
+    for table in scores.tables(folders, results, width, encoding):
         console.print(table)
     lines = console.export_text().splitlines()
     assert max(map(len, lines)) <= width
@@ -61,9 +61,33 @@ def test_title_names_data_way_shot_and_inner_steps():
 
 
 def test_other_episodes_have_no_difference_and_a_baseline_of_their_own():
-    lines = drawn(RUNS, [TWO[0], result([0.5, 0.8], hash_="b")], 120)
-    assert sum("nearest prototype" in line for line in lines) == 2
+    lines = drawn(RUNS, [TWO[0], result([0.5, 0.8], hash_="b", data="fc100")], 120)
+    baselines = [line.partition("  ")[0].strip() for line in lines if line.startswith("nearest prototype")]
+    assert baselines == ["nearest prototype on cifar_fs", "nearest prototype on fc100"]
     assert not any("+0.1500" in line for line in lines)
+
+
+def test_the_baseline_says_what_differs_between_its_episodes():
+    text = "\n".join(drawn(RUNS, [TWO[0], result([0.5, 0.8], hash_="b", shot=5)], 120))
+    assert "nearest prototype on cifar_fs, 1-shot " in text and "nearest prototype on cifar_fs, 5-shot " in text
+    assert scores.BASELINE in "\n".join(drawn(RUNS, TWO, 120))
+
+
+def test_long_names_fold_between_their_words():
+    name = "cifar_fs-maml_pp+l2f-5shot-without_first_order-seed0"
+    lines = drawn([Path(name), Path("maml")], TWO, 66)
+    names = [line[:30].strip() for line in lines[2:5]]
+    assert names == ["cifar_fs-maml_pp+l2f-5shot-", "without_first_order-seed0", "maml"]
+    assert scores.folded("runs/a-bc_d", 6) == "runs/\na-bc_d" and scores.folded("a b", 2) == "a\nb"
+    assert scores.folded("x" * 9, 4) == "x" * 9  # a word that is too long is left to the table
+
+
+def test_columns_stay_aligned_where_a_terminal_lacks_the_signs():
+    lines = drawn(RUNS, TWO, 120, "ascii")
+    numbers = [line for line in lines if "+/-" in line]
+    assert len(numbers) == 3 and "±" not in "\n".join(lines)
+    second = lines[0].index("less the first")
+    assert all(line[second] in "+- " and line[second - 1] == " " for line in numbers)
 
 
 def test_brackets_in_a_path_are_no_markup():

@@ -3,7 +3,7 @@
 import pytest
 
 from lethax.errors import DataError
-from lethax.text import shown
+from lethax.text import counted, plural, showable, shown
 
 
 @pytest.mark.parametrize(("text", "expected"), [
@@ -29,3 +29,17 @@ def test_length_is_bounded():
 def test_an_error_is_one_bounded_line():
     message = str(DataError("class \x1b[31m\nlethax: all is well " + "x" * 1_000_000))
     assert message.isprintable() and len(message) < 5000
+
+
+@pytest.mark.parametrize(("number", "one", "said"), [
+    (1, "query", "1 query"), (15, "query", "15 queries"), (1, "class", "1 class"), (0, "class", "0 classes"),
+    (12_000, "shot", "12,000 shots"),
+])  # fmt: skip
+def test_counts_have_the_right_word(number, one, said):
+    assert counted(number, one) == said and said.endswith(plural(number, one))
+
+
+def test_signs_that_an_encoding_lacks_are_replaced():
+    assert showable("0.5 ± 0.1 Δ", "ascii") == "0.5 +/- 0.1 \\u0394"
+    assert showable("0.5 ± 0.1 Δ", "latin-1") == "0.5 ± 0.1 \\u0394"
+    assert showable("0.5 ± 0.1 Δ", "utf-8") == "0.5 ± 0.1 Δ"

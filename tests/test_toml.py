@@ -97,7 +97,7 @@ def test_mapping_is_read_like_text() -> None:
         ("name = 2020-01-01", "file: name is datetime.date(2020, 1, 1); expected a string."),
         ("sizes = 3", "file: sizes is 3; expected a list, each entry an integer."),
         ("sizes = [1, 'a']", "file: sizes[1] is 'a'; expected an integer."),
-        ("pair = [1]", "file: pair has 1 entries; expected 2."),
+        ("pair = [1]", "file: pair has 1 entry; expected 2."),
         ("limit = 'a'", "file: limit is 'a'; expected an integer."),
         ("[count]\na = 1", "file: count is {'a': 1}; expected an integer."),
     ],

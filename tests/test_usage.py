@@ -2,12 +2,14 @@
 
 import io
 import os
+import re
 import subprocess
 import sys
 
 import pytest
 
 from lethax import __version__, cli, usage
+from lethax.report import cells
 
 SEE = " See lethax train --help."
 
@@ -51,11 +53,22 @@ def test_every_option_is_known_to_the_explanation():
     for command, kind in usage.arguments.COMMANDS.items():
         if command == "data":
             continue
-        with pytest.raises(SystemExit), pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys, "stdout", said := io.StringIO())
-            cli.main([command, "--help"])
-        flags = {word.strip(",") for word in said.getvalue().split() if word.startswith("--")} - {"--help"}
+        flags = {word.strip(",") for word in _help(command).split() if word.startswith("--")} - {"--help"}
         assert {f for f in flags if not f.endswith("--")} <= {o.flag for o in usage.options_of(kind)}
+
+
+def _help(*words):
+    with pytest.raises(SystemExit), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdout", said := io.StringIO())
+        cli.main([*words, "--help"])
+    return said.getvalue()
+
+
+def test_help_names_all_that_can_be_asked_for():
+    assert "--version" in _help()
+    assert "[EVALUATE OPTIONS] RUN [RUN ...]" in _help("evaluate")  # not in brackets: it is needed
+    tables = {path.parent.name for path in cells.FOLDER.glob("*/*.toml")}
+    assert len(tables) > 10 and tables <= set(re.findall(r"\w+", _help("reproduce")))
 
 
 def test_what_it_cannot_explain_is_said_without_the_frame():
@@ -124,6 +137,19 @@ def test_runs_of_other_kinds_are_not_set_beside_each_other(tmp_path, capsys, mon
         (tmp_path / data / "recipe.toml").write_text(f'data = "{data}"\n')
     assert cli.main(["evaluate", str(tmp_path / "sinusoid"), str(tmp_path / "navigation")]) == 2
     assert "is judged by its error and" in capsys.readouterr().err
+
+
+def test_a_folder_of_runs_gets_an_advice_that_fits_the_command(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("LETHAX_CACHE", str(tmp_path / "cache"))
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "recipe.toml").write_text('data = "sinusoid"\n')
+    for command, advice in (
+        ("train --resume", "Name the one that you mean."),
+        ("evaluate", "Name those that you mean."),
+    ):
+        assert cli.main([*command.split(), str(tmp_path)]) == 1
+        assert f"holds 2: {tmp_path}/one, {tmp_path}/two. {advice}\n" in capsys.readouterr().err
 
 
 def test_a_run_does_not_move_into_a_folder_of_something_else(tmp_path, capsys, monkeypatch):

@@ -21,7 +21,7 @@ from lethax.data.safe import is_text, open_file
 from lethax.data.tape import PIECE, Tape
 from lethax.data.xz import Xz
 from lethax.errors import DataError, did_you_mean
-from lethax.text import shown
+from lethax.text import counted, shown
 
 MEMBER_BYTES = 1 << 30
 TOTAL_BYTES = 16 << 30
@@ -204,7 +204,7 @@ class Archive:
                 tape.header()
             piece = file.read(min(PIECE, size - len(content)))
             if not piece:
-                raise EOFError(f"{shown(name)} ends after {len(content)} of {size} bytes")
+                raise EOFError(f"{shown(name)} ends after {len(content)} of {counted(size, 'byte')}")
             content += piece
         return content
 

@@ -16,6 +16,7 @@ from lethax.data.archives import Archive
 from lethax.data.pickles import load_pickle
 from lethax.data.store import StoreWriter
 from lethax.errors import DataError
+from lethax.text import counted
 
 Progress = Callable[[str, float], None]
 Parts = dict[str, dict[bytes, Any]]  # the pickles' dicts, by file name
@@ -117,7 +118,8 @@ def _rows(parts: Parts, part: str, count: int, source: Path) -> np.ndarray:
     wrong = np.flatnonzero(found != count)
     if wrong.size:
         raise DataError(
-            f"{source}: {part} has {found[wrong[0]]} images of class {wrong[0]}, expected {count} of each: fetch it again."
+            f"{source}: {part} has {counted(found[wrong[0]], 'image')} of class {wrong[0]}, "
+            f"expected {count} of each: fetch it again."
         )
     return np.argsort(labels, kind="stable").reshape(100, count)
 
@@ -153,7 +155,7 @@ def _names(parts: Parts, source: Path) -> tuple[list[str], list[str]]:
     if set(names) != expected or len(names) != 100 or len(above) != 20:
         strange = sorted(set(names) ^ expected)[:1]
         raise DataError(
-            f"{source}: meta names {len(names)} classes and {len(above)} superclasses (differing: {strange}), "
+            f"{source}: meta names {counted(len(names), 'class')} and {counted(len(above), 'superclass')} (differing: {strange}), "
             "expected CIFAR-100's 100 and 20: fetch it again."
         )
     return names, above

@@ -11,7 +11,7 @@ from lethax.data.formats import read_npy, read_npz, read_safetensors
 from lethax.data.pickles import load_pickle
 from lethax.data.store import SPLITS
 from lethax.errors import DataError
-from lethax.text import shown
+from lethax.text import counted, shown
 
 ROWS, CLASSES = 1 << 22, 100_000  # of a split
 LABEL_BYTES = 1 << 28  # of an array of labels
@@ -82,7 +82,7 @@ def _leo(path: Path) -> Split:
     features, keys = _matrix(path, content["embeddings"]), content["keys"]
     if not isinstance(keys, list | tuple | np.ndarray) or len(keys) != len(features) or len(keys) > ROWS:
         raise DataError(
-            f"{shown(path)} has {len(features)} embeddings and other keys; expected as many, at most {ROWS}."
+            f"{shown(path)} has {counted(len(features), 'embedding')} and another number of keys; expected as many, at most {ROWS}."
         )
     numbers, known, seen = np.empty(len(keys), np.int64), dict[str, int](), set()
     for row, given in enumerate(keys):
@@ -141,7 +141,7 @@ def _named(path: Path, split: str, labels: np.ndarray, part: Split, names: list[
     low, high = int(labels.min(initial=0)), int(labels.max(initial=0))
     if low < 0 or high >= len(names):
         raise DataError(
-            f"{shown(path)} has labels of {split} from {low} to {high}, and names for {len(names)} classes."
+            f"{shown(path)} has labels of {split} from {low} to {high}, and names for {counted(len(names), 'class')}."
         )
     return Split(part.features, labels.astype(np.int64), names)
 

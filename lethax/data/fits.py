@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lethax.data.store import ClassSplit
-from lethax.text import shown
+from lethax.text import counted, shown
 
 WAY, SHOT, QUERY = 5, 1, 15  # the usual episode: five classes, one example and fifteen queries of each
 
@@ -28,8 +28,8 @@ class Room(NamedTuple):
     def __str__(self) -> str:
         split, name = self.small
         return (
-            f"at most {self.way}-way, because {self.narrow} has {self.way} classes; shot and query together at most "
-            f"{self.examples}, because class '{shown(name, 60)}' of {split} has {self.examples} examples"
+            f"at most {self.way}-way, because {self.narrow} has {counted(self.way, 'class')}; shot and query together at most "
+            f"{self.examples}, because class '{shown(name, 60)}' of {split} has {counted(self.examples, 'example')}"
         )
 
 

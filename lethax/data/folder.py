@@ -16,6 +16,7 @@ from lethax.data.split_files import assign, label_files, read_split, read_text, 
 from lethax.data.store import SPLITS, Store, StoreWriter
 from lethax.data.tree import Tree
 from lethax.errors import DataError
+from lethax.text import counted
 
 
 def check_disjoint(plan: Plan) -> None:
@@ -84,7 +85,7 @@ def _seeded(classes: Classes, seed: int, fractions: tuple[float, float, float], 
     used = [split for split, fraction in zip(SPLITS, fractions, strict=True) if fraction > 0]
     if len(classes) < len(used):
         raise DataError(
-            f"{source} has {len(classes)} class folders with at least 2 pictures, but {len(used)} splits need one each; "
+            f"{source} has {counted(len(classes), 'class folder')} with at least 2 pictures; each of {', '.join(used)} needs one; "
             "give a folder with one folder per class."
         )
     order = [sorted(classes)[i] for i in np.random.default_rng(seed).permutation(len(classes))]
@@ -161,7 +162,7 @@ def prepare_folder(
             return [name]
         except BrokenPictures as error:
             broken |= error.found
-            progress(f"once more without {len(broken)} broken pictures", 0.0)
+            progress(f"once more without {counted(len(broken), 'broken picture')}", 0.0)
 
 
 def _unread(tree: Tree, split: Path | None) -> dict[str, str]:

@@ -18,6 +18,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from lethax.data.store import StoreWriter, open_store
 from lethax.errors import DataError, did_you_mean
+from lethax.text import counted
 
 VERSION = 1
 PICTURES = 20
@@ -211,7 +212,7 @@ def _select(fonts: _Fonts, scripts: Sequence[str] | None, classes_limit: int | N
     missing = [split for split in SPLITS if all(glyph.split != split for glyph in chosen)]
     if missing:
         raise DataError(
-            f"no characters are left for {', '.join(missing)} with {len(scripts)} scripts and classes_limit "
+            f"no characters are left for {', '.join(missing)} with {counted(len(scripts), 'script')} and classes_limit "
             f"{classes_limit}; add scripts of those splits or raise the limit."
         )
     return chosen

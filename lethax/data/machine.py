@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lethax.errors import DataError
+from lethax.text import counted
 
 VALUES = 1 << 30  # bytes that the values of a pickle may take beside its file
 SHORT = 1 << 20  # bytes of the longest string; what is longer can only be the content of an array
@@ -54,7 +55,7 @@ class Machine:
     def take(self, count: int) -> memoryview:
         begin, self.at = self.at, self.at + count
         if self.at > len(self.view):
-            raise ValueError(f"it ends within a value of {count} bytes")
+            raise ValueError(f"it ends within a value of {counted(count, 'byte')}")
         return self.view[begin : self.at]
 
     def number(self, size: int, signed: bool = False) -> int:
@@ -71,13 +72,13 @@ class Machine:
     def short_line(self) -> str:
         found = self.line()
         if len(found) > 200:
-            raise ValueError(f"a name of {len(found)} bytes")
+            raise ValueError(f"a name of {counted(len(found), 'byte')}")
         return str(found, "utf-8")
 
     def digits(self) -> str:
         found = self.line()
         if len(found) > 40:
-            raise DataError(f"holds a number of {len(found)} digits")
+            raise DataError(f"holds a number of {counted(len(found), 'digit')}")
         return str(found, "ascii")
 
     # Values
@@ -119,7 +120,7 @@ class Machine:
 
     def pushed_long(self, size: int) -> None:
         if size > 16:
-            raise DataError(f"holds a number of {size} bytes")
+            raise DataError(f"holds a number of {counted(size, 'byte')}")
         self.push(self.number(size, signed=True))
 
     def pushed_int_line(self) -> None:
@@ -143,7 +144,7 @@ class Machine:
 
     def tuple_of(self, count: int) -> None:
         if len(self.stack) < count:
-            raise ValueError(f"a tuple of {count} where {len(self.stack)} values are")
+            raise ValueError(f"a tuple of {count} where the stack holds {counted(len(self.stack), 'value')}")
         self.spend(SLOT * count)
         found = tuple(self.stack[len(self.stack) - count :])
         del self.stack[len(self.stack) - count :]

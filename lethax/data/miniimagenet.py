@@ -18,7 +18,7 @@ from lethax.data.split_files import assign, label_files
 from lethax.data.store import SPLITS, StoreWriter
 from lethax.data.tree import Tree
 from lethax.errors import DataError
-from lethax.text import shown
+from lethax.text import counted, shown
 
 CLASSES = {"train": 64, "val": 16, "test": 20}
 PER_CLASS = 600
@@ -79,11 +79,14 @@ def _complete(found: Mapping[str, str], pattern: str, source: Path) -> None:
 def check_counts(split: str, counts: Mapping[str, int], classes: int, per_class: int) -> None:
     """DataError unless the split has that many classes of that many pictures each."""
     if len(counts) != classes:
-        raise DataError(f"split {split} has {len(counts)} classes, expected {classes}; download the data set again.")
+        raise DataError(
+            f"split {split} has {counted(len(counts), 'class')}, expected {classes}; download the data set again."
+        )
     wrong = [f"{name} has {count}" for name, count in counts.items() if count != per_class]
     if wrong:
+        more = f" and {len(wrong) - 3} more" if wrong[3:] else ""
         raise DataError(
-            f"{len(wrong)} classes of split {split} do not have {per_class} pictures ({', '.join(wrong[:3])}); "
+            f"not every class of split {split} has {per_class} pictures ({', '.join(wrong[:3])}{more}); "
             "download the data set again."
         )
 
@@ -155,7 +158,7 @@ def _cache(content: Any, name: str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
             raise DataError(f"class {wnid} of {name} lists {error}; download the cached pickles again.") from None
         if places.min(initial=0) < 0 or places.max(initial=0) >= len(pixels) or len(np.unique(places)) < len(places):
             raise DataError(
-                f"class {wnid} of {name} lists rows beyond its {len(pixels)} pictures, or one twice; download it again."
+                f"class {wnid} of {name} lists rows beyond its {counted(len(pixels), 'picture')}, or one twice; download it again."
             )
         rows[wnid] = places
     return pixels, rows

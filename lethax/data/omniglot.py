@@ -18,6 +18,7 @@ from lethax.data.cifar import published_split
 from lethax.data.safe import sha256
 from lethax.data.store import StoreWriter
 from lethax.errors import DataError, did_you_mean
+from lethax.text import counted
 
 Progress = Callable[[str, float], None]
 Split = Literal["vinyals", "lake", "mamlpp"]
@@ -114,12 +115,14 @@ def _check(characters: Characters, part: str, place: Path) -> None:
     if (len(alphabets), len(characters)) != COUNTS[part]:
         expected = "{} alphabets with {} characters".format(*COUNTS[part])
         raise DataError(
-            f"{place} has {len(alphabets)} alphabets with {len(characters)} characters, "
+            f"{place} has {counted(len(alphabets), 'alphabet')} with {counted(len(characters), 'character')}, "
             f"expected {expected}: fetch it again."
         )
     for name, images in characters.items():
         if len(images) != DRAWERS:
-            raise DataError(f"{place} has {len(images)} pictures of {name}, expected {DRAWERS}: fetch it again.")
+            raise DataError(
+                f"{place} has {counted(len(images), 'picture')} of {name}, expected {DRAWERS}: fetch it again."
+            )
 
 
 def _vinyals(parts: dict[str, Characters], source: Path) -> tuple[Plan, str]:
@@ -133,7 +136,7 @@ def _vinyals(parts: dict[str, Characters], source: Path) -> tuple[Plan, str]:
     missing = [name for classes in plan.values() for name in classes if name not in known]
     if missing:
         raise DataError(
-            f"{source} lacks {len(missing)} characters of the published split, the first being {missing[0]}: "
+            f"{source} lacks {counted(len(missing), 'character')} of the published split, the first being {missing[0]}: "
             "fetch it again."
         )
     return plan, "the published split of the matching networks' authors"
@@ -151,7 +154,9 @@ def _lake(parts: dict[str, Characters], source: Path) -> tuple[Plan, str]:
 def _mamlpp(parts: dict[str, Characters], source: Path) -> tuple[Plan, str]:
     names = sorted(name for part in parts.values() for name in part)
     if len(names) != sum(MAMLPP.values()):
-        raise DataError(f"{source} has {len(names)} characters, expected {sum(MAMLPP.values())}: fetch it again.")
+        raise DataError(
+            f"{source} has {counted(len(names), 'character')}, expected {sum(MAMLPP.values())}: fetch it again."
+        )
     order = np.random.RandomState(0).permutation(len(names))
     plan: Plan = {}
     begin = 0

@@ -19,7 +19,7 @@ from lethax.data.arrays import element, rebuilt
 from lethax.data.machine import OBJECT, SHORT, SLOT, VALUES, Long, Machine
 from lethax.data.safe import mapped
 from lethax.errors import DataError
-from lethax.text import shown
+from lethax.text import counted, shown
 
 DEPTH = 32  # lists within lists
 SCALAR = 1 << 16  # bytes of one number or string of NumPy
@@ -113,7 +113,7 @@ class _Pickle(Machine):
         if type(word) is not _Word or type(given) is not tuple:
             raise ValueError("it applies what is no word of an array")
         if len(given) > 6:  # before they are copied
-            raise DataError(f"uses {word.value} with {len(given)} values, where at most 6 were expected")
+            raise DataError(f"uses {word.value} with {counted(len(given), 'value')}, where at most 6 were expected")
         match (word, *given):
             case (_Word.RECONSTRUCT, _Word.ARRAY, (0,), _):
                 self.push(_Empty())

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
 from lethax.data.store import ClassSplit
 from lethax.errors import DataError
 from lethax.records import Episode, EpisodeShape, Split
+from lethax.text import counted
 
 
 class Pixels(NamedTuple):
@@ -42,8 +43,8 @@ def draw_places(
     (smallest, largest), classes, need = sizes, starts.shape[0] - 1, shape.shot + shape.query
     if shape.way > classes or need > smallest:
         raise DataError(
-            f"{shape.way}-way episodes of {need} examples a class were asked for, but there are {classes} classes and the "
-            f"smallest has {smallest} examples: lower way, shot or query."
+            f"{shape.way}-way episodes of {counted(need, 'example')} a class were asked for, but the split has "
+            f"{counted(classes, 'class')}, and the smallest has {counted(smallest, 'example')}: lower way, shot or query."
         )
     drawn = jax.random.permutation(for_classes, classes)[: shape.way]
     begin = starts[drawn]
@@ -115,8 +116,8 @@ def class_split(images: np.ndarray, labels: np.ndarray) -> ClassSplit:
     images = images[..., None] if images.ndim == 3 else images
     if images.ndim != 4 or images.dtype != np.uint8 or len(images) != len(labels) or not len(images):
         raise DataError(
-            f"images are {images.dtype}{list(images.shape)} with {len(labels)} labels; expected uint8 [n, height, width, channels] "
-            "and n labels."
+            f"images are {images.dtype}{list(images.shape)} with {counted(len(labels), 'label')}; "
+            "expected uint8 [n, height, width, channels] and n labels."
         )
     names, numbers = np.unique(labels, return_inverse=True)
     order = np.argsort(numbers, kind="stable")
@@ -129,14 +130,15 @@ def check_shape(split: ClassSplit, shape: EpisodeShape, name: str) -> None:
     counts = np.diff(split.starts)
     if shape.way > len(counts):
         raise DataError(
-            f"{name} has {len(counts)} classes, but a {shape.way}-way episode needs {shape.way}: lower --way."
+            f"{name} has {counted(len(counts), 'class')}, but a {shape.way}-way episode needs {shape.way}: lower --way."
         )
     need = shape.shot + shape.query
     smallest = int(np.argmin(counts))
     if counts[smallest] < need:
         raise DataError(
-            f"class '{split.classes[smallest]}' of {name} has {counts[smallest]} images, but {shape.shot} shots and "
-            f"{shape.query} queries a class need {need}: lower --shot, --query or --eval-query."
+            f"class '{split.classes[smallest]}' of {name} has {counted(counts[smallest], 'image')}, but "
+            f"{counted(shape.shot, 'shot')} and {counted(shape.query, 'query')} a class need {need}: "
+            "lower --shot, --query or --eval-query."
         )
 
 

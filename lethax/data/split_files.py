@@ -12,7 +12,7 @@ from lethax.data.layout import Classes, Plan, same
 from lethax.data.safe import read_small
 from lethax.data.tree import TEXT_BYTES, Tree, split_of
 from lethax.errors import DataError, did_you_mean
-from lethax.text import shown
+from lethax.text import counted, shown
 
 SPLITS = ("train", "val", "test")
 JSON_LETTERS = 1 << 24  # empty lists take thirty times the memory of their text
@@ -42,7 +42,7 @@ def label_files(tree: Tree, texts: Mapping[str, str]) -> Plan:
             plan.setdefault(split, {}).setdefault(label, []).append(found)
     if missing:
         raise DataError(
-            f"{len(missing)} pictures of the CSV files are missing, the first being {shown(missing[0])}; "
+            f"the CSV files list {counted(len(missing), 'picture')} that cannot be found, the first being {shown(missing[0])}; "
             f"put them below {tree.source}."
         )
     return plan
@@ -72,8 +72,8 @@ def assign(classes: Classes, wanted: Mapping[str, Iterable[str]], source: str) -
     missing = [name for split in plan.values() for name, names in split.items() if not names]
     if missing:
         raise DataError(
-            f"{source} has no pictures of {len(missing)} listed classes ({some(missing)});{did_you_mean(missing[0], classes)} "
-            "add their folders."
+            f"{source} has no pictures of {counted(len(missing), 'listed class')} ({some(missing)});"
+            f"{did_you_mean(missing[0], classes)} add their folders."
         )
     return plan
 

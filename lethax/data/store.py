@@ -25,7 +25,7 @@ from lethax.data.publish import MANIFEST, NO_ROOM, part_name, publish, reserve, 
 from lethax.data.safe import read_small, sha256
 from lethax.errors import DataError, did_you_mean
 from lethax.names import CONTROL, DATA_NAME, REGRESSION
-from lethax.text import shown
+from lethax.text import counted, shown
 
 FORMAT = 2  # 1 is read too: its parts have no hash in their names, its manifest has no checksum
 MANIFEST_BYTES = 64 << 20
@@ -171,11 +171,13 @@ def _open_split(path: Path, split: str, entry: dict[str, Any]) -> ClassSplit:
     if not total:
         raise ValueError(f"split {split} is empty")
     if total != len(images):  # as Python's integers, which do not wrap
-        raise ValueError(f"{path.name} has {len(images)} images, the manifest's classes have {total}")
+        raise ValueError(f"{path.name} has {counted(len(images), 'image')}, the manifest's classes have {total}")
     if not images.flags.c_contiguous:
         raise ValueError(f"{path.name} has its numbers in another order")
     if path.stat().st_size != images.offset + images.nbytes:
-        raise ValueError(f"{path.name} has {path.stat().st_size} bytes, expected {images.offset + images.nbytes}")
+        raise ValueError(
+            f"{path.name} has {counted(path.stat().st_size, 'byte')}, expected {images.offset + images.nbytes}"
+        )
     starts = np.cumsum([0, *(count for _, _, count in classes)], dtype=np.int64)
     return ClassSplit(images, starts, tuple(c[0] for c in classes), tuple(c[1] for c in classes))
 
@@ -188,7 +190,9 @@ def _statistics(manifest: dict[str, Any], splits: dict[str, ClassSplit]) -> tupl
     if {len(entry) for entry in entries} == {1} and len(entries) == 1 and not mean and not std:
         return mean, std
     if {entry[-1] for entry in entries if len(entry) == 3} != {len(mean)} or len(std) != len(mean):
-        raise ValueError(f"{len(mean)} means and {len(std)} deviations do not fit the channels of its splits")
+        raise ValueError(
+            f"{counted(len(mean), 'mean')} and {counted(len(std), 'deviation')} do not fit the channels of its splits"
+        )
     if not all(map(math.isfinite, mean + std)) or min(std) < LEAST_STD:
         raise ValueError("mean or std is no usable number")
     return mean, std

@@ -16,6 +16,7 @@ from lethax.data.split_files import assign
 from lethax.data.store import SPLITS, StoreWriter
 from lethax.data.tree import Tree
 from lethax.errors import DataError
+from lethax.text import counted
 
 CLASSES = {"train": 351, "val": 97, "test": 160}
 _PICTURES, _LABELS = "{}_images_png.pkl", "{}_labels.pkl"
@@ -67,7 +68,9 @@ def prepare_tieredimagenet(
 
 def _check_count(part: str, found: int, expected: int) -> None:
     if found != expected:
-        raise DataError(f"split {part} has {found} classes, expected {expected}; download the data set again.")
+        raise DataError(
+            f"split {part} has {counted(found, 'class')}, expected {expected}; download the data set again."
+        )
 
 
 def _from_folders(tree: Tree, groups: Groups) -> Plan:
@@ -101,7 +104,9 @@ def _from_pickle(
     progress(f"reading {part}", 0.0)
     encoded = read_pickle(tree, pictures)
     if not isinstance(encoded, list | tuple | np.ndarray) or len(encoded) != len(specific):
-        raise DataError(f"{pictures} does not hold the {len(specific)} pictures of {labels}; download both again.")
+        raise DataError(
+            f"{pictures} does not hold the {counted(len(specific), 'picture')} of {labels}; download both again."
+        )
     order = np.argsort(specific, kind="stable")
     out = writer.split(part, (image, image, 3), table)
 
@@ -132,7 +137,9 @@ def _labels(content: Any, name: str) -> tuple[list[tuple[str, str, int]], np.nda
         raise DataError(f"{name} has {error} where labels are expected; download the pickles again.") from None
     for values, names in ((specific, specific_names), (general, general_names)):
         if len(values) != len(specific) or not len(values) or values.min() < 0 or values.max() >= len(names):
-            raise DataError(f"the labels of {name} do not number its {len(names)} names; download the pickles again.")
+            raise DataError(
+                f"the labels of {name} do not number its {counted(len(names), 'name')}; download the pickles again."
+            )
     numbers, first, counts = np.unique(specific, return_index=True, return_counts=True)
     shared = {n for n, uses in Counter(specific_names).items() if uses > 1}
     table = []

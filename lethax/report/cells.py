@@ -72,6 +72,11 @@ def published() -> dict[str, Published]:
     }
 
 
+def table_names() -> list[str]:
+    """All tables: the folders of recipes."""
+    return sorted(path.name for path in FOLDER.glob("*") if path.is_dir())
+
+
 def every_cell() -> list[Cell]:
     """All cells, by table and name."""
     paths = sorted(FOLDER.glob("*/*.toml"))
@@ -86,8 +91,7 @@ def find(target: str, only: Sequence[str] = ()) -> list[Cell]:
     cells = every_cell()
     found = [c for c in cells if wanted in (c.name.lower().replace("-", "_"), c.table, c.table.removeprefix("table_"))]
     if not found:
-        known = [*dict.fromkeys(c.table for c in cells), *(c.name for c in cells)]
-        tables = ", ".join(dict.fromkeys(c.table for c in cells))
+        known, tables = [*table_names(), *(c.name for c in cells)], ", ".join(table_names())
         raise RecipeError(f"no table or cell is called '{target}'.{did_you_mean(wanted, known)} Tables: {tables}.")
     kept = [c for c in found if not only or c.recipe.method in only]
     if not kept:

@@ -7,6 +7,8 @@ from typing import Any
 import matplotlib
 import numpy as np
 
+from lethax.text import counted
+
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 
@@ -28,7 +30,7 @@ def adaptation_curves(records: Mapping[str, dict[str, Any]], path: Path) -> None
     axes.set(
         xlabel="inner steps (dotted: trained for)",
         ylabel=first["score"],
-        title=f"{first['data']}, {first['n']} test episodes",
+        title=f"{first['data']}, {counted(first['n'], 'test episode')}",
     )
     axes.legend(frameon=False)
     figure.savefig(path, dpi=120)
@@ -44,7 +46,7 @@ def sinusoid_fits(fits: Mapping[str, dict[str, Any]], path: Path) -> None:
         x = fit["query"].x[:, 0]
         axes.plot(x, fit["query"].y[:, 0], color="black", label="task")
         for steps, style in ((0, ":"), (1, "--"), (5, "-")):
-            label = f"after {steps} step{'' if steps == 1 else 's'}"
+            label = f"after {counted(steps, 'step')}"
             axes.plot(x, fit["path"][steps], linestyle=style, color=COLOURS.get(method), label=label)
         axes.scatter(fit["support"].x[:, 0], fit["support"].y[:, 0], color="black", zorder=3, label="support")
         axes.set(title=TITLES.get(method, method), xlabel="x")

@@ -11,6 +11,7 @@ from lethax.files import read_json
 from lethax.recipe import Recipe
 from lethax.report.cells import Cell
 from lethax.report.tables import common_entry, learning_curve, legend, seeds_caveat
+from lethax.text import counted, plural
 
 
 def entry(cell: Cell, recipe: Recipe, folders: Sequence[Path], evaluation: str, command: str) -> dict[str, Any] | None:
@@ -67,7 +68,7 @@ def compare(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def markdown(table: str, rows: Sequence[dict[str, Any]]) -> str:
     """The table for reading."""
     updates = len(rows[0]["by_updates"]) if rows else 0
-    columns = ["tasks from", "method", *(f"{u} update{'s' * (u != 1)}" for u in range(updates)), "budget", "hours"]
+    columns = ["tasks from", "method", *(f"{counted(u, 'update')}" for u in range(updates)), "budget", "hours"]
     lines = [
         f"# {table.replace('_', ' ').title()}: return after updates\n",
         legend(
@@ -100,12 +101,13 @@ def _texts(row: Mapping[str, Any]) -> list[str]:
         pair(at) + (f" ({pair(gap, '+')})" if gap else "") for at, gap in zip(row["by_updates"], gaps, strict=True)
     ]
     share = row["outer_steps"] / row["full_outer_steps"]
-    budget = f"{row['outer_steps']} steps" + (f" ({100 * share:.2g} %)" if share < 1 else "")
-    seeds = f"{row['seeds']} seed{'s' * (row['seeds'] > 1)}"
+    budget = f"{row['outer_steps']} {plural(row['outer_steps'], 'step')}" + (
+        f" ({100 * share:.2g} %)" if share < 1 else ""
+    )
     return [
         row["data"],
         row["method"],
         *returns,
-        f"{budget}, {seeds}",
+        f"{budget}, {counted(row['seeds'], 'seed')}",
         "" if row["hours"] is None else f"{row['hours']:.2g}",
     ]

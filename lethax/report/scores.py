@@ -1,20 +1,24 @@
 """What `lethax evaluate` shows of results: a line that says on what, a table that fits the terminal, and a line about gates."""
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich import box
+from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
 from lethax.evaluate import paired
-from lethax.text import shown
+from lethax.text import counted, plural, showable, shown
 
 BASELINE = "nearest prototype, no learning"
 _LONGEST = 32  # columns that names are given before the table is split in two
+_SHORTEST = 8  # columns that names are given in the narrowest terminal
+_GAP = 2  # columns between two columns of a table
 
 
 def number(value: float, sign: str = "") -> str:
@@ -38,14 +42,17 @@ def title(results: Sequence[Any]) -> str:
 
     first = results[0].record
     classes = f"{all_of('way')}-way " if first["way"] and first["way"] > 1 else ""
-    episodes = f"{all_of('n')} {first['split']} episode{'s' if first['n'] > 1 else ''} of {all_of('data')}"
-    steps = f"{all_of('inner_steps')} inner step{'s' if first['inner_steps'] != 1 else ''}"
+    episodes = f"{all_of('n')} {first['split']} {plural(first['n'], 'episode')} of {all_of('data')}"
+    steps = f"{all_of('inner_steps')} inner {plural(first['inner_steps'], 'step')}"
     meaning = "" if first["n"] == 1 else "; ± is 1.96 s/√n"
     return f"{first['score']} on {episodes}: {classes}{all_of('shot')}-shot, {steps}, seed {all_of('seed')}{meaning}"
 
 
-def tables(folders: Sequence[Path], results: Sequence[Any], width: int) -> list[Table]:
-    """One table of scores and their course over inner steps; two where they do not fit side by side."""
+def tables(folders: Sequence[Path], results: Sequence[Any], width: int, encoding: str) -> list[Table]:
+    """One table of scores and their course over inner steps; two where they do not fit side by side.
+
+    width: columns of the terminal. encoding: that of the terminal, whose signs alone the cells have.
+    """
     names = short_names(folders)
     last = min(len(result.curve) for result in results) - 1
     steps = sorted({0, min(1, last), last})
@@ -54,8 +61,10 @@ def tables(folders: Sequence[Path], results: Sequence[Any], width: int) -> list[
     curves = [["run", *(f"step {step}" for step in steps)]]
     curves += [[name, *(number(r.curve[j].mean) for j in steps)] for name, r in zip(names, results, strict=True)]
     empty = [[""] * len(steps)] * (len(scores) - len(curves))
+    scores, curves = ([[showable(cell, encoding) for cell in row] for row in rows] for rows in (scores, curves))
     joined = [[*left, *right] for left, right in zip(scores, [*(row[1:] for row in curves), *empty], strict=True)]
-    return [_table(joined)] if _width(joined) <= width else [_table(scores), _table(curves)]
+    parts = [joined] if sum(_widths(joined)) <= width else [scores, curves]
+    return [_table(rows, width) for rows in parts]
 
 
 def unpaired(folders: Sequence[Path], results: Sequence[Any]) -> str:
@@ -83,7 +92,7 @@ def short_names(folders: Sequence[Path]) -> list[str]:
 
 def _lines(names: Sequence[str], results: Sequence[Any]) -> list[tuple[str, str, str]]:
     """(run, score, difference to the first) of every run, and of the baseline on each list of episodes."""
-    first, lines, seen = results[0].record, [], set()
+    first, lines = results[0].record, []
     for name, result in zip(names, results, strict=True):
         same = result is not results[0] and result.record["episodes_hash"] == first["episodes_hash"]
         lines.append(
@@ -93,14 +102,23 @@ def _lines(names: Sequence[str], results: Sequence[Any]) -> list[tuple[str, str,
                 _gap(result.score.per_task, first) if same else "",
             )
         )
-    for record in (result.record for result in results):
-        found = record.get("nearest_prototype")
-        if found and record["episodes_hash"] not in seen:
-            same = record["episodes_hash"] == first["episodes_hash"]
-            gap = _gap(np.asarray(found["per_episode"]), first) if same else ""
-            lines.append((BASELINE, interval(found["mean"], found["ci95"], record["n"]), gap))
-            seen.add(record["episodes_hash"])
+    lists = {r.record["episodes_hash"]: r.record for r in results if "nearest_prototype" in r.record}
+    for name, record in zip(_baseline_names(list(lists.values())), lists.values(), strict=True):
+        found, same = record["nearest_prototype"], record["episodes_hash"] == first["episodes_hash"]
+        gap = _gap(np.asarray(found["per_episode"]), first) if same else ""
+        lines.append((name, interval(found["mean"], found["ci95"], record["n"]), gap))
     return lines
+
+
+def _baseline_names(records: Sequence[dict[str, Any]]) -> list[str]:
+    """The baseline's name, once for each list of episodes: of several, with the data set and with what of the shape differs."""
+    if len(records) < 2:
+        return [BASELINE] * len(records)
+    kinds = [
+        (shown(r["data"], 60), f"{r['way']}-way", f"{r['shot']}-shot", counted(r["query"], "query")) for r in records
+    ]
+    told = [column for i, column in enumerate(zip(*kinds, strict=True)) if not i or len(set(column)) > 1]
+    return [f"nearest prototype on {', '.join(words)}" for words in zip(*told, strict=True)]
 
 
 def _gap(per_task: np.ndarray, first: dict[str, Any]) -> str:
@@ -108,21 +126,32 @@ def _gap(per_task: np.ndarray, first: dict[str, Any]) -> str:
     return interval(gap.mean, gap.ci95, gap.n, "+")
 
 
-def _width(rows: list[list[str]]) -> int:
-    """Columns of the terminal that a table takes; long names fold."""
-    names, *numbers = ([len(cell) for cell in column] for column in zip(*rows, strict=True))
-    return min(max(names), _LONGEST) + sum(max(lengths) + 1 for lengths in numbers)
+def _widths(rows: list[list[str]]) -> list[int]:
+    """Columns of the terminal that the names, of which long ones fold, and every column of numbers take."""
+    names, *numbers = (max(map(cell_len, column)) for column in zip(*rows, strict=True))
+    return [min(names, _LONGEST), *(width + _GAP for width in numbers)]
 
 
-def _table(rows: list[list[str]]) -> Table:
+def _table(rows: list[list[str]], width: int) -> Table:
     """Names fold, numbers never: the first row is the header."""
+    room = max(width - sum(_widths(rows)[1:]), _SHORTEST)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
     table.add_column(rows[0][0], overflow="fold")
     for header in rows[0][1:]:
         table.add_column(header, no_wrap=True)
-    for row in rows[1:]:
-        table.add_row(*map(Text, row))
+    for name, *numbers in rows[1:]:
+        table.add_row(Text(folded(name, room)), *map(Text, numbers))
     return table
+
+
+def folded(name: str, room: int) -> str:
+    """`name` in lines of at most `room` columns, which end after a space or one of - _ / + where a word is not longer."""
+    lines = [""]
+    for piece in re.findall(r"[^-_/+ ]*[-_/+ ]|[^-_/+ ]+", name):
+        if lines[-1] and cell_len(lines[-1] + piece.rstrip()) > room:
+            lines.append("")
+        lines[-1] += piece
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def gates(record: dict[str, Any]) -> str:
@@ -133,4 +162,4 @@ def gates(record: dict[str, Any]) -> str:
     low, high = found[0], found[-1]
     mean = sum(gate["mean"] for gate in found) / len(found)
     ends = f"lowest {low['mean']:.3f} ({low['name']}), highest {high['mean']:.3f} ({high['name']})"
-    return f"{len(found)} gates: mean {mean:.3f}, {ends}"
+    return f"{counted(len(found), 'gate')}: mean {mean:.3f}, {ends}"

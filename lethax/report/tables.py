@@ -15,6 +15,7 @@ from lethax.methods import METHODS
 from lethax.names import REGRESSION
 from lethax.recipe import Recipe
 from lethax.report.cells import Cell
+from lethax.text import counted, plural
 
 
 def entry(cell: Cell, recipe: Recipe, folders: Sequence[Path], evaluation: str, command: str) -> dict[str, Any] | None:
@@ -176,8 +177,8 @@ def _text(row: dict[str, Any], columns: Sequence[str]) -> dict[str, str]:
         "ours": pair(row["ours"], row["interval"]), "median": number(row["median_episode"]),
         "paired difference": f"{pair(gap['mean'], gap['ci95'], '+')} to {gap['minus']}" if gap else "",
         "nearest prototype": pair(baseline["mean"], baseline["ci95"]) if baseline else "",
-        "budget": f"{row['outer_steps']} steps" + (f" ({100 * share:.2g} %)" if share < 1 else "") + f", {row['seeds']} seed"
-        + ("s" if row["seeds"] > 1 else ""),
+        "budget": f"{row['outer_steps']} {plural(row['outer_steps'], 'step')}" + (f" ({100 * share:.2g} %)" if share < 1 else "")
+        + f", {counted(row['seeds'], 'seed')}",
         "hours": "" if row["hours"] is None else f"{row['hours']:.2g}",
     }  # fmt: skip
     return {column: cells[column] for column in columns}

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Float32, Float64
 from lethax.errors import DivergedError, EnvironmentFault, RecipeError, did_you_mean
 from lethax.rl.aims import AIMS, Aim, Rewards, Step, Tasks
 from lethax.rl.physics import ROBOTS, Controls, Forces, Robot, States, advance, model
+from lethax.text import counted
 
 Observations = Float32[np.ndarray, "n observation"]
 Done = Bool[np.ndarray, " n"]
@@ -153,8 +154,8 @@ class Locomotion:
         """
         if np.shape(actions) != (len(state.done), self.actions) or len(tasks) != len(state.done):
             raise EnvironmentFault(
-                f"{len(state.done)} rollouts of {self.name} got actions of shape {list(np.shape(actions))} and {len(tasks)} "
-                f"tasks; expected [{len(state.done)}, {self.actions}] and {len(state.done)}."
+                f"{counted(len(state.done), 'rollout')} of {self.name} got actions of shape {list(np.shape(actions))} and "
+                f"{counted(len(tasks), 'task')}; expected [{len(state.done)}, {self.actions}] and {len(state.done)}."
             )
         live = np.flatnonzero(~state.done)
         rewards, physics, forces, done = np.zeros(len(state.done)), *(part.copy() for part in state)
