@@ -208,8 +208,7 @@ class Reproduce:
     only: tuple[str, ...] = ()
     """Methods to run; all unless given."""
     dry_run: Switch = False
-    """Write no run, but say what would run and how many hours it would take. To know these, it compiles programs and times a few
-    outer steps of each, which takes minutes: on two cores 2 for table_b and 7 to 9 for table_d."""
+    """Only say what would run, in how many hours. This compiles and times programs: 2 minutes for table_b, 9 for table_d."""
     out: Path = Path("runs/reproduce")
     """Where the runs are."""
     tables: Path = Path("results")
