@@ -208,7 +208,7 @@ class Reproduce:
     only: tuple[str, ...] = ()
     """Methods to run; all unless given."""
     dry_run: Switch = False
-    """Only say what would run, in how many hours. This compiles and times programs: 2 minutes for table_b, 9 for table_d."""
+    """Only say what would run, in how many hours. This compiles and times programs: 2 minutes for table_b, about 10 for table_d."""
     out: Path = Path("runs/reproduce")
     """Where the runs are."""
     tables: Path = Path("results")
