@@ -1,6 +1,11 @@
-"""How work goes over tasks, and over the devices of this process."""
+"""The devices of this process, and how work goes over tasks and over them."""
 
+import logging
+import os
+import tempfile
+import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal
 
 import jax
@@ -9,7 +14,34 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from lethax.text import shown
+
+_log = logging.getLogger("lethax")
 TaskLoop = Literal["vmap", "unroll", "scan"]
+
+
+def use_all_cores() -> None:
+    """One host device per core, and a cache of compiled programs between processes; before anything else of JAX runs.
+
+    Where the cache cannot be written, that is said once, and programs are compiled anew.
+    """
+    try:
+        jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
+    except RuntimeError:
+        pass  # JAX already runs: it keeps the devices it has
+    cache = Path(os.environ.get("LETHAX_CACHE") or Path.home() / ".cache" / "lethax") / "programs"
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=cache):
+            pass
+    except OSError as error:
+        why = f"{shown(cache)} cannot be written ({error.strerror})"
+        _log.warning("%s: programs are compiled anew at every start; $LETHAX_CACHE names another folder.", why)
+        return
+    # A disk that fills up later costs the cache alone: not worth JAX's warning for every program.
+    warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache entry")
+    jax.config.update("jax_compilation_cache_dir", str(cache))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def over_tasks(function: Callable[[Any], Any], items: Any, how: str) -> Any:

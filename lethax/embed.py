@@ -9,12 +9,15 @@ import jax
 import numpy as np
 import safetensors.numpy
 
-from lethax import assemble, folders, nets, pretrain, runs
+from lethax import nets, pretrain
 from lethax.data.feature_files import Split
 from lethax.data.store import ClassSplit, Store, open_store
 from lethax.errors import DataError, RecipeError
 from lethax.files import write_atomic
 from lethax.pretrain import REFERENCE, Schooling
+from lethax.runs.evaluation import best_metas
+from lethax.runs.folder import check_data, open_run
+from lethax.text import shown
 
 HELD_OUT = 10  # every tenth image of a class is not trained on, and says how well the backbone classifies
 
@@ -68,9 +71,14 @@ def school(store: Store, net: Any, how: Schooling, seed: int, progress: Progress
 
 def from_run(folder: Path) -> Backbone:
     """The network of a run's best checkpoint by validation."""
-    run = folders.open_run(folder)
-    folders.check_data(run, "take another --backbone")
-    return Backbone(assemble.net(run.recipe), runs.best_metas(run, 1)[0][0]["weights"], None)
+    run = open_run(folder)
+    check_data(run, "take another --backbone")
+    domain: Any = run.domain
+    if domain.kind != "images":
+        raise RecipeError(
+            f"{shown(folder)} is a run on {run.recipe.data}, which are no images: take another --backbone."
+        )
+    return Backbone(domain.net(run.recipe, run.inputs), best_metas(run, 1)[0][0]["weights"], None)
 
 
 def features_of(store: Store, backbone: Backbone, progress: Progress) -> dict[str, Split]:

@@ -1,10 +1,10 @@
 """Data sets and tasks that are made, not prepared, by name."""
 
 DATA_NAME = r"[a-z0-9][a-z0-9_-]*"  # of prepared data sets, which are folders of that name
-REGRESSION = ("sinusoid", "sinusoid_shift", "sinusoid_maml", "sinusoid_reptile", "modes2", "modes3", "modes5")
+CURVES = ("sinusoid", "sinusoid_shift", "sinusoid_maml", "sinusoid_reptile", "modes2", "modes3", "modes5")
 NAVIGATION = ("navigation", "navigation_b", "navigation_c", "navigation_d")
 LOCOMOTION = ("cheetah_dir", "cheetah_vel", "ant_dir", "ant_goal", "ant_vel")
-CONTROL = (*NAVIGATION, *LOCOMOTION)
+MADE = (*CURVES, *NAVIGATION, *LOCOMOTION)
 
 
 def navigation_setting(data: str) -> str:

@@ -17,6 +17,7 @@ class CrossEntropy:
     """Classification: mean softmax cross entropy; the score is the accuracy in [0, 1]."""
 
     score_name = "accuracy"
+    higher_is_better = True
 
     def loss(
         self, logits: Float[Array, "n way"], labels: Int[Array, " n"], mask: Float[Array, " n"] | None = None
@@ -41,6 +42,7 @@ class SquaredError:
     """Regression: mean squared error over points and outputs, for the loss and for the score."""
 
     score_name = "mse"
+    higher_is_better = False
 
     def loss(
         self, outputs: Float[Array, "n out"], targets: Float[Array, "n out"], mask: Float[Array, " n"] | None = None

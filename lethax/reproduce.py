@@ -9,58 +9,43 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from lethax import assemble, folders, runs, training
-from lethax import recipe as recipes
 from lethax.data.store import open_store
 from lethax.devices import devices_for
+from lethax.domains import Judging, domain_of
 from lethax.errors import DataError
-from lethax.names import CONTROL, NAVIGATION, REGRESSION, navigation_setting
+from lethax.names import navigation_setting
 from lethax.outer import begin, fit, fit_together, steps_of_call
-from lethax.recipe import Recipe
+from lethax.recipe import Resolved
+from lethax.recipe.resolve import resolve
 from lethax.records import Episode, Split
 from lethax.report import returns, tables
 from lethax.report.cells import Cell
-from lethax.runs import read_rollouts
+from lethax.runs import folder as folders
+from lethax.runs import training
+from lethax.runs.evaluation import evaluate_run, read_kept, write_evaluation
 
 
 class Job(NamedTuple):
     """One run of a cell: a seed."""
 
     cell: Cell
-    recipe: Recipe
+    recipe: Resolved
     folder: Path
 
     @property
     def trained(self) -> bool:
         """Whether its last checkpoint is there."""
-        return folders.reached(folders.Run(self.folder, self.recipe)) == self.recipe.steps
+        return folders.reached(folders.Run(self.folder, self.recipe, None)) == self.recipe.outer.steps
 
 
-class Protocol(NamedTuple):
-    """How a cell is judged: test episodes, best checkpoints whose outputs are averaged, inner steps, and where else."""
-
-    episodes: int
-    ensemble: int
-    steps: int = 0
-    elsewhere: tuple[str, ...] = ()
-
-    def file(self, elsewhere: str | None = None) -> str:
-        """Where the run keeps the result, on its own data or on others."""
-        return f"{elsewhere + '-' if elsewhere else ''}test-seed0-n{self.episodes}-best{self.ensemble}.json"
+def file_of(how: Judging, elsewhere: str | None = None) -> str:
+    """Where a run keeps the result of a protocol, on its own data or on others."""
+    return f"{elsewhere + '-' if elsewhere else ''}test-seed0-n{how.episodes}-best{how.ensemble}.json"
 
 
-def protocol(recipe: Recipe) -> Protocol:
-    """600 episodes and the three best, as the released code; 10 000 and the best one for LEO, as published, and for curves.
-
-    A budget with fewer validations than three has fewer best ones. In control 40 tasks after 0 to 4 updates; navigation also in
-    the paper's other three settings.
-    """
-    if recipe.data in CONTROL:
-        return Protocol(40, 1, 4, NAVIGATION[1:] if recipe.data == NAVIGATION[0] else ())
-    if recipe.method.startswith("leo") or recipe.data in REGRESSION:
-        return Protocol(10_000, 1)
-    validations = -(-(recipe.steps or 1) // (recipe.epoch or 1))
-    return Protocol(600, min(3, recipe.keep, validations))
+def protocol(recipe: Resolved) -> Judging:
+    """How a cell is judged."""
+    return domain_of(recipe).protocol(recipe)
 
 
 def jobs(
@@ -69,10 +54,11 @@ def jobs(
     """Every run that the cells need; a reduced budget has its own folders."""
     found = []
     for cell in cells:
-        full = recipes.resolve(cell.recipe).steps or 0
+        full = resolve(cell.recipe).outer.steps
         wanted = steps if steps is not None else max(round(full * budget), 1)
         for seed in range(seeds):
-            recipe = recipes.resolve(replace(cell.recipe, steps=wanted, seed=seed, val_episodes=val_episodes))
+            asked = {"val_episodes": val_episodes} if val_episodes is not None else {}
+            recipe = resolve(cell.recipe.with_values(steps=wanted, seed=seed, **asked))
             found.append(Job(cell, recipe, out / cell.name / f"steps{wanted}-seed{seed}"))
     return found
 
@@ -80,12 +66,12 @@ def jobs(
 def check_data(found: Sequence[Job]) -> None:
     """DataError, before anything runs, that says of every data set that is missing or damaged how to make it."""
     said = []
-    for data in dict.fromkeys(job.recipe.data for job in found if not job.trained):
-        if data not in (*REGRESSION, *CONTROL):
-            try:
-                open_store(data)
-            except DataError as error:
-                said.append(str(error))
+    missing = [job.recipe for job in found if not job.trained]
+    for data in dict.fromkeys(recipe.data for recipe in missing if recipe.data not in domain_of(recipe).made):
+        try:
+            open_store(data)
+        except DataError as error:
+            said.append(str(error))
     if said:
         raise DataError(" ".join(said))
 
@@ -94,7 +80,10 @@ def groups(found: Sequence[Job]) -> list[list[Job]]:
     """Jobs that train together: small ones of one shape. The others stand alone."""
     together: dict[Any, list[Job]] = {}
     for job in found:
-        together.setdefault(assemble.shape_key(job.recipe) or job.folder, []).append(job)
+        domain = domain_of(job.recipe)
+        needed = job.recipe.data in domain.made or not job.trained  # of what is done, the data may be gone
+        key = domain.together(job.recipe, domain.inputs(job.recipe)) if needed else None
+        together.setdefault(key or job.folder, []).append(job)
     return list(together.values())
 
 
@@ -116,10 +105,10 @@ def judge(job: Job) -> None:
     """Evaluate a trained run, unless that is done."""
     how = protocol(job.recipe)
     for data in (None, *how.elsewhere):
-        if not (job.folder / "evaluations" / how.file(data)).is_file():
-            run, steps = opened(job), max(job.recipe.inner_steps or 0, how.steps)
-            runs.write_evaluation(
-                runs.evaluate_run(run, episodes=how.episodes, ensemble=how.ensemble, steps=steps, seed=0, data=data)
+        if not (job.folder / folders.EVALUATIONS / file_of(how, data)).is_file():
+            run, steps = opened(job), max(job.recipe.inner.steps, how.steps)
+            write_evaluation(
+                evaluate_run(run, episodes=how.episodes, ensemble=how.ensemble, steps=steps, seed=0, data=data)
             )
 
 
@@ -128,7 +117,7 @@ def table(found: Sequence[Job], command: str) -> list[dict[str, Any]]:
     entries = {}
     for name, mine in _by_cell(found).items():
         first = mine[0]
-        row = tables.entry(first.cell, first.recipe, [j.folder for j in mine], protocol(first.recipe).file(), command)
+        row = tables.entry(first.cell, first.recipe, [j.folder for j in mine], file_of(protocol(first.recipe)), command)
         if row:
             entries[name] = (first.cell, row)
     return tables.compare(entries)
@@ -139,7 +128,7 @@ def table_of_returns(found: Sequence[Job], command: str) -> list[dict[str, Any]]
     rows: list[dict[str, Any]] = []
     for mine in _by_cell(found).values():
         first, how = mine[0], protocol(mine[0].recipe)
-        files = [how.file(data) for data in (None, *how.elsewhere)]
+        files = [file_of(how, data) for data in (None, *how.elsewhere)]
         made = [returns.entry(first.cell, first.recipe, [j.folder for j in mine], file, command) for file in files]
         rows.extend(row for row in made if row)
     return returns.compare(sorted(rows, key=lambda row: row["data"]))
@@ -153,7 +142,7 @@ def _by_cell(found: Sequence[Job]) -> dict[str, list[Job]]:
 def write(found: Sequence[Job], command: str, folder: Path) -> tuple[str, list[Path]]:
     """The table of one or more cells as text and as files; of navigation, Figure F as well."""
     name = found[0].cell.table
-    if found[0].recipe.data not in CONTROL:
+    if domain_of(found[0].recipe).table == "scores":
         rows = table(found, command)
         return tables.markdown(name, rows), tables.write(name, rows, folder)
     rows = table_of_returns(found, command)
@@ -168,15 +157,15 @@ def _pictures(found: Sequence[Job], rows: list[dict[str, Any]], stem: Path) -> l
 
     made = [stem.with_name(f"{stem.name}-returns.png")]
     figures.returns_after_updates(rows, made[0])
-    first = {job.cell.recipe.method: job for job in reversed(found) if job.recipe.data in NAVIGATION}
+    first = {job.cell.recipe.method: job for job in reversed(found) if "paths" in domain_of(job.recipe).drawings}
     files = {
-        method: {navigation_setting(data or ""): job.folder / "evaluations" / protocol(job.recipe).file(data)
-                 for data in (None, *NAVIGATION[1:])}
+        method: {navigation_setting(data or ""): job.folder / folders.EVALUATIONS / file_of(protocol(job.recipe), data)
+                 for data in (None, *protocol(job.recipe).elsewhere)}
         for method, job in sorted(first.items(), reverse=True)
     }  # fmt: skip
     if files and all(file.is_file() for settings in files.values() for file in settings.values()):
         made.append(stem.with_name(f"{stem.name}-paths.png"))
-        paths = {m: {name: read_rollouts(file) for name, file in of_m.items()} for m, of_m in files.items()}
+        paths = {m: {name: read_kept(file) for name, file in of_m.items()} for m, of_m in files.items()}
         figures.navigation_paths(paths, made[1])
     return made
 
@@ -199,26 +188,29 @@ def estimates(groups: Sequence[Sequence[Job]], clock: Callable[[], float] = time
         missing = [job for job in group if not job.trained]
         logs = [tables.progress(job.folder) for job in missing]
         if all(step for step, _ in logs):
-            left = [(job.recipe.steps or 0) - step for job, (step, _) in zip(missing, logs, strict=True)]
+            left = [job.recipe.outer.steps - step for job, (step, _) in zip(missing, logs, strict=True)]
             seconds = sum(n * spent / step for n, (step, spent) in zip(left, logs, strict=True))
             yield Estimate(seconds, "its log" if missing else "")
             continue
         cell, recipe = missing[0].cell, missing[0].recipe
-        work = 0.0 if recipe.net == "mlp" else operations(recipe)
+        work = operations(recipe) if domain_of(recipe).kind == "images" else 0.0
         if work and cell.setting() in timed:
             name, pace, other = timed[cell.setting()]
-            yield Estimate((recipe.steps or 0) * pace * work / other, f"scaled from {name.rpartition('/')[2]}")
+            yield Estimate(recipe.outer.steps * pace * work / other, f"scaled from {name.rpartition('/')[2]}")
             continue
         pace = _seconds_a_step(missing, clock)
         if work:
             timed[cell.setting()] = cell.name, pace, work
-        yield Estimate((recipe.steps or 0) * pace, "timed")
+        yield Estimate(recipe.outer.steps * pace, "timed")
 
 
-def operations(recipe: Recipe) -> float:
+def operations(recipe: Resolved) -> float:
     """Of one episode's meta-gradient in the last phase of training on images, counted before anything compiles; 0 if unknown."""
-    learner = replace(assemble.learner(recipe).at(recipe.steps), loop="unroll")
-    shape, entry = assemble.shape_of(recipe), assemble.entry_of(recipe)
+    domain = domain_of(recipe)
+    inputs = domain.inputs(recipe)
+    assert inputs is not None
+    learner: Any = domain.learner(recipe, inputs).at(recipe.outer.steps)
+    learner, shape, entry = replace(learner, loop="unroll"), recipe.episode, inputs.example
 
     def split(each: int) -> Split:
         return Split(jnp.zeros((shape.way * each, *entry)), jnp.zeros((shape.way * each,), jnp.int32))
@@ -235,10 +227,11 @@ def _seconds_a_step(group: Sequence[Job], clock: Callable[[], float]) -> float:
     The program is the one that the run takes, so that the cache has it for then.
     """
     recipe = group[0].recipe
-    learner, plan = assemble.learner(recipe), assemble.plan(recipe)
-    families = [assemble.family(job.recipe, "train") for job in group]
+    domain = domain_of(recipe)
+    learner, plan = domain.learner(recipe, domain.inputs(recipe)), domain.plan(recipe)
+    families = [domain.family(job.recipe, "train") for job in group]
     states = [begin(learner, plan, jax.random.key(job.recipe.seed)) for job in group]
-    start = max(min(max(recipe.first_order_steps or 0, recipe.multi_step_steps or 0), plan.total - plan.chunk), 0)
+    start = max(min(max(recipe.inner.first_order_steps, recipe.inner.multi_step_steps), plan.total - plan.chunk), 0)
     states = [state._replace(step=state.step + start) for state in states]
     if len(group) == 1:
         call = lambda: fit(learner, states[0], *families[0], plan)  # noqa: E731

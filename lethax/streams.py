@@ -21,3 +21,13 @@ class Stream(IntEnum):
 def stream(key: PRNGKeyArray, use: Stream) -> PRNGKeyArray:
     """The key of one use; `key` is `jax.random.key(seed)`."""
     return jax.random.fold_in(key, int(use))
+
+
+def validation_key(seed: int) -> PRNGKeyArray:
+    """Validation episodes are the same every epoch."""
+    return stream(jax.random.key(seed), Stream.VALIDATION)
+
+
+def test_key(seed: int) -> PRNGKeyArray:
+    """Test episode t is fold_in(test_key, t)."""
+    return stream(jax.random.key(seed), Stream.TEST)

@@ -1,6 +1,7 @@
 """Text made fit to be shown: what is not ours, counts, and signs that a terminal lacks."""
 
 import codecs
+import shlex
 from typing import Any
 
 _PLAIN = str.maketrans(
@@ -20,6 +21,11 @@ def shown(value: Any, limit: int = 200) -> str:
         half = (limit - 3) // 2
         text = f"{text[:half]}...{text[-half:]}"
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def command_line(*words: Any) -> str:
+    """A `lethax` command that can be copied, whatever is in its words."""
+    return shown(shlex.join(["lethax", *map(str, words)]), 1000)
 
 
 def plural(number: int, one: str) -> str:

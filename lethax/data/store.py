@@ -24,7 +24,7 @@ from lethax.data.known import KNOWN, remedy
 from lethax.data.publish import MANIFEST, NO_ROOM, part_name, publish, reserve, sync, workplace
 from lethax.data.safe import read_small, sha256
 from lethax.errors import DataError, did_you_mean
-from lethax.names import CONTROL, DATA_NAME, REGRESSION
+from lethax.names import DATA_NAME, MADE
 from lethax.text import counted, shown
 
 FORMAT = 2  # 1 is read too: its parts have no hash in their names, its manifest has no checksum
@@ -99,13 +99,19 @@ def open_store(name: str, root: Path | None = None) -> Store:
     raise _missing(name, root)
 
 
+def find_store(name: str, root: Path | None = None) -> Store | None:
+    """The data set, or None where there is none of that name; DataError where it is damaged."""
+    folder = (root or default_root()) / name
+    return open_store(name, root) if re.fullmatch(DATA_NAME, name) and _manifest(folder) is not None else None
+
+
 def _missing(name: str, root: Path) -> DataError:
-    if name in (*REGRESSION, *CONTROL):
+    if name in MADE:
         return DataError(
             f"'{name}' are tasks that lethax makes itself: nothing of them is prepared, so leave this out."
         )
     there = list_stores(root)
-    nearest = "" if name in KNOWN else did_you_mean(name, (*there, *KNOWN, *REGRESSION, *CONTROL))
+    nearest = "" if name in KNOWN else did_you_mean(name, (*there, *KNOWN, *MADE))
     return DataError(
         f"no data set '{shown(name, 80)}' in {root}.{nearest} Prepared: {', '.join(there) or 'none'}. {remedy(name)}"
     )
@@ -222,7 +228,7 @@ def _verify(store: Store) -> None:
 
 def checked_name(name: str) -> str:
     """A name that a new data set may have; DataError otherwise."""
-    if name in (*REGRESSION, *CONTROL):
+    if name in MADE:
         raise DataError(f"'{name}' is the name of tasks that lethax makes itself: choose another with --store.")
     return _checked(name)
 

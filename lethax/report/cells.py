@@ -7,9 +7,8 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from lethax import recipe as recipes
 from lethax.errors import RecipeError, did_you_mean
-from lethax.recipe import Recipe
+from lethax.recipe import Recipe, load
 
 _HERE = Path(__file__).parent
 # Beside the package where it is installed, at the top of the sources where it is not.
@@ -34,12 +33,12 @@ class Setting(NamedTuple):
 
     base: str
     data: str
-    net: str | None
-    way: int | None
-    shot: int | None
-    query: int | None
-    inner_steps: int | None
-    batch: int | None
+    net: str
+    way: int
+    shot: int
+    query: int
+    inner_steps: int
+    batch: int
     preset: str
 
 
@@ -56,10 +55,23 @@ class Cell(NamedTuple):
         return self.name.partition("/")[0]
 
     def setting(self) -> "Setting":
-        """All that cells to be compared have in common: what MAML (of LEO's methods, LEO) would have in this one's place."""
-        base = "leo" if self.recipe.method.startswith("leo") else "maml"
-        r = recipes.resolve(replace(self.recipe, method=base))
-        return Setting(base, r.data, r.net, r.way, r.shot, r.query, r.inner_steps, r.batch, r.preset)
+        """All that cells to be compared have in common: what the method that differences are taken to would have in its place."""
+        from lethax.methods.registry import (
+            method_of,
+        )  # not at the top: they import JAX, which `lethax --help` does not wait for
+        from lethax.recipe.resolve import resolve
+
+        base = method_of(self.recipe).base
+        r = resolve(replace(self.recipe, method=base, flat=True))
+        episode = r.episode
+        return Setting(
+            base, r.data, r.net.kind, episode.way, episode.shot, episode.query, r.inner.steps, r.outer.batch, r.preset
+        )
+
+    @property
+    def is_base(self) -> bool:
+        """Whether differences are taken to it."""
+        return self.recipe.method == self.setting().base
 
 
 @cache
@@ -81,7 +93,7 @@ def every_cell() -> list[Cell]:
     """All cells, by table and name."""
     paths = sorted(FOLDER.glob("*/*.toml"))
     names = [f"{path.parent.name}/{path.stem}" for path in paths]
-    return [Cell(name, recipes.load(path), published().get(name)) for name, path in zip(names, paths, strict=True)]
+    return [Cell(name, load(path), published().get(name)) for name, path in zip(names, paths, strict=True)]
 
 
 def find(target: str, only: Sequence[str] = ()) -> list[Cell]:

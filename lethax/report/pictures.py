@@ -1,34 +1,42 @@
 """Pictures of one evaluation, beside its record."""
 
+from collections.abc import Callable
 from pathlib import Path
 
-from lethax import assemble, control, folders, runs
-from lethax.names import LOCOMOTION, NAVIGATION, navigation_setting
+from lethax.names import navigation_setting
 from lethax.report import figures
 from lethax.rl import render
+from lethax.runs.evaluation import Result, best_metas
+from lethax.runs.folder import Run
+from lethax.streams import test_key
 
 
-def draw(run: folders.Run, result: runs.Result, seed: int) -> list[Path]:
-    """Scores against inner steps; of navigation also ways to the goal, of locomotion films before and after adaptation.
+def draw(run: Run, result: Result, seed: int) -> list[Path]:
+    """Scores against inner steps, and the drawings of the run's domain.
 
     EnvironmentFault where films cannot be drawn: there is no OpenGL, not even in software.
     """
-    method, stem = run.recipe.method, result.path.with_suffix("")
+    stem = result.path.with_suffix("")
     made = [stem.with_name(f"{stem.name}-curve.png")]
-    figures.adaptation_curves({method: result.record}, made[0])
-    if run.recipe.data in NAVIGATION:
-        made.append(stem.with_name(f"{stem.name}-paths.png"))
-        setting = navigation_setting(result.record["data"])
-        figures.navigation_paths({method: {setting: runs.read_rollouts(result.path)}}, made[-1])
-    if run.recipe.data in LOCOMOTION:
-        made.extend(_films(run, stem, seed))
+    figures.adaptation_curves({run.recipe.method: result.record}, made[0])
+    for name in run.domain.drawings:
+        made += DRAWINGS[name](run, result, stem, seed)
     return made
 
 
-def _films(run: folders.Run, stem: Path, seed: int) -> list[Path]:
-    world, meta = control.environment(run.recipe), runs.best_metas(run, 1)[0][0]
-    made = []
-    for number, (task, *takes) in enumerate(control.films(run.recipe, meta, assemble.test_key(seed))):
+def _paths(run: Run, result: Result, stem: Path, seed: int) -> list[Path]:
+    """Ways to the goal."""
+    made = stem.with_name(f"{stem.name}-paths.png")
+    setting = navigation_setting(result.record["data"])
+    figures.navigation_paths({run.recipe.method: {setting: result.kept}}, made)
+    return [made]
+
+
+def _films(run: Run, result: Result, stem: Path, seed: int) -> list[Path]:
+    """A robot before and after adaptation, as GIFs and as strips."""
+    domain, meta = run.domain, best_metas(run, 1)[0][0]
+    world, made = domain.environment(run.recipe), []  # type: ignore[attr-defined]  # control has one
+    for number, (task, *takes) in enumerate(domain.films(run.recipe, meta, test_key(seed))):  # type: ignore[attr-defined]
         goal = task if world.aim.kind == "goal" else None
         for when, positions in zip(("before", "after"), takes, strict=True):
             frames = render.frames(world, positions[::2], goal=goal)
@@ -37,3 +45,6 @@ def _films(run: folders.Run, stem: Path, seed: int) -> list[Path]:
             render.gif(made[-2], frames, 2 * world.dt)
             render.strip(made[-1], frames)
     return made
+
+
+DRAWINGS: dict[str, Callable[[Run, Result, Path, int], list[Path]]] = {"paths": _paths, "films": _films}

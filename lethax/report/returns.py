@@ -8,13 +8,15 @@ import numpy as np
 
 from lethax.evaluate import score
 from lethax.files import read_json
-from lethax.recipe import Recipe
+from lethax.recipe import Resolved
 from lethax.report.cells import Cell
 from lethax.report.tables import common_entry, learning_curve, legend, seeds_caveat
 from lethax.text import counted, plural
 
 
-def entry(cell: Cell, recipe: Recipe, folders: Sequence[Path], evaluation: str, command: str) -> dict[str, Any] | None:
+def entry(
+    cell: Cell, recipe: Resolved, folders: Sequence[Path], evaluation: str, command: str
+) -> dict[str, Any] | None:
     """A row from a cell's runs, one a seed, on one setting; None where one is not evaluated yet.
 
     `by_updates`: after each number of updates, the mean over tasks and seeds and 1.96 s/√n over tasks, each one's return a mean
@@ -35,20 +37,20 @@ def entry(cell: Cell, recipe: Recipe, folders: Sequence[Path], evaluation: str, 
             {"updates": u, "mean": s.mean, "ci95": s.ci95, "by_seed": returns[:, :, u].mean(axis=1).tolist()}
             for u, s in enumerate(scores)
         ],
-        "tasks": returns.shape[1], "rollouts": recipe.shot, "horizon": recipe.rl_horizon,
+        "tasks": returns.shape[1], "rollouts": recipe.episode.shot, "horizon": recipe.control.horizon,
         "episodes_hash": records[0]["episodes_hash"],
-        "inner_rate": recipe.inner_rate, "later_rate": recipe.rl_later_rate, "cg_share": recipe.rl_cg_share,
+        "inner_rate": recipe.inner.rate, "later_rate": recipe.control.later_rate, "cg_share": recipe.control.cg_share,
         "env_steps": [_env_steps(folder, recipe) for folder in folders], "gates": [r["gates"] for r in records if "gates" in r],
         "learning_curve": [learning_curve(folder) for folder in folders], "_returns": returns,
     }  # fmt: skip
 
 
-def _env_steps(folder: Path, recipe: Recipe) -> int:
+def _env_steps(folder: Path, recipe: Resolved) -> int:
     """Steps of the environment that a run's training took."""
     lines = learning_curve(folder, ("step", "env_steps"))
     since = [0, *(line["step"] for line in lines[:-1])]
     each = [line["env_steps"] * (line["step"] - start) for line, start in zip(lines, since, strict=True)]
-    return round(sum(each) * (recipe.batch or 1))
+    return round(sum(each) * recipe.outer.batch)
 
 
 def compare(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -12,13 +12,14 @@ import numpy as np
 from lethax.evaluate import by_repeats, score
 from lethax.files import read_json, read_lines, to_json, write_atomic
 from lethax.methods import METHODS
-from lethax.names import REGRESSION
-from lethax.recipe import Recipe
+from lethax.recipe import Resolved
 from lethax.report.cells import Cell
 from lethax.text import counted, plural
 
 
-def entry(cell: Cell, recipe: Recipe, folders: Sequence[Path], evaluation: str, command: str) -> dict[str, Any] | None:
+def entry(
+    cell: Cell, recipe: Resolved, folders: Sequence[Path], evaluation: str, command: str
+) -> dict[str, Any] | None:
     """A cell's row from its runs, one a seed, of the resolved `recipe`; None where one is not evaluated yet.
 
     The interval is over test episodes, each one's score a mean over seeds: 1.96 s/√n. Sinusoids: the mean over seeds of the
@@ -31,18 +32,19 @@ def entry(cell: Cell, recipe: Recipe, folders: Sequence[Path], evaluation: str, 
         return _entry(cell, recipe, folders, paths, command)
 
 
-def _entry(cell: Cell, recipe: Recipe, folders: Sequence[Path], paths: list[Path], command: str) -> dict[str, Any]:
+def _entry(cell: Cell, recipe: Resolved, folders: Sequence[Path], paths: list[Path], command: str) -> dict[str, Any]:
     records = [read_json(path) for path in paths]
     scores = np.array([_scores(record) for record in records])
     means = [float(np.mean(of_seed)) for of_seed in scores]
-    factor = 1.0 if recipe.data in REGRESSION else 100.0
+    factor = 100.0 if records[0]["score"] == "accuracy" else 1.0
     result = score(scores.mean(axis=0))
     interval = result.ci95
-    if recipe.data in REGRESSION and in_repeats(scores.shape[1]):
+    if records[0]["score"] == "mse" and in_repeats(scores.shape[1]):
         interval = float(np.mean([by_repeats(of_seed, scores.shape[1] // 100)[1] for of_seed in scores]))
     return {
         **common_entry(cell, recipe, folders, command), "data": recipe.data,
-        "net": recipe.net, "way": recipe.way, "shot": recipe.shot, "batch": recipe.batch, "inner_steps": recipe.inner_steps,
+        "net": recipe.net.kind, "way": recipe.episode.way, "shot": recipe.episode.shot, "batch": recipe.outer.batch,
+        "inner_steps": recipe.inner.steps,
         "published": cell.published.value if cell.published else None,
         "published_interval": cell.published.interval if cell.published else None,
         "source": cell.published.source if cell.published else None,
@@ -50,7 +52,7 @@ def _entry(cell: Cell, recipe: Recipe, folders: Sequence[Path], paths: list[Path
         "median_episode": factor * float(np.median(scores)), "by_seed": [factor * mean for mean in means],
         "median_seed": factor * float(np.median(means)), "std_over_seeds": factor * float(np.std(means)),
         "episodes": result.n, "checkpoints": len(records[0]["checkpoints"]), "episodes_hash": records[0]["episodes_hash"],
-        "non_finite": recipe.non_finite, "clip_norm": recipe.clip_norm,
+        "non_finite": recipe.outer.non_finite, "clip_norm": recipe.outer.clip_norm,
         "skipped_steps": sum(_skipped(folder) for folder in folders),
         # of the test episodes alone, which all seeds share
         "nearest_prototype": {
@@ -66,11 +68,11 @@ def in_repeats(curves: int) -> bool:
     return curves > 0 and curves % 100 == 0
 
 
-def common_entry(cell: Cell, recipe: Recipe, folders: Sequence[Path], command: str) -> dict[str, Any]:
+def common_entry(cell: Cell, recipe: Resolved, folders: Sequence[Path], command: str) -> dict[str, Any]:
     """What every row says of how it was made."""
     return {
         "cell": cell.name, "method": "maml+l2f" if recipe.method == "l2f" else recipe.method, "seeds": len(folders),
-        "outer_steps": recipe.steps, "full_outer_steps": recipe.full_steps,
+        "outer_steps": recipe.outer.steps, "full_outer_steps": recipe.outer.full_steps,
         "device": read_json(folders[0] / "environment.json")["device"],
         "hours": round(sum(_seconds(folder) for folder in folders) / 3600, 4) or None, "command": command,
     }  # fmt: skip
@@ -108,7 +110,7 @@ def _skipped(folder: Path) -> int:
 def compare(entries: Mapping[str, tuple[Cell, dict[str, Any]]]) -> list[dict[str, Any]]:
     """The rows by setting, each with its paired difference to MAML (to LEO for LEO's) in that setting on the same episodes."""
     order = {name: i for i, name in enumerate(METHODS)}
-    bases = {cell.setting(): row for cell, row in entries.values() if cell.recipe.method in ("maml", "leo")}
+    bases = {cell.setting(): row for cell, row in entries.values() if cell.is_base}
 
     def place(entry: tuple[Cell, dict[str, Any]]) -> tuple[Any, ...]:
         setting, row = entry[0].setting(), entry[1]

@@ -39,6 +39,7 @@ class PolicyGradient:
     """
 
     score_name = "return"
+    higher_is_better = True
 
     form: Literal["log", "ratio", "importance"] = "log"
     bound: float = 10.0

@@ -15,14 +15,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from lethax import assemble, checkpoint, signals
+from lethax import checkpoint, signals
 from lethax.errors import CheckpointError, DivergedError
 from lethax.evaluate import score
 from lethax.files import append_line, settle_lines, to_json, truncate_lines
-from lethax.folders import LOGS, Run, best_path, checkpoints, listed_best, reached
 from lethax.learner import Learner
-from lethax.names import CONTROL, REGRESSION
 from lethax.outer import OuterPlan, TrainState, begin
+from lethax.runs.folder import LOGS, METRICS, TIMING, Run, best_path, checkpoints, listed_best, reached
+from lethax.streams import validation_key
 from lethax.text import shown
 
 # What metrics.jsonl has of a step; from "before" on, of control alone.
@@ -111,7 +111,7 @@ class Recorder:
         """Delete what is newer than the state of `step`: it will be done again."""
         logs = [self.run.folder / name for name in LOGS]
         kept = {path.name: truncate_lines(path, step) for path in logs if path.exists()}
-        self.logged_skips = sum(int(line.get("skipped", 0)) for line in kept.get(LOGS[0], []))
+        self.logged_skips = sum(int(line.get("skipped", 0)) for line in kept.get(METRICS, []))
         for kind in ("step", "best"):
             for number, path in checkpoint.numbered(checkpoints(self.run), kind).items():
                 if number > step:
@@ -127,7 +127,7 @@ class Recorder:
             line = (line or self._line(done)) | self._validate(meta)
             self._keep_best(meta, line["val_score"], done)
         if line:
-            append_line(self.run.folder / LOGS[0], to_json(line, None))
+            append_line(self.run.folder / METRICS, to_json(line, None))
         # The first call has compiled, which may have taken longer than all that a kill costs from then on.
         if "val_score" in (line or {}) or not self.at or time.monotonic() - self.saved > SAVE_SECONDS:
             self.save(state())
@@ -146,7 +146,7 @@ class Recorder:
         folder, step, now = checkpoints(self.run), int(state.step), time.monotonic()
         folder.mkdir(exist_ok=True)
         spent = {"step": step, "seconds": round((now - self.timed) / self.together, 3)}
-        append_line(self.run.folder / LOGS[1], to_json(spent, None))
+        append_line(self.run.folder / TIMING, to_json(spent, None))
         settle_lines(*(self.run.folder / name for name in LOGS))
         checkpoint.save(
             checkpoint.path_of(folder, "step", step), state, {"best": self.best, "window": asdict(self.window)}
@@ -169,18 +169,20 @@ class Recorder:
         """The recipe's `keep` best [score, step]; among equals the earlier. A score that is not finite is none of them."""
         if not math.isfinite(value):
             return
-        sign = 1 if self.run.recipe.data in REGRESSION else -1  # a squared error is better the lower it is
+        sign = -1 if self.learner.objective.higher_is_better else 1
         ranked = sorted([*self.best, [value, step]], key=lambda entry: (sign * entry[0], entry[1]))
-        self.best = ranked[: self.run.recipe.keep]
+        self.best = ranked[: self.run.recipe.outer.keep]
         if [value, step] in self.best:
             checkpoints(self.run).mkdir(exist_ok=True)
             checkpoint.save(best_path(self.run, step), meta, {"step": step, "val_score": value})
 
     def _validate(self, meta: Any) -> dict[str, Any]:
-        recipe, scores = self.run.recipe, []
-        assert recipe.val_episodes
-        key, steps = assemble.validation_key(recipe.seed), recipe.inner_steps or 0
-        for part, _ in assemble.judge(recipe, "val", [meta], recipe.val_episodes, steps, key):
+        run, scores = self.run, []
+        judged = run.domain.judge(
+            run.recipe, run.inputs, "val", [meta], run.recipe.outer.val_episodes, run.recipe.inner.steps,
+            validation_key(run.recipe.seed), curve=False,
+        )  # fmt: skip
+        for part, _ in judged:
             signals.check()  # a validation can take minutes, and the state before it can be saved
             scores.append(part)
         result = score(np.concatenate(scores)[:, -1])
@@ -206,5 +208,4 @@ class Recorder:
         raise DivergedError(f"{shown(self.run.folder)} has learned nothing: {why}. Try {self._milder()}.")
 
     def _milder(self) -> str:
-        smaller = "--inner-rate" if self.run.recipe.data in CONTROL else "--inner-rate or --outer-rate, --clip-norm 10"
-        return f"a smaller {smaller}"
+        return f"a smaller {self.run.domain.milder}"

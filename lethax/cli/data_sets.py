@@ -4,11 +4,12 @@ import shlex
 from collections import Counter
 from pathlib import Path
 
-from lethax import arguments, signals
-from lethax.checks import check_seed
+from lethax import signals
+from lethax.cli import arguments
 from lethax.errors import DataError
-from lethax.names import CONTROL, REGRESSION
+from lethax.names import MADE
 from lethax.progress import bar, say
+from lethax.recipe.record import check_seed
 from lethax.text import counted, shown
 
 LISTED = 20  # of what an import did not take; the manifest has all
@@ -39,7 +40,7 @@ def _list(args: arguments.DataList) -> None:
             say(f"{name}: {error}")
     if not names:
         say(f"no data set in {shown(root)}: see lethax data prepare --help")
-    say(f"Made by lethax itself, without anything to prepare: {', '.join((*REGRESSION, *CONTROL))}.")
+    say(f"Made by lethax itself, without anything to prepare: {', '.join(MADE)}.")
 
 
 def _verify(args: arguments.DataVerify) -> None:

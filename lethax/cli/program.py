@@ -11,11 +11,15 @@ from typing import Any
 
 import tyro
 
-from lethax import __version__, arguments, commands, commands_data, signals, usage
+from lethax import __version__, plugins, signals
+from lethax.cli import arguments, data_sets, embedding, evaluate, recipe_options, tables, train, train_help, usage
 from lethax.errors import LethaxError, RecipeError
 from lethax.text import ENCODING_ERRORS, shown
 
-_ABOUT = "Meta-learning: train, evaluate, compare. `lethax --version` prints the version."
+_ABOUT = (
+    "Meta-learning: train, evaluate, compare. `lethax --version` prints the version. --plugin FILE, with any command, loads "
+    "methods and kinds of tasks of your own."
+)
 _LESS_MEMORY = "lower --batch, --query, --filters or --inner-steps, or take --memory lean"
 
 
@@ -26,17 +30,15 @@ def main(argv: list[str] | None = None) -> int:
         print(f"lethax {__version__}")
         return 0
     plain_where_needed()
-    args: Any = None
-    actions: dict[type, Callable[[Any], None]] = {
-        arguments.DataCommand: commands_data.data_sets, arguments.Train: commands.train, arguments.Evaluate: commands.evaluate,
-        arguments.Embed: commands.embed_images, arguments.Reproduce: commands.fill_table, arguments.Demo: commands.show_demo,
-    }  # fmt: skip
     try:
+        argv = _with_plugins(argv)
+        if argv[:1] in (["train"], ["recipe"]) and {"--help", "-h"} & set(argv):
+            train_help.print_help(argv[0], [word for word in argv[1:] if word not in ("--help", "-h")])
+            return 0
         args = parsed(argv)
-        root = getattr(args, "root", None)
-        if root:
-            os.environ["LETHAX_DATA"] = str(root)
-        actions[type(args)](args)
+        if getattr(args, "root", None):
+            os.environ["LETHAX_DATA"] = str(args.root)
+        _actions()[type(args)](args)
     except LethaxError as error:
         if os.environ.get("LETHAX_DEBUG"):
             traceback.print_exc()
@@ -65,12 +67,42 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
+def _actions() -> dict[type, Callable[[Any], None]]:
+    """What is done for each command."""
+    done: dict[str, Callable[[Any], None]] = {
+        "data": data_sets.data_sets, "train": train.train, "recipe": train.show_recipe, "evaluate": evaluate.evaluate,
+        "embed": embedding.embed_images, "reproduce": tables.fill_table, "demo": _demo,
+    }  # fmt: skip
+    return {kind: done[name] for name, kind in arguments.commands().items()}
+
+
+def _demo(args: arguments.Demo) -> None:
+    from lethax.cli import demo  # it draws: what it imports takes long
+
+    demo.show_demo(args)
+
+
+def _with_plugins(argv: list[str]) -> list[str]:
+    """The words without --plugin FILE, in the spelling that is parsed; the files are loaded."""
+    files, words, rest = [], [], list(argv)
+    while rest:
+        word = rest.pop(0)
+        if word == "--plugin" and rest:
+            files.append(rest.pop(0))
+        elif word.startswith("--plugin="):
+            files.append(word.partition("=")[2])
+        else:
+            words.append(word)
+    plugins.load(files)
+    return [recipe_options.normal(word) for word in words] if words[:1] in (["train"], ["recipe"]) else words
+
+
 def parsed(argv: list[str]) -> Any:
     """The command and its options; RecipeError, one sentence, where they are none."""
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            return tyro.cli(arguments.Command, prog="lethax", description=_ABOUT, args=argv)
+            return tyro.cli(arguments.command(), prog="lethax", description=_ABOUT, args=argv)
     except SystemExit as end:
         if not end.code:  # help was asked for and given
             raise

@@ -7,47 +7,78 @@ import shlex
 import shutil
 import sys
 import time
-from dataclasses import fields
-from dataclasses import replace as with_values
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from lethax import __version__, checkpoint, toml
-from lethax import recipe as recipes
+from lethax import __version__, checkpoint
 from lethax.data.store import open_store
+from lethax.domains import Domain, Inputs, domain_of
 from lethax.errors import CheckpointError, RecipeError, RunError
 from lethax.files import read_json, to_json, write_atomic
+from lethax.learner import Learner
 from lethax.lock import RunLock
-from lethax.names import CONTROL, REGRESSION
-from lethax.recipe import Recipe
-from lethax.text import shown
+from lethax.outer import OuterPlan
+from lethax.recipe import Resolved, dump, load
+from lethax.recipe.record import TOP
+from lethax.recipe.resolve import resolve
+from lethax.text import counted, shown
 
-LOGS = ("metrics.jsonl", "timing.jsonl")  # a line for every 100 steps and validation, and for every state
-_OURS = {"recipe.toml", "environment.json", "inputs.json", *LOGS, "checkpoints", "evaluations", ".lock"}
-_SCALED = {"steps", "first_order_steps", "multi_step_steps"}  # by the steps, unless given
+RECIPE, ENVIRONMENT, INPUTS = "recipe.toml", "environment.json", "inputs.json"
+METRICS, TIMING = "metrics.jsonl", "timing.jsonl"  # a line for every 100 steps and validation, and for every state
+LOGS = (METRICS, TIMING)
+CHECKPOINTS, EVALUATIONS = "checkpoints", "evaluations"
+_OURS = {RECIPE, ENVIRONMENT, INPUTS, *LOGS, CHECKPOINTS, EVALUATIONS, ".lock"}
+_SCALED = {"outer.steps", "inner.first_order_steps", "inner.multi_step_steps"}  # by the steps, unless given
 _SHOWN = 10  # runs, or differences, that a message names
 
 
 class Run(NamedTuple):
-    """A run folder and its resolved recipe."""
+    """A run folder, its resolved recipe, and what it knows of its data (None for tasks that are made)."""
 
     folder: Path
-    recipe: Recipe
+    recipe: Resolved
+    inputs: Inputs | None
+
+    @property
+    def domain(self) -> Domain:
+        """The kind of its tasks."""
+        return domain_of(self.recipe)
+
+    def learner(self) -> Learner:
+        """Its learner; the data that it was trained on need not be there."""
+        return self.domain.learner(self.recipe, self.inputs)
+
+    def plan(self) -> OuterPlan:
+        """Its outer loop."""
+        return self.domain.plan(self.recipe)
 
 
-def create(recipe: Recipe, folder: Path) -> Run:
+def create(recipe: Resolved, folder: Path) -> Run:
     """A new run folder; RunError where there is one already."""
-    recipe = recipes.resolve(recipe)
-    if (folder / "recipe.toml").exists():
+    if (folder / RECIPE).exists():
         raise RunError(f"{shown(folder)} holds a run already: go on with it, or choose another --out.")
     strange = _strange(folder)
     if strange:
         raise RunError(f"{shown(folder)} holds {shown(strange[0], 60)}, which is of no run: choose another --out.")
+    inputs = checked(recipe)
     folder.mkdir(parents=True, exist_ok=True)
-    return _write(recipe, folder)
+    return _write(recipe, inputs, folder)
+
+
+def checked(recipe: Resolved) -> Inputs | None:
+    """What is known of the data; an error, before a folder is made or anything compiles, where data, method and net do not fit."""
+    domain = domain_of(recipe)
+    inputs = domain.inputs(recipe)
+    learner = domain.learner(recipe, inputs)
+    jax.eval_shape(learner.init, jax.random.key(0))
+    gates, fixed = learner.gate_names(), recipe.gate.fixed
+    if fixed and len(fixed) != len(gates):
+        expected = f"expected {len(gates)}, of {', '.join(gates)}" if gates else f"but {recipe.method} has none"
+        raise RecipeError(f"gate.fixed has {counted(len(fixed), 'gate')}, {expected}.")
+    return inputs
 
 
 def _strange(folder: Path) -> list[str]:
@@ -58,16 +89,15 @@ def _strange(folder: Path) -> list[str]:
     return sorted(path.name for path in there if path.name not in _OURS and not path.name.endswith(".tmp"))
 
 
-def _write(recipe: Recipe, folder: Path) -> Run:
+def _write(recipe: Resolved, inputs: Inputs | None, folder: Path) -> Run:
     """The recipe comes last: it makes a folder a run."""
-    inputs = _inputs(recipe)
-    write_atomic(folder / "environment.json", to_json(environment()) + "\n")
+    write_atomic(folder / ENVIRONMENT, to_json(environment()) + "\n")
     if inputs:
-        write_atomic(folder / "inputs.json", to_json(inputs) + "\n")
+        write_atomic(folder / INPUTS, to_json(inputs._asdict()) + "\n")
     else:
-        (folder / "inputs.json").unlink(missing_ok=True)
-    write_atomic(folder / "recipe.toml", toml.dump(recipe))
-    return Run(folder, recipe)
+        (folder / INPUTS).unlink(missing_ok=True)
+    write_atomic(folder / RECIPE, dump(recipe))
+    return Run(folder, recipe, inputs)
 
 
 def open_run(folder: Path, advice: str = "Name the one that you mean") -> Run:
@@ -75,10 +105,32 @@ def open_run(folder: Path, advice: str = "Name the one that you mean") -> Run:
 
     advice: what the error says to do where the folder holds runs.
     """
-    if not (folder / "recipe.toml").is_file():
+    if not (folder / RECIPE).is_file():
         raise RunError(_no_run(folder, advice))
-    recipe = recipes.load(folder / "recipe.toml")
-    return Run(folder, recipes.resolve(recipe))
+    recipe = resolve(load(folder / RECIPE))
+    return Run(folder, recipe, _inputs(folder, recipe))
+
+
+def _inputs(folder: Path, recipe: Resolved) -> Inputs | None:
+    """What the run knows of its data; one from before that was kept asks the data set."""
+    path, domain = folder / INPUTS, domain_of(recipe)
+    if not path.is_file():
+        found = None if recipe.data in domain.made else domain.inputs(recipe)
+        return found and found._replace(sha256=None)
+    kept = read_json(path)
+    try:
+        if not isinstance(kept["sha256"], str):
+            raise ValueError
+        return Inputs(
+            str(kept["data"]),
+            kept["sha256"],
+            tuple(map(int, kept["example"])),
+            tuple(map(float, kept["mean"])),
+            tuple(map(float, kept["std"])),
+            tuple(map(str, kept["classes"])),
+        )
+    except (KeyError, TypeError, ValueError):
+        raise RunError(f"{shown(path)} does not say what the run was trained on: restore or delete it.") from None
 
 
 def _no_run(folder: Path, advice: str) -> str:
@@ -98,42 +150,48 @@ def _runs_in(folder: Path) -> list[Path]:
     return sorted(found)
 
 
-def enter(recipe: Recipe, folder: Path, advice: str = "choose another --out") -> Run:
+def enter(recipe: Resolved, folder: Path, advice: str = "choose another --out") -> Run:
     """The run of this recipe in this folder, new or begun; RunError where there is a state of another recipe.
 
     Another recipe that has not reached a state, as after a trial that failed, gives way. `advice`: what the error says to do.
     """
-    recipe = recipes.resolve(recipe)
-    if not (folder / "recipe.toml").exists():
+    if not (folder / RECIPE).exists():
         return create(recipe, folder)
     there = open_run(folder)
     if there.recipe == recipe:
         return there
     with RunLock(folder):
         if not reached(there):
-            return _write(recipe, folder)
+            return _write(recipe, checked(recipe), folder)
     differing = _differing(there.recipe, recipe)
     changes = "; ".join(
-        f"{name}: {shown(getattr(there.recipe, name), 60)} there, {shown(getattr(recipe, name), 60)} now"
+        f"{name}: {shown(_value(there.recipe, name), 60)} there, {shown(_value(recipe, name), 60)} now"
         for name in differing[:_SHOWN]
     )
-    if set(differing) <= _SCALED and (recipe.steps or 0) > (there.recipe.steps or 0):
-        go_on = shlex.join(["lethax", "train", "--resume", str(folder), "--steps", str(recipe.steps)])
+    if set(differing) <= _SCALED and recipe.outer.steps > there.recipe.outer.steps:
+        go_on = shlex.join(["lethax", "train", "--resume", str(folder), "--steps", str(recipe.outer.steps)])
         advice = f"{advice}. To give it more steps: {go_on}"
     raise RunError(f"{shown(folder)} holds a run of another recipe ({changes}): {advice}.")
 
 
-def _differing(there: Recipe, now: Recipe) -> list[str]:
-    return [f.name for f in fields(Recipe) if getattr(there, f.name) != getattr(now, f.name)]
+def _differing(there: Resolved, now: Resolved) -> list[str]:
+    names = dict.fromkeys((*TOP, *there.used, *now.used))
+    return [name for name in names if _value(there, name) != _value(now, name)]
 
 
-def replace(recipe: Recipe, folder: Path) -> Run:
+def _value(recipe: Resolved, name: str) -> Any:
+    if name in TOP:
+        return getattr(recipe, name)
+    return recipe.value(name) if name in recipe.used else "unused"
+
+
+def replace(recipe: Resolved, folder: Path) -> Run:
     """A new run in place of what the folder holds; RunError where that is in use, or holds anything that no run has."""
     folder = folder.resolve() if folder.is_symlink() else folder
     strange = _strange(folder)
     if not folder.exists() or not any(folder.iterdir()):
         return create(recipe, folder)
-    if strange or not (folder / "recipe.toml").is_file():
+    if strange or not (folder / RECIPE).is_file():
         why = f"it holds {shown(strange[0], 60)}, which is of no run" if strange else "it has no recipe.toml"
         raise RunError(f"{shown(folder)} is not replaced: {why}. Choose another --out, or move that away.")
     aside = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.old")
@@ -155,26 +213,26 @@ def extend(run: Run, steps: int) -> Run:
     Its phases of first order and of the multi-step loss stay where they are; a cosine of the outer rate is that of the new total
     from the step on that the run has reached. environment.json keeps when this was done.
     """
-    before = run.recipe.steps or 0
+    before = run.recipe.outer.steps
     if steps < before:
         raise RecipeError(
             f"--steps is {steps}, but {shown(run.folder)} has {before} already: name more, or start another run with --out."
         )
     if steps == before:
         return run
-    recipe = recipes.resolve(with_values(run.recipe, steps=steps))
+    recipe = resolve(run.recipe.with_values(steps=steps))
     with RunLock(run.folder):
-        path = run.folder / "environment.json"
+        path = run.folder / ENVIRONMENT
         known = read_json(path) if path.is_file() else {}
         told = {"from": before, "to": steps, "at": reached(run), **_when()}
         write_atomic(path, to_json({**known, "extended": [*known.get("extended", []), told]}) + "\n")
-        write_atomic(run.folder / "recipe.toml", toml.dump(recipe))
-    return Run(run.folder, recipe)
+        write_atomic(run.folder / RECIPE, dump(recipe))
+    return run._replace(recipe=recipe)
 
 
 def checkpoints(run: Run) -> Path:
     """The folder of its checkpoints, which may not exist yet."""
-    return run.folder / "checkpoints"
+    return run.folder / CHECKPOINTS
 
 
 def best_path(run: Run, step: int) -> Path:
@@ -199,37 +257,11 @@ def listed_best(path: Path, info: dict[str, Any]) -> list[list[float]]:
     return list(best or [])
 
 
-def _inputs(recipe: Recipe) -> dict[str, Any] | None:
-    """What a run is trained on, of prepared data: enough to know it again, and to prepare a new example as those were."""
-    if recipe.data in (*REGRESSION, *CONTROL):
-        return None
-    store = open_store(recipe.data)
-    split = next(iter(store.splits.values()))
-    return {
-        "data": recipe.data, "sha256": store.identity, "example": list(split.images.shape[1:]),
-        "mean": list(store.mean), "std": list(store.std),
-        "classes": list(store.splits["train"].classes) if "train" in store.splits else [],
-    }  # fmt: skip
-
-
-def trained_on(run: Run) -> str | None:
-    """`Store.identity` of the data that the run began with; None for tasks that are made, and for runs of older versions."""
-    path = run.folder / "inputs.json"
-    if not path.is_file():
-        return None
-    inputs = read_json(path)
-    known = inputs.get("sha256") if isinstance(inputs, dict) else None
-    if not isinstance(known, str):
-        raise RunError(f"{shown(path)} has no SHA-256 of the data: restore or delete it.")
-    return known
-
-
 def check_data(run: Run, advice: str) -> None:
     """RunError if the run's data were prepared again in another way: its test classes may be those it was trained on."""
-    known = trained_on(run)
-    if known is None:
+    if run.inputs is None or run.inputs.sha256 is None:
         return
-    found = open_store(run.recipe.data).identity
+    found, known = open_store(run.recipe.data).identity, run.inputs.sha256
     if found != known:
         raise RunError(
             f"data set {run.recipe.data} is not the one that {shown(run.folder)} was trained on: its SHA-256 is {found[:12]}…, the "

@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from lethax import assemble, signals
+from lethax import signals
 from lethax.devices import devices_for, part
 from lethax.errors import RunError
-from lethax.folders import Run, check_data, open_run
 from lethax.lock import RunLock
 from lethax.outer import TrainState, fit, fit_together, not_finite
-from lethax.recorder import Recorder
+from lethax.runs.folder import Run, check_data, open_run
+from lethax.runs.recorder import Recorder
 from lethax.text import shown
 
 
@@ -35,15 +35,15 @@ def train(run: Run) -> Generator[Status, None, None]:
     """
     with RunLock(run.folder):
         _check(run)
-        learner, plan = assemble.learner(run.recipe), assemble.plan(run.recipe)
+        learner, plan = run.learner(), run.plan()
         recorder = Recorder(run, learner, plan)
         state = recorder.restore()
-        calls = fit(learner, state, *assemble.family(run.recipe, "train"), plan)
+        calls = fit(learner, state, *run.domain.family(run.recipe, "train"), plan)
         yield from _follow([recorder], int(state.step), calls, lambda tree, _: tree)
 
 
 def train_together(runs: Sequence[Run]) -> Generator[Status, None, None]:
-    """`train` for runs of one `assemble.shape_key` in one program; the lines of metrics yielded are the first run's.
+    """`train` for runs of one key of `Domain.together` in one program; the lines of metrics yielded are the first run's.
 
     A run has the numbers that it has alone but for rounding; resumed with the same others, it has the same bits.
     """
@@ -51,10 +51,10 @@ def train_together(runs: Sequence[Run]) -> Generator[Status, None, None]:
         for run in runs:
             locks.enter_context(RunLock(run.folder))
             _check(run)
-        learner, plan = assemble.learner(runs[0].recipe), assemble.plan(runs[0].recipe)
+        learner, plan = runs[0].learner(), runs[0].plan()
         recorders = [Recorder(run, learner, plan, len(runs)) for run in runs]
         states = _at_one_step(recorders)
-        families = [assemble.family(run.recipe, "train") for run in runs]
+        families = [run.domain.family(run.recipe, "train") for run in runs]
         stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
         sources = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[f.source for f in families])
         devices = devices_for(len(runs))

@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 import tyro
 
-from lethax import arguments
+from lethax.cli import arguments
 from lethax.errors import RecipeError, did_you_mean
+from lethax.recipe.toml import noun
 from lethax.text import shown
-from lethax.toml import noun
 
 
 class Option(typing.NamedTuple):
@@ -24,7 +24,7 @@ class Option(typing.NamedTuple):
 
 def explain(argv: list[str], otherwise: str) -> RecipeError:
     """The first fault of a command line that did not parse; `otherwise` is what the parser itself said."""
-    command, rest, known = "lethax", list(argv), arguments.COMMANDS
+    command, rest, known = "lethax", list(argv), arguments.commands()
     while True:
         if not rest:
             return RecipeError(f"{command} needs one of: {', '.join(known)}. See {command} --help.")

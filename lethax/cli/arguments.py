@@ -1,14 +1,13 @@
 """What the command line takes: a dataclass for every command, a field for every option. No JAX here: `--help` is quick."""
 
 import dataclasses
-import typing
+import functools
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union
 
 import tyro
 
-from lethax.errors import RecipeError
-from lethax.recipe import Recipe
+from lethax.cli.recipe_options import parsed_fields
 from lethax.report.cells import table_names
 
 # An option that may be left out. The word in capitals stands in the help; what is meant where it is not given, the text says.
@@ -16,44 +15,11 @@ Count = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint=""
 Text = Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="")]
 File = Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")]
 Switch = tyro.conf.FlagCreatePairsOff[bool]
-_METAVARS: dict[Any, str] = {int: "INT", float: "FLOAT", str: "NAME", tuple[float, ...]: "FLOAT ..."}
-
-
-def recipe_options() -> list[tuple[str, Any, Any]]:
-    """Every field of the recipe as an option that is None unless given; true or false as a switch and its opposite, `no_…`."""
-    found: list[tuple[str, Any, Any]] = []
-    for f in dataclasses.fields(Recipe):
-        kind: Any = next((k for k in typing.get_args(f.type) if k in _METAVARS or k is bool), f.type)
-        text, unless_given = f.metadata["help"], "" if f.default is None else f"(default: {f.default})"
-        if kind is bool:
-            default = {"None": "by data set and method", "True": "on", "False": "off"}[str(f.default)]
-            found.append(_switch(f.name, f"{text} (default: {default})"))
-            found.append(_switch(f"no_{f.name}", f"not --{f.name.replace('_', '-')}"))
-        elif f.name != "data":
-            about = tyro.conf.arg(help=text, metavar=_METAVARS[kind], help_behavior_hint=unless_given)
-            found.append((f.name, Annotated[kind | None, about], dataclasses.field(default=None)))
-    return found
 
 
 def _switch(name: str, text: str) -> tuple[str, Any, Any]:
     about = tyro.conf.arg(help=text, help_behavior_hint="")
     return name, Annotated[bool, tyro.conf.FlagCreatePairsOff, about], dataclasses.field(default=False)
-
-
-def recipe_values(args: Any) -> dict[str, Any]:
-    """The fields of the recipe that were given; RecipeError where a switch is both on and off."""
-    given: dict[str, Any] = {}
-    for f in dataclasses.fields(Recipe):
-        if hasattr(args, f"no_{f.name}"):
-            on, off = getattr(args, f.name), getattr(args, f"no_{f.name}")
-            if on and off:
-                flag = f.name.replace("_", "-")
-                raise RecipeError(f"--{flag} and --no-{flag} were both given: leave one out.")
-            if on or off:
-                given[f.name] = on
-        elif f.name != "data" and getattr(args, f.name) is not None:
-            given[f.name] = getattr(args, f.name)
-    return given
 
 
 def _file(help_: str) -> Any:
@@ -66,23 +32,22 @@ _RESUME = (
 )
 _OUT = "The run's folder; runs/DATA-METHOD-SHOT-SEED unless given. The same command again goes on with the run that it holds."
 
-Train: Any = dataclasses.make_dataclass(
-    "Train",
-    [
-        (
-            "data",
-            Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="DATA", help_behavior_hint="")],
-            dataclasses.field(default=None),
-        ),
-        ("recipe", _file("A recipe in TOML; the other options change its values."), dataclasses.field(default=None)),
-        ("resume", _file(_RESUME), dataclasses.field(default=None)),
-        ("out", _file(_OUT), dataclasses.field(default=None)),
-        _switch("overwrite", "Replace the run that the folder holds."),
-        ("root", _file("Where prepared data is."), dataclasses.field(default=None)),
-        *recipe_options(),
-    ],
+DATA = (
+    "data",
+    Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="DATA", help_behavior_hint="")],
+    dataclasses.field(default=None),
 )
-Train.__doc__ = "Train a method on DATA, or from a recipe; or go on with a run. Options are the fields of a recipe."
+_ROOT = ("root", _file("Prepared data sets are in this folder."), dataclasses.field(default=None))
+_FROM = ("recipe", _file("A recipe in TOML; the other options change its values."), dataclasses.field(default=None))
+# What `train` and `recipe` take beside the values of a recipe.
+TRAIN = [
+    _FROM,
+    ("resume", _file(_RESUME), dataclasses.field(default=None)),
+    ("out", _file(_OUT), dataclasses.field(default=None)),
+    _switch("overwrite", "Replace the run that the folder holds."),
+    _ROOT,
+]
+SHOW_RECIPE = [_FROM, _ROOT]
 
 
 @dataclasses.dataclass
@@ -229,12 +194,24 @@ DataCommand: Any = dataclasses.make_dataclass("DataCommand", [("action", _union(
 DataCommand.__doc__ = "Prepare, list and verify data sets."
 
 
-COMMANDS: dict[str, Any] = {
-    "data": DataCommand,
-    "train": Train,
-    "evaluate": Evaluate,
-    "embed": Embed,
-    "reproduce": Reproduce,
-    "demo": Demo,
-}
-Command = _union(COMMANDS)
+@functools.cache
+def commands() -> dict[str, Any]:
+    """The commands by name. Not a constant: the options of plugins are there once these are loaded."""
+    train: Any = dataclasses.make_dataclass("Train", [DATA, *TRAIN, *parsed_fields()])
+    train.__doc__ = "Train a method on DATA, or from a recipe; or go on with a run."
+    recipe: Any = dataclasses.make_dataclass("ShowRecipe", [DATA, *SHOW_RECIPE, *parsed_fields()])
+    recipe.__doc__ = "Print an experiment's recipe with every value, as TOML that `train --recipe` takes."
+    return {
+        "data": DataCommand,
+        "train": train,
+        "recipe": recipe,
+        "evaluate": Evaluate,
+        "embed": Embed,
+        "reproduce": Reproduce,
+        "demo": Demo,
+    }
+
+
+def command() -> Any:
+    """Any of the commands, for the parser."""
+    return _union(commands())

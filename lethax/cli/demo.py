@@ -1,7 +1,6 @@
 """`lethax demo`: MAML and MAML+L2F on sinusoids and on printed characters of scripts never seen in training."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +9,27 @@ import jax.numpy as jnp
 from rich import box
 from rich.table import Table
 
-from lethax import assemble, data, folders, runs
+from lethax import data, signals
+from lethax.cli import arguments
+from lethax.cli.train import show_training
+from lethax.devices import use_all_cores
+from lethax.domains import supervised
 from lethax.evaluate import paired
 from lethax.progress import console, say
 from lethax.recipe import Recipe
+from lethax.recipe.resolve import resolve
 from lethax.report import figures
+from lethax.runs.evaluation import best_metas, evaluate_run, write_evaluation
+from lethax.runs.folder import enter, open_run
+from lethax.streams import test_key
 from lethax.text import showable, shown
 
 METHODS = ("maml", "l2f")
 # Small budgets, marked as such in the table: the demo has to end in minutes on two cores.
 SETTINGS: dict[str, tuple[Recipe, int]] = {
-    "sinusoid": (Recipe(data="sinusoid", shot=5, inner_steps=1, steps=10_000, epoch=2_500), 2_000),
+    "sinusoid": (Recipe.of(data="sinusoid", shot=5, inner_steps=1, steps=10_000, epoch=2_500), 2_000),
     "glyphs": (
-        Recipe(
+        Recipe.of(
             data="glyphs", shot=1, query=5, batch=4, inner_steps=2, inner_rate=0.1, filters=16, steps=300,
             first_order_steps=0, epoch=150, val_episodes=40, keep=1,
         ),
@@ -31,9 +38,15 @@ SETTINGS: dict[str, tuple[Recipe, int]] = {
 }  # fmt: skip
 
 
+def show_demo(args: arguments.Demo) -> None:
+    """The demo as a command."""
+    signals.say("what is done stays", "the same command goes on")
+    run(args.out, show_training)
+
+
 def run(out: Path, train: Callable[[Any], None]) -> None:
     """Train what is not trained yet, evaluate, print one table, write pictures to `out`."""
-    assemble.use_all_cores()
+    use_all_cores()
     say("building the embedded glyphs (once)")
     data.prepare("glyphs", None, None, lambda what, share: None)
     title = "5-shot sinusoids, 5-way 1-shot characters: n test episodes, ± 1.96 s/√n"
@@ -46,7 +59,7 @@ def run(out: Path, train: Callable[[Any], None]) -> None:
         for method, result in results.items():
             inner = result.record["inner_steps"]
             table.add_row(
-                f"{name}, {result.record['score']}", figures.TITLES[method], str(base.steps), str(result.score.n),
+                f"{name}, {result.record['score']}", figures.TITLES[method], str(base.get("outer.steps")), str(result.score.n),
                 f"{result.curve[0].mean:.3f}",
                 showable(f"{result.curve[inner].mean:.3f} ± {result.score.ci95:.3f}", console.encoding),
                 showable(f"{gap.mean:+.3f} ± {gap.ci95:.3f}" if method == "l2f" else "", console.encoding),
@@ -58,22 +71,22 @@ def run(out: Path, train: Callable[[Any], None]) -> None:
 
 
 def _result(folder: Path, base: Recipe, method: str, episodes: int, train: Callable[[Any], None]) -> Any:
-    found = folders.enter(replace(base, method=method), folder)
+    found = enter(resolve(base.with_values(method=method)), folder)
     say(f"{shown(folder)}: {method} on {base.data}")
     train(found)
-    result = runs.evaluate_run(found, episodes=episodes, ensemble=1, steps=5, seed=0)
-    runs.write_evaluation(result)
+    result = evaluate_run(found, episodes=episodes, ensemble=1, steps=5, seed=0)
+    write_evaluation(result)
     return result
 
 
 def _fits(folder: Path) -> dict[str, Any]:
     """One test curve: support points, and the net's outputs after 0, 1 and 5 inner steps."""
-    found = folders.open_run(folder)
-    learner = assemble.learner(found.recipe)
-    tasks, source = assemble.family(found.recipe, "test")
-    meta = runs.best_metas(found, 1)[0][0]
+    found = open_run(folder)
+    learner = found.learner()
+    tasks, source = found.domain.family(found.recipe, "test")
+    meta = best_metas(found, 1)[0][0]
     episode = tasks.draw(
-        source, assemble.shape_of(found.recipe)._replace(query=200), jax.random.fold_in(assemble.test_key(0), 3)
+        source, supervised.shape_of(found.recipe, "test")._replace(query=200), jax.random.fold_in(test_key(0), 3)
     )
     order = jnp.argsort(episode.query.x[:, 0])
     episode = episode._replace(query=jax.tree.map(lambda leaf: leaf[order], episode.query))

@@ -1,0 +1,81 @@
+"""What `lethax evaluate` does and shows. JAX is imported by what needs it."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from lethax import signals
+from lethax.cli import arguments
+from lethax.errors import RecipeError
+from lethax.files import to_json
+from lethax.progress import console, say, watch
+from lethax.recipe.record import check_seed
+from lethax.text import shown
+
+
+def evaluate(args: arguments.Evaluate) -> None:
+    from lethax.devices import use_all_cores
+    from lethax.report import scores
+    from lethax.runs.evaluation import evaluate_run, write_evaluation
+    from lethax.runs.folder import open_run
+
+    _check_evaluate(args)
+    use_all_cores()
+    opened = [open_run(folder, "Name those that you mean") for folder in args.runs]
+    kinds = {run.learner().objective.score_name: shown(run.folder) for run in opened}
+    if len(kinds) > 1:
+        others = " and ".join(f"{folder} is judged by its {kind}" for kind, folder in kinds.items())
+        raise RecipeError(f"{others}: evaluate them one after the other.")
+    results = []
+    for folder, run in zip(args.runs, opened, strict=True):
+        count = args.episodes or run.domain.episodes
+        results.append(evaluate_run(
+            run, episodes=count, ensemble=args.ensemble, steps=run.domain.curve if args.steps is None else args.steps,
+            seed=args.seed, split=args.split, data=args.data,
+            watch=iter if args.json else partial(watch, f"evaluating {shown(folder)}", count),
+        ))  # fmt: skip
+    if args.json:
+        print(to_json([result.record for result in results], None))
+    else:
+        say(scores.title(results))
+        for table in scores.tables(args.runs, results, console.width, console.encoding):
+            console.print(table)
+        if why := scores.unpaired(args.runs, results):
+            say(why)
+    signals.say("what is written stays")
+    for result in results:  # after they are shown: a full disk must not cost hours of judging
+        write_evaluation(result)
+    drawn = _draw(args, results) if args.pictures else []
+    if args.json:
+        return
+    for folder, result in zip(args.runs, results, strict=True):
+        if said := scores.gates(result.record):
+            say(f"{shown(folder)}: {said}")
+    for result in results:
+        say(f"written: {shown(result.path)} (episodes {result.record['episodes_hash']})")
+    if drawn:
+        say(f"drawn: {', '.join(map(shown, drawn))}")
+
+
+def _check_evaluate(args: arguments.Evaluate) -> None:
+    if not args.runs:
+        raise RecipeError(
+            "evaluate needs at least one run folder, as in: lethax evaluate runs/sinusoid-l2f-5shot-seed0"
+        )
+    check_seed(args.seed)
+    for name, value, least, most in (
+        ("episodes", args.episodes, 1, 10_000_000), ("ensemble", args.ensemble, 1, 1000), ("steps", args.steps, 0, 1000)
+    ):  # fmt: skip
+        if value is not None and not least <= value <= most:
+            raise RecipeError(f"--{name} is {value}; it has to be from {least} to {most:,}.")
+
+
+def _draw(args: arguments.Evaluate, results: list[Any]) -> list[Path]:
+    from lethax.report import pictures
+    from lethax.runs.folder import open_run
+
+    return [
+        path
+        for folder, result in zip(args.runs, results, strict=True)
+        for path in pictures.draw(open_run(folder), result, args.seed)
+    ]

@@ -1,0 +1,100 @@
+"""What `lethax train` and `lethax recipe` do and show. JAX is imported by what needs it."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from lethax import signals
+from lethax.cli import recipe_options
+from lethax.errors import RecipeError
+from lethax.progress import follow, say
+from lethax.recipe import Recipe, Resolved, dump, load
+from lethax.text import command_line, counted, shown
+
+
+def train(args: Any) -> None:
+    """Train a run, or go on with one."""
+    from lethax.runs import folder as folders
+
+    run, note = (_resumed if args.resume else _begun)(args)
+    signals.say("nothing was saved yet", f"go on with {command_line('train', '--resume', run.folder)}")
+    begun = folders.reached(run)
+    where = "finished" if begun == run.recipe.outer.steps else f"going on from step {begun:,}"
+    notes = "; ".join([*([note] if note else []), *([where] if begun else [])])
+    say(f"run {shown(run.folder)}: {_described(run)}{f' ({notes})' if notes else ''}")
+    show_training(run)
+
+
+def show_recipe(args: Any) -> None:
+    """Print the resolved recipe."""
+    recipe, note = _fitted(args)
+    if note:
+        say(f"# {note}")
+    print(dump(recipe), end="")
+
+
+def asked(args: Any) -> Recipe:
+    """The recipe that the options give."""
+    base = load(args.recipe) if args.recipe else Recipe()
+    named = {"data": args.data} if args.data else {}
+    return dataclasses.replace(base.with_values(**recipe_options.given(args)), **named)
+
+
+def _fitted(args: Any) -> tuple[Resolved, str]:
+    from lethax.recipe.resolve import fit
+
+    return fit(asked(args))
+
+
+def _resumed(args: Any) -> tuple[Any, str]:
+    from lethax.devices import use_all_cores
+    from lethax.runs import folder as folders
+
+    given = recipe_options.given(args)
+    if set(given) - {"outer.steps"} or args.data or args.recipe or args.out or args.overwrite:
+        raise RecipeError(
+            "--resume goes on with a run as it is: beside it there can only be --steps, for more outer steps; "
+            "or start a new run with --out."
+        )
+    use_all_cores()
+    run = folders.open_run(args.resume)
+    return (folders.extend(run, given["outer.steps"]) if given else run), ""
+
+
+def _begun(args: Any) -> tuple[Any, str]:
+    """The run of these options, a new one or the one that the same options began, and what of it is not the usual value."""
+    from lethax.devices import use_all_cores
+    from lethax.runs import folder as folders
+
+    if not args.data and not args.recipe:
+        raise RecipeError("train needs DATA, --recipe FILE or --resume RUN.")
+    use_all_cores()
+    recipe, note = _fitted(args)
+    name = f"{recipe.data}-{recipe.method}-{recipe.episode.shot}shot-seed{recipe.seed}"
+    out = args.out or Path("runs") / name
+    if args.overwrite:
+        return folders.replace(recipe, out), note
+    return folders.enter(recipe, out, "choose another --out, or replace that run with --overwrite"), note
+
+
+def _described(run: Any) -> str:
+    """ "l2f on birds, 4-way 1-shot with 6 queries a class, 50,000 outer steps"; of tasks without classes, shots alone."""
+    recipe, episode = run.recipe, run.recipe.episode
+    queries = f" with {counted(episode.query, 'query')} a class"
+    episodes = f"{episode.way}-way {episode.shot}-shot{queries}" if run.domain.classes else f"{episode.shot}-shot"
+    return f"{recipe.method} on {recipe.data}, {episodes}, {counted(recipe.outer.steps, 'outer step')}"
+
+
+def show_training(run: Any) -> None:
+    """Train with a line of progress, and say what comes next."""
+    from lethax.runs import folder as folders
+    from lethax.runs import training
+
+    finished = folders.reached(run) == run.recipe.outer.steps
+    last = follow("outer steps", run.recipe.outer.steps, training.train(run), compiles=not finished)
+    if last is None:
+        more = command_line("train", "--resume", run.folder)
+        say(f"It was finished before. To give it more outer steps: {more} --steps N")
+        return
+    skipped = f", {last.skipped:,} of {counted(last.total, 'outer step')} skipped" if last.skipped else ""
+    say(f"done: {shown(run.folder)}{skipped}. Next: {command_line('evaluate', run.folder)}")

@@ -1,0 +1,119 @@
+"""Learners out of MAML's parts: each method is a choice of rule, start, encoder, bridge and of the tensors that move."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import jax
+
+from lethax import trees
+from lethax.errors import RecipeError
+from lethax.methods.alfa import ALFA
+from lethax.methods.imaml import Implicit
+from lethax.methods.l2f import Attenuator
+from lethax.methods.leo import LEO
+from lethax.methods.maml import MAML
+from lethax.methods.mumomaml import CurveEncoder, ImageEncoder
+from lethax.methods.reptile import Reptile
+from lethax.nets import MLP, Contextual, Conv4
+from lethax.objectives import SquaredError
+from lethax.rules import LSLR, SGD, MetaSGD, SignSGD
+
+RULES: dict[str, Any] = {"sgd": SGD, "sign": SignSGD, "metasgd": MetaSGD, "lslr": LSLR, "alfa": ALFA}
+# What makes each method out of MAML's parts; any of them takes L2F's start as well ("metasgd+l2f"). What MAML++ changes beside its
+# rule (multi-step loss, per-step norms, schedules) are values of its recipe.
+_PARTS: dict[str, dict[str, Any]] = {
+    "maml": {},
+    "fomaml": {"order": 1},
+    "sign_maml": {"rule": "sign"},
+    "metasgd": {"rule": "metasgd"},
+    "anil": {"moved": "head"},
+    "boil": {"moved": "body"},
+    "maml_pp": {"rule": "lslr"},
+    "alfa": {"rule": "alfa"},
+    "mumomaml": {},
+    "cavia": {},
+    "reptile": {"order": 1},
+    "imaml": {"order": 1},
+}
+
+
+def base_of(name: str) -> str:
+    """The method without L2F's start: "maml" of "l2f", "metasgd" of "metasgd+l2f"."""
+    return ("maml+l2f" if name == "l2f" else name).partition("+")[0]
+
+
+def L2F(net: Any, *, attenuator: Attenuator | None = None, **options: Any) -> MAML:
+    """MAML that starts from attenuated weights; `options` are MAML's fields."""
+    return MAML(net, start=attenuator or Attenuator(), **options)
+
+
+def build(
+    name: str,
+    net: Any,
+    *,
+    rate: float,
+    attenuator: Mapping[str, Any],
+    leo: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Any:
+    """The learner called `name`, one of the methods of this package; RecipeError for a net that it cannot work on.
+
+    `options` are MAML's fields; `rule` may also be a name of RULES, and then takes the place of the method's own. `attenuator` are
+    Attenuator's fields, and `exclude_head`: the net's last layer is ungated. `leo` are LEO's fields beside `steps` and `objective`.
+    """
+    start = _attenuator(net, **attenuator) if name == "l2f" or name.endswith("+l2f") else None
+    if base_of(name) == "leo":
+        if not isinstance(net, MLP):
+            raise RecipeError(
+                f"leo adapts a linear classifier of features, not {type(net).__name__}: see lethax embed."
+            )
+        of_dimensions = start and replace(start, scope="filter")
+        shared = {key: options[key] for key in ("steps", "objective") if key in options}
+        return LEO(net, start=of_dimensions, **shared, **(leo or {}))
+    given = {key: value for key, value in options.items() if not (key == "rule" and value is None)}
+    parts = {
+        "rule": "sgd",
+        **given,
+        **{k: v for k, v in _PARTS[base_of(name)].items() if k != "rule" or k not in given},
+    }
+    modulation, proximity = parts.pop("modulation", "film"), parts.pop("proximity", 2.0)
+    parts["rule"] = RULES[parts["rule"]](rate=rate)
+    if start and start.ungated and parts.get("moved") == "head":
+        raise RecipeError(
+            f"method '{name}' moves the last layer alone, and gate_exclude_head leaves it no gate: leave that out."
+        )
+    if base_of(name) == "cavia":
+        net = _contextual(net)
+    elif base_of(name) in ("reptile", "imaml"):
+        parts["bridge"] = Reptile(rate) if base_of(name) == "reptile" else Implicit(proximity)
+    elif base_of(name) == "mumomaml":
+        parts["encoder"] = _encoder(net, modulation, parts.get("objective"))
+    return MAML(net, start=start, **parts)
+
+
+def _attenuator(net: Any, *, exclude_head: bool = False, **options: Any) -> Attenuator:
+    return Attenuator(**options, ungated=_last_layer(net) if exclude_head else ())
+
+
+def _last_layer(net: Any) -> tuple[str, ...]:
+    """The layer of the tensors that the net calls its head; a policy's log σ, a tensor in no layer, is not of it."""
+    weights = jax.eval_shape(net.init, jax.random.key(0))
+    of_head = zip(trees.names(weights), jax.tree.leaves(net.head(weights)), strict=True)
+    return tuple(dict.fromkeys(name.rpartition("/")[0] for name, inside in of_head if inside and "/" in name))
+
+
+def _contextual(net: Any) -> Contextual:
+    if not isinstance(net, MLP | Conv4):
+        raise RecipeError(f"{type(net).__name__} has no place for a context: cavia takes conv4 or mlp.")
+    return Contextual(net, 100 if isinstance(net, Conv4) else 5)
+
+
+def _encoder(net: Any, kind: Any, objective: Any) -> Any:
+    modulated = tuple(net.modulated().items())
+    if isinstance(net, MLP):
+        targets = net.outputs if isinstance(objective, SquaredError) else 0
+        return CurveEncoder(net.inputs + targets, modulated, kind=kind)
+    if isinstance(net, Conv4):
+        return ImageEncoder(net.channels, modulated, kind=kind, conv_form=net.conv_form)
+    raise RecipeError(f"{type(net).__name__} has no layers that a task encoder modulates: mumomaml takes conv4 or mlp.")

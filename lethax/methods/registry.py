@@ -1,0 +1,231 @@
+"""The methods by name: what each reads of a recipe, what was published for it, and how its learner is made.
+
+A method from outside the package is one more record: `register(Method("mine", "…", make))`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
+
+from lethax.errors import RecipeError, did_you_mean
+from lethax.methods.leo import published
+from lethax.methods.parts import build
+from lethax.recipe import Recipe, Resolved
+from lethax.text import shown
+
+Values = Mapping[str, Any]  # of options, by "SECTION.NAME"
+
+
+class Preset(NamedTuple):
+    """What is known before a method says its own values: the kind of tasks, the recipe as given, the domain's values."""
+
+    kind: str
+    recipe: Recipe
+    values: Values
+
+
+def _nothing(preset: Preset) -> Values:
+    return {}
+
+
+def _fits(recipe: Resolved) -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method of meta-learning.
+
+    text: one sentence. make: (net, recipe, options) -> Learner, where options are keyword arguments that the domain adds, such as
+    the objective; RecipeError for a net that the method cannot work on. kinds: the kinds of tasks that it fits; empty: all.
+    sections: of the recipe, those that it reads beside "episode", "net", "inner" and "outer". defaults: its published values.
+    fixed: values that it cannot have otherwise. without: options that it does not read. check: RecipeError for values that it
+    cannot have. base: the method that a paired difference is taken to.
+    """
+
+    name: str
+    text: str
+    make: Callable[..., Any]
+    kinds: tuple[str, ...] = ()
+    sections: tuple[str, ...] = ()
+    defaults: Callable[[Preset], Values] = _nothing
+    fixed: Values = field(default_factory=dict)
+    without: frozenset[str] = frozenset()
+    check: Callable[[Resolved], None] = _fits
+    base: str = "maml"
+
+    @property
+    def plain(self) -> str:
+        """The method without L2F's start: "maml" of "l2f", "metasgd" of "metasgd+l2f"."""
+        return ("maml+l2f" if self.name == "l2f" else self.name).removesuffix("+l2f")
+
+
+METHODS: dict[str, Method] = {}
+
+
+def register(method: Method) -> Method:
+    """Make a method known; RecipeError for a name that is taken."""
+    if METHODS.setdefault(method.name, method) != method:
+        raise RecipeError(f"a method called '{method.name}' exists already: choose another name.")
+    return method
+
+
+def method_of(recipe: Recipe | Resolved) -> Method:
+    """The method of a recipe; RecipeError for a name that no method has."""
+    name = recipe.method
+    if name == "cavia+l2f":
+        raise RecipeError(
+            "method 'cavia+l2f' cannot be: cavia moves a context that starts at 0, and 0 stays 0 under any gate."
+        )
+    if name not in METHODS:
+        raise RecipeError(
+            f"no method is called '{shown(name, 60)}'.{did_you_mean(name, METHODS)} Methods: {', '.join(METHODS)}."
+        )
+    return METHODS[name]
+
+
+def _make(name: str) -> Callable[..., Any]:
+    def make(net: Any, r: Resolved, *, kept: tuple[str, ...] = (), **options: Any) -> Any:
+        return build(
+            name,
+            net,
+            rate=r.inner.rate,
+            rule=r.inner.rule,
+            modulation=r.mumomaml.modulation,
+            proximity=r.imaml.proximity,
+            attenuator={**asdict(r.gate), "fixed": r.gate.fixed or None, "kept": kept},
+            leo=asdict(r.leo),
+            steps=r.inner.steps,
+            order=r.inner.order,
+            second_order_from=r.inner.first_order_steps,
+            norm=r.net.norm,
+            inner_clamp=r.inner.clamp,
+            multi_step_until=r.inner.multi_step_steps,
+            multi_step_epoch=max(r.inner.multi_step_steps // r.inner.multi_step_epochs, 1),
+            **options,
+        )
+
+    return make
+
+
+def _by_kind(**values: Values) -> Callable[[Preset], Values]:
+    return lambda preset: values.get(preset.kind, {})
+
+
+def _always(**values: Any) -> Callable[[Preset], Values]:
+    found = {name.replace("__", "."): value for name, value in values.items()}
+    return lambda preset: found
+
+
+# MAML++, ALFA, CAVIA, Reptile and iMAML were released with their one order from the first step on.
+_AT_ONCE = {"inner.first_order_steps": 0}
+
+
+def _alfa(preset: Preset) -> Values:
+    return {"inner.rule": "alfa", **(_AT_ONCE if preset.kind == "images" else {})}
+
+
+def _maml_pp(preset: Preset) -> Values:
+    """A learned rate a tensor and step; in curves annealing and a fifth of the budget with the multi-step loss; in images as many
+    hundredths of it as the released code has epochs of such a loss."""
+    full, values = preset.values["outer.full_steps"], {"inner.rule": "lslr"}
+    if preset.kind == "curves":
+        return {**values, "outer.min_rate": 1e-5, "inner.multi_step_steps": full // 5}
+    if preset.kind == "images":
+        epochs = preset.values.get("inner.multi_step_epochs", 10)
+        steps = {"inner.multi_step_steps": full * epochs // 100}
+        return {**values, **_AT_ONCE, **steps, "net.per_step_norm": True}
+    return values
+
+
+def _leo(preset: Preset) -> Values:
+    """The authors' settings for mini- and tieredImageNet, 1 and 5 shots; other data sets take the nearer of mini-ImageNet's.
+
+    Their bounds of 0.1 are on the gradient of the mean over the tasks.
+    """
+    known = published(preset.recipe.data.startswith("tiered"), preset.recipe.get("episode.shot", 5))
+    rate = known.pop("outer_rate")
+    return {
+        "outer.full_steps": 100_000, "outer.batch": 12, "outer.clamp": 0.1, "outer.clip_tensor_norm": 0.1,
+        "outer.non_finite": "skip", "outer.reduction": "mean", "outer.rate": rate,
+        **{f"leo.{name}": value for name, value in known.items()},
+    }  # fmt: skip
+
+
+def _reptile_fits(recipe: Resolved) -> None:
+    if not recipe.inner.rate:
+        raise RecipeError("inner.rate is 0; reptile divides by it: it has to be above 0.")
+
+
+_MULTI_STEP = frozenset({"inner.multi_step_steps", "inner.multi_step_epochs"})
+_FIRST_ORDER = {"inner.order": 1}
+_NO_ORDER = frozenset({"inner.first_order_steps"})
+# Where the released code of a method has inner steps of its own. Reptile's are ours: with one it would learn the mean of all tasks.
+_BASES: dict[str, dict[str, Any]] = {
+    "maml": {"text": "MAML learns an initialisation from which a few gradient steps solve a task (Finn et al. 2017)."},
+    "fomaml": {
+        "text": "First-order MAML leaves the second derivatives out (Finn et al. 2017).",
+        "fixed": _FIRST_ORDER, "without": _NO_ORDER,
+    },
+    "sign_maml": {
+        "text": "Sign-MAML moves by the sign of the inner gradient (Fan et al. 2021).", "defaults": _always(inner__rule="sign"),
+    },
+    "metasgd": {
+        "text": "Meta-SGD learns an inner rate for every parameter (Li et al. 2017).", "defaults": _always(inner__rule="metasgd"),
+    },
+    "anil": {"text": "ANIL adapts the last layer alone (Raghu et al. 2020)."},
+    "boil": {
+        "text": "BOIL adapts all but the last layer (Oh et al. 2021).",
+        "defaults": _by_kind(images={"inner.rate": 0.5, "inner.steps": 1}),
+    },
+    "maml_pp": {
+        "text": "MAML++ learns inner rates by tensor and step, with a multi-step loss (Antoniou et al. 2019).",
+        "defaults": _maml_pp,
+    },
+    "alfa": {"text": "ALFA makes the inner rates of every step from weights and gradients (Baik et al. 2020).", "defaults": _alfa},
+    "mumomaml": {
+        "text": "MuMoMAML modulates the network by an encoding of the task (Vuorio et al. 2019).", "sections": ("mumomaml",),
+    },
+    "cavia": {
+        "text": "CAVIA adapts a context vector alone (Zintgraf et al. 2019).",
+        "defaults": _by_kind(curves={"inner.rate": 1.0}, images={"inner.rate": 1.0, "inner.steps": 2, **_AT_ONCE}),
+    },
+    "reptile": {
+        "text": "Reptile moves the initialisation towards the adapted weights (Nichol et al. 2018).",
+        "defaults": _by_kind(curves={"inner.steps": 5}, images={"inner.steps": 8, **_AT_ONCE}),
+        "fixed": _FIRST_ORDER, "without": _MULTI_STEP | _NO_ORDER, "check": _reptile_fits,
+    },
+    "imaml": {
+        "text": "iMAML differentiates a proximal inner problem implicitly (Rajeswaran et al. 2019).", "sections": ("imaml",),
+        "defaults": _by_kind(curves={"inner.steps": 16}, images={"inner.rate": 0.1, "inner.steps": 16, **_AT_ONCE}),
+        "fixed": _FIRST_ORDER, "without": _MULTI_STEP | _NO_ORDER,
+    },
+    "leo": {
+        "text": "LEO adapts a code from which a linear classifier of features is decoded (Rusu et al. 2019).",
+        "kinds": ("features",), "sections": ("leo",), "defaults": _leo, "base": "leo",
+        "without": _MULTI_STEP | _NO_ORDER | {
+            "inner.rate", "inner.rule", "inner.clamp", "inner.order", "net.kind", "net.filters", "net.depth", "net.deviation",
+            "gate.fixed", "gate.every_step", "gate.scope", "gate.exclude_head",
+        },
+    },
+}  # fmt: skip
+
+
+def _register_all() -> None:
+    register(Method("l2f", "MAML+L2F attenuates the initialisation per task and layer before it adapts (Baik et al. 2020).",
+                    _make("l2f"), sections=("gate",)))  # fmt: skip
+    for name, facts in _BASES.items():
+        register(Method(name, make=_make(name), **facts))
+    for name, facts in _BASES.items():
+        # A context that starts at 0 is 0 under any gate: CAVIA is the one that L2F's start cannot change.
+        if name != "cavia":
+            text = f"{facts['text'].split(' (')[0]}, with L2F's attenuated start."
+            sections = (*facts.get("sections", ()), "gate")
+            register(
+                Method(
+                    **{**facts, "name": f"{name}+l2f", "text": text, "make": _make(f"{name}+l2f"), "sections": sections}
+                )
+            )
+
+
+_register_all()

@@ -1,0 +1,165 @@
+"""What a user says of an experiment (`Recipe`), and the same with every value filled in (`Resolved`)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal
+
+from lethax.errors import RecipeError, did_you_mean
+from lethax.recipe import sections
+from lethax.recipe.sections import (
+    Control,
+    Episode,
+    Gate,
+    Imaml,
+    Inner,
+    Leo,
+    Locomotion,
+    Mumomaml,
+    Navigation,
+    Net,
+    Outer,
+)
+from lethax.text import shown
+
+
+def _top(default: Any, text: str, **bounds: float) -> Any:
+    return field(default=default, metadata={"text": text, "range": sections.Range(**bounds)})
+
+
+@dataclass(frozen=True)
+class _Top:
+    """What belongs to no section."""
+
+    data: str = _top("sinusoid", "The prepared data set, or the family of tasks that lethax makes itself.")
+    method: str = _top("l2f", "The method; +l2f behind any other one adds L2F's attenuated start.")
+    preset: Literal["code", "paper"] = _top(
+        "code", "Where a paper and its released code differ, the recipe follows this one."
+    )
+    seed: int = _top(0, "The seed of weights and episodes.", low=0, high=2**32 - 1)
+    memory: Literal["fast", "lean"] = _top(
+        "fast", "Loops are written out in the program (fast), or memory stays flat in inner steps and tasks (lean)."
+    )
+
+
+TOP = {f.name: f for f in fields(_Top)}
+
+
+def check_seed(seed: int) -> None:
+    """RecipeError unless the seed is one that JAX tells from every other: its keys leave out what is beyond 32 bits."""
+    bounds = TOP["seed"].metadata["range"]
+    if not bounds.low <= seed <= bounds.high:
+        raise RecipeError(f"seed is {long_count(seed)}; it has to be from {bounds.low} to {bounds.high}.")
+
+
+def long_count(value: int) -> str:
+    """An integer as text, however long it is."""
+    return str(value) if abs(value) < 10**24 else f"{'-' if value < 0 else ''}a number of more than 24 digits"
+
+
+@dataclass(frozen=True)
+class Recipe(_Top):
+    """What is given of an experiment; `resolve` fills in the rest.
+
+    given: values by "SECTION.NAME", such as {"inner.steps": 1, "gate.scope": "filter"}. flat: it is from before there were
+    sections, when every recipe had all values: those that nothing reads are left out, not refused.
+    """
+
+    given: Mapping[str, Any] = field(default_factory=dict)
+    flat: bool = field(default=False, compare=False)
+
+    @staticmethod
+    def of(**values: Any) -> "Recipe":
+        """A recipe by the short names of its options: Recipe.of(data="sinusoid", shot=5, inner_steps=1, gate_scope="filter").
+
+        RecipeError for a name that no option has.
+        """
+        return Recipe().with_values(**values)
+
+    def with_values(self, **values: Any) -> "Recipe":
+        """The same with other values, by short names; None takes a value back."""
+        given, top = dict(self.given), {}
+        for name, value in values.items():
+            if name in TOP:
+                top[name] = value
+            elif value is None:
+                given.pop(key_of(name), None)
+            else:
+                given[key_of(name)] = value
+        return replace(self, given=given, **top)
+
+    def get(self, key: str, otherwise: Any = None) -> Any:
+        """The given value of "SECTION.NAME"."""
+        return self.given.get(key, otherwise)
+
+
+def key_of(name: str) -> str:
+    """ "inner.steps" of "inner_steps" or "inner.steps", "gate.scope" of "gate_scope"; RecipeError for any other name."""
+    key = _names().get(name)
+    if key is None:
+        raise RecipeError(f"no option is called '{shown(name, 60)}'.{did_you_mean(name, _names())}")
+    return key
+
+
+def _names() -> dict[str, str]:
+    """The key of every option by each of its spellings: "shot", "gate.scope", "gate_scope", and the rl_… of earlier recipes."""
+    found = {}
+    for key, one in sections.by_key().items():
+        found[key] = found[key.replace(".", "_")] = key
+        if one.short:
+            found[one.short.replace("-", "_")] = key
+        if one.section in ("control", "navigation", "locomotion"):
+            found[f"rl_{one.name}"] = key
+    return found | {"spread": "net.deviation"}
+
+
+@dataclass(frozen=True)
+class Resolved(_Top):
+    """An experiment with every value; sections that its method and data do not use have their defaults.
+
+    used: the options that they do read, by "SECTION.NAME". more: sections from outside the package, by name.
+    """
+
+    episode: Episode = Episode()
+    net: Net = Net()
+    inner: Inner = Inner()
+    outer: Outer = Outer()
+    gate: Gate = Gate()
+    leo: Leo = Leo()
+    mumomaml: Mumomaml = Mumomaml()
+    imaml: Imaml = Imaml()
+    control: Control = Control()
+    navigation: Navigation = Navigation()
+    locomotion: Locomotion = Locomotion()
+    more: Mapping[str, Any] = field(default_factory=dict)
+    used: tuple[str, ...] = ()
+
+    def section(self, name: str) -> Any:
+        """A section by its name, one from outside the package too."""
+        return self.more[name] if name in self.more else getattr(self, name)
+
+    def reads(self, section: str) -> bool:
+        """Whether a section is in use."""
+        return section in self.sections
+
+    @property
+    def sections(self) -> tuple[str, ...]:
+        """The names of the sections in use."""
+        return tuple(dict.fromkeys(key.partition(".")[0] for key in self.used))
+
+    def value(self, key: str) -> Any:
+        """The value of "SECTION.NAME"."""
+        section, _, name = key.partition(".")
+        return getattr(self.section(section), name)
+
+    def values(self) -> dict[str, Any]:
+        """The values in use, by "SECTION.NAME"."""
+        return {key: self.value(key) for key in self.used}
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe that gives all of it."""
+        return Recipe(self.data, self.method, self.preset, self.seed, self.memory, self.values())
+
+    def with_values(self, **values: Any) -> Recipe:
+        """The recipe that gives all of it but for these values, by short names."""
+        return self.recipe.with_values(**values)

@@ -1,0 +1,164 @@
+"""From what is given of an experiment to every value of it, once; what comes after asks nothing again."""
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import fields
+from math import isfinite
+from typing import Any, NamedTuple
+
+from lethax.domains import Domain, domain_of
+from lethax.errors import RecipeError
+from lethax.methods.registry import Method, Preset, method_of
+from lethax.names import DATA_NAME
+from lethax.recipe import Recipe, Resolved, sections
+from lethax.recipe.record import TOP, check_seed, long_count
+from lethax.text import shown
+
+_EVERYWHERE = ("episode", "net", "inner", "outer")
+_LARGEST = 2**31  # no count of a recipe comes near, and the arrays on the device count in 32 bits
+
+
+class Parts(NamedTuple):
+    """The domain and the method of a recipe, the sections that they have, and the options of these that they read."""
+
+    domain: Domain
+    method: Method
+    sections: tuple[str, ...]
+    options: tuple[str, ...]
+
+
+def parts_of(recipe: Recipe) -> Parts:
+    """RecipeError for data or a method that cannot be, or that do not fit each other."""
+    if not re.fullmatch(DATA_NAME, recipe.data):
+        raise RecipeError(
+            f"data is '{shown(recipe.data, 60)}'; the name of a data set has lower-case letters, digits, - and _ alone."
+        )
+    method, domain = method_of(recipe), domain_of(recipe)
+    if method.kinds and domain.kind not in method.kinds:
+        hint = ": leo takes features, see lethax embed" if method.kinds == ("features",) else ""
+        raise RecipeError(f"method '{recipe.method}' does not fit data '{recipe.data}'{hint}.")
+    wanted = {*_EVERYWHERE, *domain.sections, *method.sections}
+    used = tuple(name for name in sections.SECTIONS if name in wanted)
+    without = domain.without | method.without | set(method.fixed)
+    keys = (one.key for name in used for one in sections.options(name).values())
+    return Parts(domain, method, used, tuple(key for key in keys if key not in without))
+
+
+def resolve(recipe: Recipe) -> Resolved:
+    """The recipe with every value, from what is given, the published settings and the defaults, in this order.
+
+    A budget below the published one scales the first-order and the multi-step phase in proportion, unless they are given.
+    RecipeError for a value, or a combination of values, that cannot be.
+    """
+    parts = parts_of(recipe)
+    given = _read(recipe, parts)
+    _check_sizes(recipe, given)
+    values = {key: value for name in parts.sections for key, value in sections.defaults(name).items()}
+    of_domain = parts.domain.defaults(recipe, parts.method)
+    so_far = {**values, **of_domain}
+    published = {**of_domain, **parts.method.defaults(Preset(parts.domain.kind, recipe, so_far)), **parts.method.fixed}
+    values |= {**published, **given}
+    if "outer.min_rate" not in {**published, **given}:
+        values["outer.min_rate"] = values["outer.rate"]
+    values |= _scaled(values, given)
+    resolved = _made(recipe, parts, values)
+    _check(resolved, parts)
+    return resolved
+
+
+def _read(recipe: Recipe, parts: Parts) -> Mapping[str, Any]:
+    """What is given, without what is not read here; RecipeError for that, unless the recipe is from before there were sections."""
+    fixed = parts.method.fixed
+    strange = [key for key, value in recipe.given.items() if key not in parts.options and fixed.get(key) != value]
+    if strange and not recipe.flat:
+        raise RecipeError(_unread(recipe, strange[0], parts))
+    return {key: value for key, value in recipe.given.items() if key not in strange}
+
+
+def _unread(recipe: Recipe, key: str, parts: Parts) -> str:
+    """Why an option changes nothing here."""
+    section, value = key.partition(".")[0], recipe.given[key]
+    if section not in parts.sections:
+        where = f"method '{recipe.method}' on '{recipe.data}'"
+        return f"{key} is {shown(value, 60)}, but {where} does not read the section [{section}]: leave it out."
+    if key in parts.method.fixed:
+        return (
+            f"{key} is {shown(value, 60)}; method '{recipe.method}' has {parts.method.fixed[key]} alone: leave it out."
+        )
+    if key == "episode.way" and not parts.domain.classes:
+        return f"episode.way is {shown(value, 60)}; data '{recipe.data}' has no classes: leave --way out."
+    if key in parts.method.without:
+        return f"{key} is {shown(value, 60)}; method '{recipe.method}' does not have that choice: leave it out."
+    return f"{key} is {shown(value, 60)}; {parts.domain.kind} as '{recipe.data}' do not have that choice: leave it out."
+
+
+def _scaled(values: Mapping[str, Any], given: Collection[str]) -> dict[str, Any]:
+    """The outer steps, and the phases that follow them."""
+    full, epochs = values["outer.full_steps"], values["inner.multi_step_epochs"]
+    steps = values["outer.steps"] if "outer.steps" in given else full
+    share = min(steps / max(full, 1), 1.0)
+    found = {"outer.steps": steps}
+    if "inner.first_order_steps" not in given:
+        found["inner.first_order_steps"] = round(values["inner.first_order_steps"] * share)
+    if "inner.multi_step_steps" not in given and values["inner.multi_step_steps"]:
+        epoch = max(round(values["inner.multi_step_steps"] * share / max(epochs, 1)), 1)
+        found["inner.multi_step_steps"] = epoch * epochs
+    return found
+
+
+def _made(recipe: Recipe, parts: Parts, values: Mapping[str, Any]) -> Resolved:
+    built: dict[str, Any] = {}
+    for name in parts.sections:
+        cls = sections.SECTIONS[name]
+        built[name] = cls(**{f.name: values[f"{name}.{f.name}"] for f in fields(cls)})
+    own = {name: built.pop(name) for name in parts.sections if not hasattr(Resolved, name)}
+    return Resolved(**{name: getattr(recipe, name) for name in TOP}, **built, more=own, used=parts.options)
+
+
+def _check_sizes(recipe: Recipe, given: Mapping[str, Any]) -> None:
+    """RecipeError unless every number is finite, and no count is beyond what an array can have."""
+    check_seed(recipe.seed)
+    for key, values in given.items():
+        for value in values if isinstance(values, tuple) else (values,):
+            if isinstance(value, float) and not isfinite(value):
+                raise RecipeError(f"{key} is {value}; it has to be a finite number.")
+            if type(value) is int and abs(value) >= _LARGEST:
+                raise RecipeError(f"{key} is {long_count(value)}; it has to be below {_LARGEST}.")
+
+
+def _check(recipe: Resolved, parts: Parts) -> None:
+    """RecipeError naming the first value that cannot be."""
+    for name in parts.sections:
+        for one in sections.options(name).values():
+            _check_range(one, getattr(recipe.section(name), one.name))
+    inner, outer = recipe.inner, recipe.outer
+    if inner.multi_step_steps % inner.multi_step_epochs:
+        raise RecipeError(
+            f"inner.multi_step_steps is {inner.multi_step_steps}; it has to be a multiple of the {inner.multi_step_epochs} "
+            "multi_step_epochs."
+        )
+    if outer.min_rate > outer.rate:
+        raise RecipeError(
+            f"outer.min_rate is {outer.min_rate}; it is where the rate ends, and has to be at most outer.rate, {outer.rate}."
+        )
+    parts.method.check(recipe)
+    parts.domain.check(recipe)
+
+
+def _check_range(one: sections.Option, value: Any) -> None:
+    bounds = one.range
+    for beyond, said in (
+        (bounds.low is not None and value < bounds.low, f"at least {bounds.low}"),
+        (bounds.high is not None and value > bounds.high, f"at most {bounds.high}"),
+        (bounds.above is not None and value <= bounds.above, f"above {bounds.above}"),
+        (bounds.below is not None and value >= bounds.below, f"below {bounds.below}"),
+    ):
+        if beyond:
+            raise RecipeError(f"{one.key} is {value}; it has to be {said}.")
+
+
+def fit(recipe: Recipe) -> tuple[Resolved, str]:
+    """`resolve`, with the shape of episodes that the data allow, unless the recipe gives it, and what of that is not usual."""
+    usual = resolve(recipe)
+    fitted, note = domain_of(recipe).fit(recipe, usual)
+    return resolve(fitted), note

@@ -1,0 +1,291 @@
+"""The sections of a recipe: one frozen dataclass each, whose fields are the options with their ranges and their help.
+
+A default here is what holds where neither the domain nor the method has a published value of its own.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, NamedTuple, get_type_hints
+
+from lethax.errors import RecipeError
+
+# A program grows with these where its loops are written out, and what is beyond compiles without an end in sight.
+_MANY = 100_000
+
+
+class Range(NamedTuple):
+    """The values that a number can take, ends included; `above` excludes its own end."""
+
+    low: float | None = None
+    high: float | None = None
+    above: float | None = None
+    below: float | None = None
+
+
+class Option(NamedTuple):
+    """One value of a recipe: "inner.rate". short: a spelling without the section, "inner-rate"; "" where there is none."""
+
+    section: str
+    name: str
+    kind: Any
+    text: str
+    default: Any
+    range: Range
+    short: str
+
+    @property
+    def key(self) -> str:
+        """SECTION.NAME."""
+        return f"{self.section}.{self.name}"
+
+    @property
+    def flag(self) -> str:
+        """The spelling on the command line, without its dashes."""
+        return self.short or self.key.replace("_", "-")
+
+
+def option(default: Any, text: str, short: str = "", **bounds: float) -> Any:
+    """A field of a section: what it does in a whole sentence, its short spelling, and the range of a number."""
+    return field(default=default, metadata={"text": text, "short": short, "range": Range(**bounds)})
+
+
+@dataclass(frozen=True)
+class Episode:
+    """What one episode holds."""
+
+    way: int = option(5, "An episode has this many classes.", "way", low=1)
+    shot: int = option(
+        5, "Each class has this many support examples; in control, an update has this many rollouts.", "shot", low=1
+    )
+    query: int = option(15, "Each class has this many query examples.", "query", low=1)
+    eval_query: int = option(
+        15, "In validation and test, each class has this many query examples.", "eval-query", low=1
+    )
+    rotate: bool = option(False, "Training episodes turn whole classes by multiples of 90 degrees.", "rotate")
+
+
+@dataclass(frozen=True)
+class Net:
+    """The network."""
+
+    kind: Literal["conv4", "resnet12", "mlp"] = option("conv4", "The network is of this kind.", "net")
+    filters: int = option(
+        48, "Each layer of conv4, or each hidden layer of mlp, is this wide.", "filters", low=1, high=_MANY
+    )
+    depth: int = option(2, "The network mlp has this many hidden layers.", "depth", low=1, high=100)
+    deviation: float = option(
+        0.0,
+        "The first weights of mlp are normal with this deviation; 0 takes PyTorch's uniform ones.",
+        "deviation",
+        low=0,
+    )
+    norm: Literal["batch", "support", "support+1"] = option(
+        "batch", "Batch norm normalises queries by the moments of the query batch, of the support set, or of the support set and "
+        "the query alone.", "norm",
+    )  # fmt: skip
+    per_step_norm: bool = option(
+        False, "Norms have a scale and a shift of their own for every inner step.", "per-step-norm"
+    )
+
+
+@dataclass(frozen=True)
+class Inner:
+    """Fast adaptation to one task."""
+
+    steps: int = option(
+        5, "Adaptation takes this many inner steps, in training and in evaluation.", "inner-steps", low=0, high=1000
+    )
+    rate: float = option(0.01, "The inner step size α; where it is learned, its first value.", "inner-rate", low=0)
+    clamp: float = option(
+        0.0, "Each entry of an inner gradient is cut to ± this bound; 0 is off.", "inner-clamp", low=0
+    )
+    rule: Literal["sgd", "sign", "metasgd", "lslr", "alfa"] = option(
+        "sgd", "The rule turns an inner gradient into a step: a fixed rate, its sign, or learned rates.", "rule"
+    )
+    order: Literal[1, 2] = option(
+        2, "The meta-gradient passes through the inner loop (2) or stops at its end (1).", "order"
+    )
+    first_order_steps: int = option(
+        0, "The first outer steps, this many, are of first order.", "first-order-steps", low=0
+    )
+    multi_step_steps: int = option(
+        0, "The first outer steps, this many, have the multi-step loss of MAML++; 0 is off.", "multi-step-steps", low=0
+    )
+    multi_step_epochs: int = option(
+        10,
+        "The weights of the multi-step loss move to the last inner step in this many epochs.",
+        "multi-step-epochs",
+        low=1,
+    )
+
+
+@dataclass(frozen=True)
+class Outer:
+    """Meta-training: the outer loop and its optimiser."""
+
+    steps: int = option(50_000, "Training takes this many outer steps.", "steps", low=1)
+    full_steps: int = option(
+        50_000,
+        "The published budget has this many outer steps; schedules scale with steps / full_steps.",
+        "full-steps",
+        low=1,
+    )
+    batch: int = option(4, "An outer step has this many episodes, or control tasks.", "batch", low=1, high=_MANY)
+    rate: float = option(1e-3, "Adam's learning rate.", "outer-rate", low=0)
+    min_rate: float = option(
+        1e-3,
+        "A cosine lowers Adam's rate to this value at the end; the rate itself keeps it constant.",
+        "min-outer-rate",
+        low=0,
+    )
+    clamp: float = option(
+        0.0, "Each entry of the weights' meta-gradient is cut to ± this bound; 0 is off.", "clamp", low=0
+    )
+    clip_norm: float = option(
+        0.0, "A meta-gradient of a larger norm is scaled down to it; 0 is off.", "clip-norm", low=0
+    )
+    clip_tensor_norm: float = option(
+        0.0, "Each tensor's meta-gradient of a larger norm is scaled down to it; 0 is off.", "clip-tensor-norm", low=0
+    )
+    non_finite: Literal["stop", "skip"] = option(
+        "stop",
+        "An outer step whose meta-gradient is NaN or Inf stops the run, or is skipped and counted.",
+        "non-finite",
+    )
+    reduction: Literal["sum", "mean"] = option(
+        "sum", "The loss of a meta-batch is the sum or the mean over its episodes.", "reduction"
+    )
+    epoch: int = option(500, "Validation comes after every so many outer steps.", "epoch", low=1)
+    val_episodes: int = option(
+        600, "A validation has this many fixed episodes, or control tasks.", "val-episodes", low=1
+    )
+    keep: int = option(
+        3, "The run keeps this many checkpoints, the best by validation score.", "keep", low=1, high=1000
+    )
+
+
+@dataclass(frozen=True)
+class Gate:
+    """L2F's attenuation of the initialisation."""
+
+    scope: Literal["network", "layer", "tensor", "filter", "parameter"] = option("tensor", "What shares one gate.")
+    activation: Literal["sigmoid", "identity", "twice_sigmoid"] = option(
+        "sigmoid", "The function that makes a gate of the attenuator's output."
+    )
+    fixed: tuple[float, ...] = option((), "Gates given by hand; none are computed then.")
+    task_dependent: bool = option(
+        True, "Gates are computed for every task; if not, one learned vector serves all tasks."
+    )
+    embedding: Literal["mean", "mean_abs", "norm"] = option("mean", "What the attenuator reads of each gradient.")
+    embedding_scale: float = option(1.0, "What the attenuator reads is multiplied by this factor.")
+    detached: bool = option(True, "No derivative passes through the gradient that the attenuator reads.")
+    layers: Literal[2, 3] = option(2, "The attenuator has this many linear layers; the released code has 2.")
+    exclude_head: bool = option(False, "The last layer keeps gate 1.")
+    every_step: bool = option(False, "The weights are attenuated again before every inner step.")
+    bias_init: float = option(0.0, "Added to the attenuator's last bias; 4 begins with gates of 0.98.")
+
+
+@dataclass(frozen=True)
+class Leo:
+    """LEO's regularisers (Rusu et al. 2019)."""
+
+    dropout: float = option(0.0, "Training leaves out this share of a feature vector's entries.", low=0, below=1)
+    kl: float = option(0.0, "The weight of the codes' divergence from N(0, 1).", low=0)
+    penalty: float = option(0.0, "The weight of the distance of the adapted codes from the encoded ones.", low=0)
+    l2: float = option(0.0, "The weight decay of encoder, relation net and decoder.", low=0)
+    orthogonality: float = option(0.0, "The weight of the correlation of the decoder's rows.", low=0)
+    sigma: Literal["code", "softplus"] = option("code", "Deviations are made as in the released code, or by softplus.")
+
+
+@dataclass(frozen=True)
+class Mumomaml:
+    """MuMoMAML's modulation (Vuorio et al. 2019)."""
+
+    modulation: Literal["film", "sigmoid", "softmax"] = option(
+        "film", "How the task encoder scales and shifts a layer.", "modulation"
+    )
+
+
+@dataclass(frozen=True)
+class Imaml:
+    """iMAML's proximal inner problem (Rajeswaran et al. 2019)."""
+
+    proximity: float = option(
+        2.0, "λ, the weight of the distance from the start in the inner loss.", "proximity", above=0
+    )
+
+
+@dataclass(frozen=True)
+class Control:
+    """Meta-reinforcement learning with MAML-TRPO."""
+
+    horizon: int = option(100, "A rollout has this many steps.", low=1, high=100_000)
+    discount: float = option(0.99, "Later rewards are discounted by this factor a step.", low=0, high=1)
+    smoothing: float = option(1.0, "λ of the generalised advantage estimates.", low=0, high=1)
+    loss: Literal["log", "ratio", "importance"] = option(
+        "log", "The inner loss: log π, the ratio (which adds the curvature of the sampling), or importance weights."
+    )
+    gate_log_std: bool = option(False, "L2F gates log σ too.")
+    resample: bool = option(False, "L2F's attenuated policy draws the rollouts of the first update itself.")
+    later_rate: float = option(0.5, "Updates beyond the trained ones take this share of the inner rate.", low=0, high=1)
+    max_kl: float = option(0.01, "The mean divergence of an outer step is at most this.", low=1e-8, high=10)
+    cg_iterations: int = option(10, "The conjugate gradient method takes this many iterations.", low=1, high=1000)
+    cg_share: float = option(1.0, "The curvature is of this share of the tasks.", low=1e-3, high=1)
+    damping: float = option(1e-5, "Added to the diagonal of the curvature.", low=0, high=10)
+    backtrack: float = option(0.8, "The line search shortens a step by this factor.", low=0.01, high=0.99)
+    backtracks: int = option(15, "The line search shortens a step this often at most.", low=1, high=100)
+    activation: Literal["relu", "tanh"] = option("relu", "The activation of the policy's hidden layers.")
+
+
+@dataclass(frozen=True)
+class Navigation:
+    """2D navigation."""
+
+    limit: float = option(0.1, "A move is at most this long along an axis.", above=0)
+    actions: Literal["normalized", "raw"] = option(
+        "normalized", "A move is limit × action (normalized) or the action itself (raw), and is then cut to the limit."
+    )
+    starts: Literal["task", "rollout"] = option("task", "The start is drawn once a task, or anew for every rollout.")
+
+
+@dataclass(frozen=True)
+class Locomotion:
+    """The robots of MuJoCo."""
+
+    physics: Literal["gym", "rllab"] = option("gym", "The time steps are those of gym or of rllab.")
+    action_scale: float = option(10.0, "Actions in ± this scale span the range of the motors.", above=0)
+    contact: bool = option(False, "The ant observes contact forces and pays for them.")
+
+
+SECTIONS: dict[str, type] = {
+    "episode": Episode, "net": Net, "inner": Inner, "outer": Outer, "gate": Gate, "leo": Leo, "mumomaml": Mumomaml, "imaml": Imaml,
+    "control": Control, "navigation": Navigation, "locomotion": Locomotion,
+}  # fmt: skip
+
+
+def register_section(name: str, section: type) -> None:
+    """A section of a method or domain from outside the package; RecipeError for a name that is taken."""
+    if SECTIONS.setdefault(name, section) is not section:
+        raise RecipeError(f"a section called '{name}' exists already: choose another name.")
+
+
+def options(section: str) -> dict[str, Option]:
+    """The options of a section by name."""
+    cls = SECTIONS[section]
+    hints = get_type_hints(cls)
+    return {
+        f.name: Option(
+            section, f.name, hints[f.name], f.metadata["text"], f.default, f.metadata["range"], f.metadata["short"]
+        )
+        for f in fields(cls)
+    }
+
+
+def by_key() -> dict[str, Option]:
+    """Every option, by "SECTION.NAME"."""
+    return {one.key: one for section in SECTIONS for one in options(section).values()}
+
+
+def defaults(section: str) -> Mapping[str, Any]:
+    """The values of a section that nothing changes, by "SECTION.NAME"."""
+    return {one.key: one.default for one in options(section).values()}

@@ -1,0 +1,150 @@
+"""Recipes as TOML: a table for every section, every value with its help as a comment above it."""
+
+import json
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lethax.errors import RecipeError, did_you_mean
+from lethax.recipe import sections
+from lethax.recipe.record import TOP, Recipe, Resolved, key_of
+from lethax.text import shown
+
+_LARGEST_FILE = 1 << 20  # bytes; a complete recipe with its comments has about 8000
+_NOUNS = {int: "an integer", float: "a number", bool: "true or false", str: "a string", Path: "a path"}
+_TOP_KINDS = typing.get_type_hints(Recipe)
+
+
+def load(path: Path) -> Recipe:
+    """A recipe from a file; RecipeError names an unknown key and the nearest known one."""
+    try:
+        with path.open("rb") as file:
+            raw = file.read(_LARGEST_FILE + 1)
+    except (OSError, ValueError) as error:  # ValueError: a name with a null character
+        raise RecipeError(f"recipe {shown(path)} cannot be read: {getattr(error, 'strerror', error)}.") from None
+    if len(raw) > _LARGEST_FILE:
+        raise RecipeError(f"recipe {shown(path)} has more than {_LARGEST_FILE} bytes: it is no recipe.")
+    try:
+        text = raw.decode("utf-8").replace("\r\n", "\n")
+    except UnicodeDecodeError:
+        raise RecipeError(f"recipe {shown(path)} is not text in UTF-8: it is no recipe.") from None
+    return parse(text, f"recipe {shown(path)}")
+
+
+def parse(text: str, name: str) -> Recipe:
+    """A recipe from TOML text; RecipeError says what is wrong in `name`.
+
+    Keys outside of tables may be short names ("shot"), as in recipes before there were sections.
+    """
+    try:
+        source = tomllib.loads(text)
+    except RecursionError:
+        raise RecipeError(f"{name} nests its values too deeply; expected one `key = value` a line.") from None
+    except ValueError as error:  # TOML's own errors, and integers or dates that Python does not take
+        raise RecipeError(f"{name} is not TOML: {error}; correct it there.") from None
+    top: dict[str, Any] = {}
+    given: dict[str, Any] = {}
+    known, flat = sections.by_key(), False
+    for key, value in source.items():
+        if isinstance(value, dict):
+            given |= _section(key, value, name)
+        elif key in TOP:
+            top[key] = read(value, _TOP_KINDS[key], f"{name}: {key}")
+        else:
+            found, flat = _flat(key, name), True
+            given[found] = read(value, known[found].kind, f"{name}: {key}")
+    return Recipe(**top, given=given, flat=flat)
+
+
+def _section(section: str, values: Mapping[str, Any], name: str) -> dict[str, Any]:
+    if section not in sections.SECTIONS:
+        hint = did_you_mean(section, sections.SECTIONS)
+        raise RecipeError(f"{name} has a section [{shown(section, 60)}], which no recipe has.{hint}")
+    options, found = sections.options(section), {}
+    for key, value in values.items():
+        if key not in options:
+            hint = did_you_mean(key, options)
+            raise RecipeError(f"{name} has a key '{shown(key, 60)}' in [{section}], which is no option.{hint}")
+        found[f"{section}.{key}"] = read(value, options[key].kind, f"{name}: {section}.{key}")
+    return found
+
+
+def _flat(key: str, name: str) -> str:
+    try:
+        return key_of(key)
+    except RecipeError as error:
+        raise RecipeError(f"{name}: {error}") from None
+
+
+def dump(resolved: Resolved) -> str:
+    """A table a section in use, one `key = value` an option, its help as a comment above."""
+    lines = []
+    for key, f in TOP.items():
+        lines += [f"# {f.metadata['text']}", f"{key} = {write(getattr(resolved, key))}"]
+    known = sections.by_key()
+    for section in resolved.sections:
+        lines += ["", f"[{section}]"]
+        for one in (known[key] for key in resolved.used if known[key].section == section):
+            lines += [f"# {one.text}", f"{one.name} = {write(resolved.value(one.key))}"]
+    return "\n".join(lines) + "\n"
+
+
+def write(value: Any) -> str:
+    """A value as TOML."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        # JSON's escapes are TOML's but for two: DEL has to be escaped, and surrogate pairs must not be.
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, tuple):
+        return "[" + ", ".join(write(item) for item in value) + "]"
+    if isinstance(value, float):
+        return float.__repr__(value)  # the shortest text that reads back to the same bits; inf and nan are TOML too
+    return repr(value)
+
+
+def read(value: Any, kind: Any, where: str) -> Any:
+    """A value as the type of an option; RecipeError says what was expected."""
+    if typing.get_origin(kind) is typing.Literal:
+        known = typing.get_args(kind)
+        if value in known and type(value) in map(type, known):
+            return value
+        raise RecipeError(
+            f"{where} is {_quoted(value)}.{did_you_mean(str(value), map(str, known))} Expected {noun(kind)}."
+        )
+    if typing.get_origin(kind) is tuple and isinstance(value, list | tuple):
+        return tuple(read(entry, typing.get_args(kind)[0], f"{where}[{i}]") for i, entry in enumerate(value))
+    if kind is float and type(value) in (int, float):
+        return _as_float(value, where)
+    if type(value) is kind:
+        return value
+    raise RecipeError(f"{where} is {_quoted(value)}; expected {noun(kind)}.")
+
+
+def _as_float(value: int | float, where: str) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        raise RecipeError(f"{where} is an integer of more than 300 digits; expected a number below 1e308.") from None
+
+
+def _quoted(value: Any) -> str:
+    try:
+        return f"'{shown(value, 60)}'" if isinstance(value, str) else shown(repr(value), 60)
+    except (ValueError, RecursionError):  # an integer of thousands of digits, which hexadecimal digits can write
+        return f"a very long {type(value).__name__}"
+
+
+def noun(kind: Any) -> str:
+    """What a value of a type is called: "an integer", "a list, each entry a number", "one of: sum, mean"."""
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin is typing.Literal:
+        return f"one of: {', '.join(map(str, args))}"
+    if origin is tuple:
+        return f"a list, each entry {noun(args[0])}"
+    if origin in (types.UnionType, typing.Union):
+        return " or ".join(noun(one) for one in args if one is not type(None))
+    return _NOUNS.get(kind, str(kind))

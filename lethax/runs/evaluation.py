@@ -1,0 +1,134 @@
+"""Evaluation of runs: the best checkpoints, judged on fixed episodes, and the record that is kept in the run folder."""
+
+import math
+import shlex
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import safetensors.numpy
+
+from lethax import checkpoint
+from lethax.errors import DivergedError, RunError
+from lethax.evaluate import Score, score
+from lethax.files import to_json, write_atomic
+from lethax.outer import begin
+from lethax.runs.folder import EVALUATIONS, Run, best_path, check_data, checkpoints, environment, listed_best
+from lethax.streams import test_key
+from lethax.text import counted, shown
+
+
+class Result(NamedTuple):
+    """An evaluation: the score after the last step trained for, of each number of inner steps, the record, its file.
+
+    kept: arrays that the domain keeps beside the record, such as rollouts of control.
+    """
+
+    score: Score
+    curve: list[Score]
+    record: dict[str, Any]
+    path: Path
+    kept: dict[str, np.ndarray]
+
+
+def best_metas(run: Run, count: int) -> tuple[list[Any], list[int]]:
+    """Meta-parameters of the `count` best validation scores, and their steps; RunError where there are fewer.
+
+    DivergedError where no validation had a finite score.
+    """
+    learner, plan = run.learner(), run.plan()
+    fresh = begin(learner, plan, jax.random.key(run.recipe.seed))
+    found = checkpoint.newest(checkpoints(run), fresh) if checkpoints(run).is_dir() else None
+    go_on = shlex.join(["lethax", "train", "--resume", str(run.folder)])
+    if found is None:
+        raise RunError(f"{shown(run.folder)} has no checkpoint yet: train it with {go_on}.")
+    state, info, path = found
+    steps = [int(step) for value, step in listed_best(path, info) if math.isfinite(value)][:count]
+    if not steps and int(state.step) < plan.epoch and int(state.step) < plan.total:
+        raise RunError(f"{shown(run.folder)} was not validated yet, at step {int(state.step)}: go on with {go_on}.")
+    if not steps:
+        raise DivergedError(f"{shown(run.folder)} has learned nothing: no validation has a finite score.")
+    if len(steps) < count:
+        raise RunError(
+            f"{shown(run.folder)} keeps {counted(len(steps), 'validated checkpoint')}, not {count}: lower --ensemble."
+        )
+    return [checkpoint.load(best_path(run, step), fresh.meta)[0] for step in steps], steps
+
+
+def evaluate_run(
+    run: Run,
+    *,
+    episodes: int,
+    ensemble: int,
+    steps: int,
+    seed: int,
+    split: str = "test",
+    data: str | None = None,
+    watch: Callable[[Iterable[Any]], Iterable[Any]] = iter,
+) -> Result:
+    """Judge the best checkpoints on fixed test episodes after 0 … `steps` inner steps; `write_evaluation` keeps the result.
+
+    `data`: another data set, of examples of the same shape, or another setting of control; named on purpose, it may also be the
+    run's own, prepared anew. The record has `Store.identity` of both: "data_sha256" and "trained_on".
+    "gates" are means over the checkpoints of an ensemble, of each episode; their mean and deviation are over episodes. `watch` sees
+    the parts of the evaluation as they come, and passes them on.
+    """
+    if data is None:
+        check_data(run, f"judge on it on purpose: lethax evaluate {shown(run.folder)} --data {run.recipe.data}")
+    domain, recipe, inputs = run.domain, run.recipe, run.inputs
+    if data is not None and data != recipe.data:
+        recipe = domain.elsewhere(recipe, inputs, data)
+    domain.check_split(recipe, split)
+    learner, inner = domain.learner(recipe, inputs), recipe.inner.steps
+    metas, at = best_metas(run, ensemble)
+    key = test_key(seed)
+    judged = list(watch(
+        domain.judge(recipe, inputs, split, metas, episodes, max(steps, inner), key, curve=True)
+    ))  # fmt: skip
+    table = np.concatenate([part.scores for part in judged])
+    curve = [score(column) for column in table.T]
+    final = curve[inner]
+    record: dict[str, Any] = {
+        "data": recipe.data, "split": split, "method": recipe.method, "way": recipe.episode.way, "shot": recipe.episode.shot,
+        "query": recipe.episode.eval_query, "inner_steps": inner, "norm": recipe.net.norm, "seed": seed, "checkpoints": at,
+        "score": learner.objective.score_name, "n": final.n, "mean": final.mean, "ci95": final.ci95, "std": final.std,
+        "median": float(np.median(final.per_task)),
+        "episodes_hash": domain.episodes_hash(recipe, split, episodes, key),
+        "by_inner_steps": [{"steps": j, "mean": s.mean, "ci95": s.ci95} for j, s in enumerate(curve)],
+        "per_episode": final.per_task.tolist(), "command": environment()["command"],
+        **domain.report(recipe, split, table, key),
+    }  # fmt: skip
+    if "gates" in judged[0].seen:
+        gates = np.concatenate([part.seen["gates"] for part in judged])
+        record["gates"] = [{"name": n, "mean": float(g.mean()), "std": float(g.std())}
+                           for n, g in zip(learner.gate_names(), gates.T, strict=True)]  # fmt: skip
+    own = recipe.data == run.recipe.data
+    if inputs is not None:
+        record["trained_on"] = inputs.sha256
+        own = own and inputs.sha256 in (record["data_sha256"], None)
+    where = split if own else f"{recipe.data}-{split}"
+    path = run.folder / EVALUATIONS / f"{where}-seed{seed}-n{episodes}-best{ensemble}.json"
+    return Result(final, curve, record, path, domain.kept(judged))
+
+
+def write_evaluation(result: Result) -> None:
+    """Write evaluations/….json, with the arrays that the domain keeps beside it; RunError where the disk does not take them."""
+    result.path.parent.mkdir(exist_ok=True)
+    if result.kept:
+        write_atomic(kept_path(result.path), safetensors.numpy.save(result.kept))
+    write_atomic(result.path, to_json(result.record) + "\n")
+
+
+def kept_path(evaluation: Path) -> Path:
+    """Where the arrays beside an evaluation are: of control, a rollout of every task."""
+    return evaluation.with_suffix(".rollouts.safetensors")
+
+
+def read_kept(evaluation: Path) -> dict[str, np.ndarray]:
+    """The arrays beside an evaluation."""
+    try:
+        return safetensors.numpy.load_file(kept_path(evaluation))
+    except (OSError, safetensors.SafetensorError) as error:
+        raise RunError(f"{kept_path(evaluation)} cannot be read ({error}): evaluate the run again.") from None
