@@ -12,6 +12,7 @@ from lethax.methods.registry import Method, Preset, method_of
 from lethax.names import DATA_NAME
 from lethax.recipe import Recipe, Resolved, sections
 from lethax.recipe.record import TOP, check_seed, long_count
+from lethax.recipe.toml import TOP_KINDS, read
 from lethax.text import shown
 
 _EVERYWHERE = ("episode", "net", "inner", "outer")
@@ -72,7 +73,8 @@ def _read(recipe: Recipe, parts: Parts) -> Mapping[str, Any]:
     strange = [key for key, value in recipe.given.items() if key not in parts.options and fixed.get(key) != value]
     if strange and not recipe.flat:
         raise RecipeError(_unread(recipe, strange[0], parts))
-    return {key: value for key, value in recipe.given.items() if key not in strange}
+    known = sections.by_key()
+    return {key: read(value, known[key].kind, key) for key, value in recipe.given.items() if key not in strange}
 
 
 def _unread(recipe: Recipe, key: str, parts: Parts) -> str:
@@ -118,6 +120,8 @@ def _made(recipe: Recipe, parts: Parts, values: Mapping[str, Any]) -> Resolved:
 def _check_sizes(recipe: Recipe, given: Mapping[str, Any]) -> None:
     """RecipeError unless every number is finite, and no count is beyond what an array can have."""
     check_seed(recipe.seed)
+    for name, kind in TOP_KINDS.items():
+        read(getattr(recipe, name), kind, name)
     for key, values in given.items():
         for value in values if isinstance(values, tuple) else (values,):
             if isinstance(value, float) and not isfinite(value):

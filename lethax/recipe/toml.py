@@ -15,7 +15,7 @@ from lethax.text import shown
 
 _LARGEST_FILE = 1 << 20  # bytes; a complete recipe with its comments has about 8000
 _NOUNS = {int: "an integer", float: "a number", bool: "true or false", str: "a string", Path: "a path"}
-_TOP_KINDS = typing.get_type_hints(Recipe)
+TOP_KINDS = {name: kind for name, kind in typing.get_type_hints(Recipe).items() if name in TOP}
 
 
 def load(path: Path) -> Recipe:
@@ -52,7 +52,7 @@ def parse(text: str, name: str) -> Recipe:
         if isinstance(value, dict):
             given |= _section(key, value, name)
         elif key in TOP:
-            top[key] = read(value, _TOP_KINDS[key], f"{name}: {key}")
+            top[key] = read(value, TOP_KINDS[key], f"{name}: {key}")
         else:
             found, flat = _flat(key, name), True
             given[found] = read(value, known[found].kind, f"{name}: {key}")
