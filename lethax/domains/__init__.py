@@ -1,24 +1,32 @@
 """The domains: `domain_of` is the only question by which a kind of tasks is told from another."""
 
+from lethax.domains import control, curves, features, images
 from lethax.domains.contract import Domain as Domain
 from lethax.domains.contract import Family as Family
 from lethax.domains.contract import Inputs as Inputs
 from lethax.domains.contract import Judged as Judged
 from lethax.domains.contract import Judging as Judging
-from lethax.domains.control import LocomotionTasks, NavigationTasks
-from lethax.domains.curves import Curves
-from lethax.domains.features import Features
-from lethax.domains.images import Images
+from lethax.domains.made import Made as Made
+from lethax.domains.prepared import Prepared as Prepared
+from lethax.errors import RecipeError
 from lethax.recipe import Recipe, Resolved
 
 # The first that claims a recipe has it; images take what nothing else claims.
-DOMAINS: list[Domain] = [Curves(), NavigationTasks(), LocomotionTasks(), Features(), Images()]
+DOMAINS: list[Domain] = [
+    curves.DOMAIN, control.NAVIGATION_DOMAIN, control.LOCOMOTION_DOMAIN, features.DOMAIN, images.DOMAIN,
+]  # fmt: skip
 
 
 def register(domain: Domain) -> None:
-    """Make a domain from outside the package known; it is asked before the others."""
-    if domain not in DOMAINS:
-        DOMAINS.insert(0, domain)
+    """Make a domain from outside the package known; it is asked before the others. RecipeError for a name that is taken."""
+    if domain in DOMAINS:
+        return
+    if domain.kind in {other.kind for other in DOMAINS}:
+        raise RecipeError(f"a domain of the kind '{domain.kind}' exists already: choose another kind.")
+    taken = {name for other in DOMAINS for name in other.made} & set(domain.made)
+    if taken:
+        raise RecipeError(f"data called '{min(taken)}' exist already: choose another name.")
+    DOMAINS.insert(0, domain)
 
 
 def domain_of(recipe: Recipe | Resolved) -> Domain:

@@ -1,6 +1,8 @@
 """The contract of a domain: one kind of tasks, and everything that is true of it alone, in one file.
 
-A domain from outside the package is one more object: `register(Toy())`.
+Few domains implement all of it themselves. Where tasks have a support set, a query set and a loss, a domain is a record of what is
+particular to it: of `Made` if its data are drawn, of `Prepared` if they are classes of a data set. A domain from outside the
+package is one more record: `register(Made(kind="toys", …))`. See docs/extend.md.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,9 +16,15 @@ from lethax.methods.registry import Method
 from lethax.outer import OuterPlan
 from lethax.recipe import Recipe, Resolved
 
+Values = Mapping[str, Any]  # of options, by "SECTION.NAME"
+
 
 class Family(NamedTuple):
-    """Tasks to draw from and their arrays on the device."""
+    """Tasks to draw from and their arrays on the device.
+
+    tasks: a frozen dataclass with `draw(source, shape, key) -> Episode`, a function of its arguments alone, which is compiled.
+    source: a tree of arrays, which may differ between splits; () where the tasks need none.
+    """
 
     tasks: Any
     source: Any
@@ -54,26 +62,55 @@ class Judged(NamedTuple):
 
 
 class Domain(Protocol):
-    """One kind of tasks. `recipe` is a resolved recipe throughout; `inputs` is what `inputs` gave for it."""
+    """One kind of tasks. `inputs` is what the domain's own `inputs` gave for the recipe."""
 
-    kind: str  # "curves", "images", "features", "control"
-    sections: tuple[str, ...]  # of the recipe, those read beside the method's own
-    without: frozenset[str]  # options that are not read
-    made: tuple[str, ...]  # data sets that need no preparation
-    classes: bool  # whether an episode has classes, and a shot is of one of them
-    episodes: int  # of an evaluation, unless said otherwise
-    curve: int  # inner steps of an evaluation's adaptation curve, unless said otherwise
-    milder: str  # options that calm a run that diverges
-    drawings: tuple[str, ...]  # of `report.pictures`, beside the adaptation curve
-    table: str  # of `report`: "scores" or "returns"
+    @property
+    def kind(self) -> str:
+        """ "curves", "images", "features", "control", or a name of your own: a method may depend on it."""
 
-    def claims(self, recipe: Recipe) -> bool:
+    @property
+    def made(self) -> tuple[str, ...]:
+        """Data that need no preparation, by the names that they have on the command line."""
+
+    @property
+    def classes(self) -> bool:
+        """Whether an episode has classes, and a shot is of one of them."""
+
+    @property
+    def sections(self) -> tuple[str, ...]:
+        """Sections of the recipe that are read beside "episode", "net", "inner", "outer" and the method's own."""
+
+    @property
+    def without(self) -> frozenset[str]:
+        """Options of these sections that are not read."""
+
+    @property
+    def episodes(self) -> int:
+        """Episodes of an evaluation, unless said otherwise."""
+
+    @property
+    def curve(self) -> int:
+        """Inner steps of an evaluation's adaptation curve, unless said otherwise."""
+
+    @property
+    def milder(self) -> str:
+        """Options that calm a run that diverges."""
+
+    @property
+    def table(self) -> str:
+        """The form of a table of results in `report`: "scores" or "returns"."""
+
+    @property
+    def drawings(self) -> tuple[str, ...]:
+        """Names in `report.pictures` of what is drawn beside the adaptation curve."""
+
+    def claims(self, recipe: Recipe, /) -> bool:
         """Whether a recipe's data are of this kind."""
 
-    def defaults(self, recipe: Recipe, method: Method) -> Mapping[str, Any]:
-        """Published values by "SECTION.NAME", as far as they depend on the data and on what is given."""
+    def defaults(self, recipe: Recipe, method: Method, /) -> Values:
+        """Published values, as far as they depend on the data and on what is given."""
 
-    def check(self, recipe: Resolved) -> None:
+    def check(self, recipe: Resolved, /) -> None:
         """RecipeError for values, or a method, that do not fit these tasks."""
 
     def fit(self, recipe: Recipe, usual: Resolved) -> tuple[Recipe, str]:
@@ -82,13 +119,13 @@ class Domain(Protocol):
     def inputs(self, recipe: Resolved) -> Inputs | None:
         """What is known of prepared data; None for tasks that are made. DataError where they do not fit the recipe."""
 
-    def learner(self, recipe: Resolved, inputs: Inputs | None) -> Learner:
+    def learner(self, recipe: Resolved, inputs: Inputs | None = None) -> Learner:
         """The method, on a network that fits the tasks."""
 
     def plan(self, recipe: Resolved) -> OuterPlan:
         """The outer loop."""
 
-    def family(self, recipe: Resolved, split: str) -> Family:
+    def family(self, recipe: Resolved, split: str, /) -> Family:
         """The tasks of a split ("train", "val", "test"); DataError where they do not allow the episodes."""
 
     def judge(
@@ -112,7 +149,7 @@ class Domain(Protocol):
     def kept(self, judged: Sequence[Judged]) -> dict[str, np.ndarray]:
         """Arrays that are kept beside an evaluation's record; empty for most."""
 
-    def protocol(self, recipe: Resolved) -> Judging:
+    def protocol(self, recipe: Resolved, /) -> Judging:
         """How the published numbers of these tasks are judged."""
 
     def together(self, recipe: Resolved, inputs: Inputs | None) -> Any:

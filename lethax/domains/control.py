@@ -1,15 +1,16 @@
 """Control: meta-reinforcement learning of navigation and locomotion by MAML-TRPO. Baik et al. 2020, 4.4 and supplement D."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, final
 
 import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from lethax.domains.contract import Family, Inputs, Judged, Judging
+from lethax.domains.contract import Family, Inputs, Judged, Judging, Values
+from lethax.domains.made import another
 from lethax.errors import RecipeError
 from lethax.learner import Learner
 from lethax.methods.registry import Method, method_of
@@ -29,34 +30,44 @@ _METHODS = ("maml", "fomaml", "sign_maml", "metasgd", "anil", "boil", "alfa")
 _TEST_TASKS = 40
 
 
+@final
+@dataclass(frozen=True, kw_only=True)
 class Control:
-    """What navigation and locomotion have in common: a policy learns from rollouts in one task after another."""
+    """A policy learns from rollouts in one task after another.
 
-    kind = "control"
-    without = frozenset({
+    made: the settings, by name. environment: the tasks of a recipe. own: values of the domain's own section. shot, horizon:
+    rollouts an update and their steps, as published. compared: whether returns in one setting compare with those in another.
+    on_device: whether the environment is part of the compiled program, so that runs can train together. sections, drawings: as
+    in `contract.Domain`.
+    """
+
+    made: tuple[str, ...]
+    sections: tuple[str, ...]
+    environment: Callable[[Resolved], Any]
+    own: Callable[[Recipe], Values]
+    shot: int
+    horizon: int
+    drawings: tuple[str, ...]
+    compared: bool
+    on_device: bool
+
+    kind: ClassVar[str] = "control"
+    without: ClassVar[frozenset[str]] = frozenset({
         "episode.way", "episode.query", "episode.eval_query", "episode.rotate", "net.kind", "net.norm", "net.per_step_norm",
         "net.deviation", "inner.first_order_steps", "inner.multi_step_steps", "inner.multi_step_epochs", "outer.rate",
         "outer.min_rate", "outer.clamp", "outer.clip_norm", "outer.clip_tensor_norm", "outer.reduction",
     })  # fmt: skip
-    sections: tuple[str, ...]
-    classes = False
-    episodes, curve = _TEST_TASKS, 4
-    drawings: tuple[str, ...]
-    table = "returns"
-    milder = "--inner-rate"
-    made: tuple[str, ...]
-    shot: int
-    horizon: int
+    classes: ClassVar[bool] = False
+    episodes: ClassVar[int] = _TEST_TASKS
+    curve: ClassVar[int] = 4
+    table: ClassVar[str] = "returns"
+    milder: ClassVar[str] = "--inner-rate"
 
     def claims(self, recipe: Recipe) -> bool:
         """By name."""
         return recipe.data in self.made
 
-    def environment(self, recipe: Resolved) -> Any:
-        """The tasks of a resolved recipe."""
-        raise NotImplementedError
-
-    def defaults(self, recipe: Recipe, method: Method) -> Mapping[str, Any]:
+    def defaults(self, recipe: Recipe, method: Method) -> Values:
         """Baik et al. 2020, Table E(b), and values of our own for what it leaves open.
 
         Under "paper" the inner rate is 0.01 and the longest move 0.2; under "code" both are 0.1. MAML's code has the same longest
@@ -69,7 +80,7 @@ class Control:
             "episode.way": 1, "episode.shot": shot, "episode.query": shot, "episode.eval_query": shot, "net.kind": "mlp",
             "net.filters": 100, "net.depth": 2, "outer.full_steps": 500, "outer.epoch": 10, "outer.val_episodes": 40,
             "outer.batch": self.shot, "inner.steps": 1, "inner.rate": 0.01 if recipe.preset == "paper" else 0.1,
-            "gate.bias_init": 4.0, "control.horizon": self.horizon,
+            "gate.bias_init": 4.0, "control.horizon": self.horizon, **self.own(recipe),
         }  # fmt: skip
 
     def check(self, recipe: Resolved) -> None:
@@ -150,8 +161,10 @@ class Control:
         return hashlib.sha256(about + fixed.tobytes()).hexdigest()[:16]
 
     def elsewhere(self, recipe: Resolved, inputs: Inputs | None, data: str) -> Resolved:
-        """RecipeError: rewards of other robots are not comparable."""
-        raise RecipeError(f"a run on {recipe.data} cannot be judged on {data}: their rewards are not comparable.")
+        """Another setting; RecipeError where its rewards are others."""
+        if not self.compared:
+            raise RecipeError(f"a run on {recipe.data} cannot be judged on {data}: their rewards are not comparable.")
+        return another(recipe, data, self.made)
 
     def check_split(self, recipe: Resolved, split: str) -> None:
         """Every split does."""
@@ -166,66 +179,51 @@ class Control:
         return {name: np.concatenate([part.seen[name] for part in judged]) for name in names}
 
     def protocol(self, recipe: Resolved) -> Judging:
-        """40 tasks after 0 to 4 updates."""
-        return Judging(_TEST_TASKS, 1, 4)
+        """40 tasks after 0 to 4 updates; of the first setting, also in the others where they compare."""
+        others = self.made[1:] if self.compared and recipe.data == self.made[0] else ()
+        return Judging(_TEST_TASKS, 1, 4, others)
 
     def together(self, recipe: Resolved, inputs: Inputs | None) -> Any:
-        """Runs of one shape."""
-        return self.learner(recipe), self.plan(recipe), self.environment(recipe)
+        """Runs of one shape; never with a simulator, which runs on the host."""
+        if not self.on_device:
+            return None
+        return self.learner(recipe, inputs), self.plan(recipe), self.environment(recipe)
 
 
-class NavigationTasks(Control):
-    """A point finds its way to goals on a plane."""
-
-    sections: tuple[str, ...] = ("control", "navigation")
-    made: tuple[str, ...] = NAVIGATION
-    drawings: tuple[str, ...] = ("paths",)
-    shot, horizon = 20, 100
-
-    def defaults(self, recipe: Recipe, method: Method) -> Mapping[str, Any]:
-        """With the longest move."""
-        limit = {"navigation.limit": 0.2 if recipe.preset == "paper" else 0.1}
-        return {**super().defaults(recipe, method), **limit}
-
-    def environment(self, recipe: Resolved) -> Any:
-        """The point on the plane."""
-        setting: Any = navigation_setting(recipe.data)
-        own = recipe.navigation
-        return Navigation(setting, own.limit, own.actions, own.starts, recipe.control.horizon)
-
-    def elsewhere(self, recipe: Resolved, inputs: Inputs | None, data: str) -> Resolved:
-        """The same in another of the four settings."""
-        if data not in NAVIGATION:
-            raise RecipeError(
-                f"a run on {recipe.data} cannot be judged on {data}: its net reads inputs of another kind."
-            )
-        return replace(recipe, data=data)
-
-    def protocol(self, recipe: Resolved) -> Judging:
-        """Also in the paper's other three settings."""
-        own = super().protocol(recipe)
-        return own._replace(elsewhere=NAVIGATION[1:]) if recipe.data == NAVIGATION[0] else own
+def _point(recipe: Resolved) -> Navigation:
+    setting: Any = navigation_setting(recipe.data)
+    own = recipe.navigation
+    return Navigation(setting, own.limit, own.actions, own.starts, recipe.control.horizon)
 
 
-class LocomotionTasks(Control):
-    """A robot of MuJoCo runs in a direction, at a speed, or to a goal."""
+def _robot(recipe: Resolved) -> Locomotion:
+    """EnvironmentFault where MuJoCo is missing."""
+    need("mujoco")  # said before a folder is made
+    own = recipe.locomotion
+    return Locomotion(recipe.data, own.physics, recipe.control.horizon, own.action_scale, own.contact)
 
-    sections: tuple[str, ...] = ("control", "locomotion")
-    made: tuple[str, ...] = LOCOMOTION
-    drawings: tuple[str, ...] = ("films",)
-    shot, horizon = 40, 200
 
-    def defaults(self, recipe: Recipe, method: Method) -> Mapping[str, Any]:
-        """With the span of the actions."""
-        scale = 10.0 if recipe.get("locomotion.physics", "gym") == "gym" else 1.0
-        return {**super().defaults(recipe, method), "locomotion.action_scale": scale}
-
-    def environment(self, recipe: Resolved) -> Any:
-        """The robot; EnvironmentFault where MuJoCo is missing."""
-        need("mujoco")  # said before a folder is made
-        own = recipe.locomotion
-        return Locomotion(recipe.data, own.physics, recipe.control.horizon, own.action_scale, own.contact)
-
-    def together(self, recipe: Resolved, inputs: Inputs | None) -> Any:
-        """Never: the simulator runs on the host."""
-        return None
+# A point finds its way to goals on a plane.
+NAVIGATION_DOMAIN = Control(
+    made=NAVIGATION,
+    sections=("control", "navigation"),
+    environment=_point,
+    own=lambda recipe: {"navigation.limit": 0.2 if recipe.preset == "paper" else 0.1},
+    shot=20,
+    horizon=100,
+    drawings=("paths",),
+    compared=True,
+    on_device=True,
+)
+# A robot of MuJoCo runs in a direction, at a speed, or to a goal.
+LOCOMOTION_DOMAIN = Control(
+    made=LOCOMOTION,
+    sections=("control", "locomotion"),
+    environment=_robot,
+    own=lambda recipe: {"locomotion.action_scale": 10.0 if recipe.get("locomotion.physics", "gym") == "gym" else 1.0},
+    shot=40,
+    horizon=200,
+    drawings=("films",),
+    compared=False,
+    on_device=False,
+)

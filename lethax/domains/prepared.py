@@ -1,8 +1,8 @@
-"""What images and features have in common: a prepared data set with splits of classes, and accuracy as the score."""
+"""Domains whose tasks are classes of a prepared data set: what fits its splits, what a run keeps of it, what needs no learning."""
 
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, final
 
 import numpy as np
 from jaxtyping import PRNGKeyArray
@@ -11,14 +11,104 @@ from lethax.baselines import NearestPrototype
 from lethax.data.fits import nearest, room
 from lethax.data.source import check_shape
 from lethax.data.store import ClassSplit, Store, open_store
-from lethax.domains import supervised
-from lethax.domains.contract import Family, Inputs, Judging
+from lethax.domains.contract import Inputs, Judging, Values
+from lethax.domains.supervised import Supervised, shape_of
 from lethax.errors import DataError, RecipeError
-from lethax.evaluate import Trial, bernoulli_std, evaluate, score
+from lethax.evaluate import bernoulli_std, evaluate, score
 from lethax.recipe import Recipe, Resolved
 from lethax.text import counted
 
 _OPEN = ("episode.way", "episode.shot", "episode.query")
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Prepared(Supervised):
+    """Tasks are N classes of a prepared data set, with K support and Q query examples of each; the score is the accuracy.
+
+    claims: whether a recipe's data are of this kind. check_inputs: RecipeError for data sets that hold something else. The other
+    fields: see `Supervised`.
+    """
+
+    claims: Callable[[Recipe], bool]
+    check_inputs: Callable[[Resolved, Inputs], None]
+
+    made: ClassVar[tuple[str, ...]] = ()
+    classes: ClassVar[bool] = True
+    same: ClassVar[Values] = {}
+    never: ClassVar[frozenset[str]] = frozenset()
+
+    def check(self, recipe: Resolved) -> None:
+        """RecipeError for episodes of one class."""
+        if recipe.episode.way < 2:
+            raise RecipeError(
+                f"episode.way is {recipe.episode.way}; with one class there is nothing to tell apart: it has to be at least 2."
+            )
+
+    def fit(self, recipe: Recipe, usual: Resolved) -> tuple[Recipe, str]:
+        """With way, shot and query that all splits allow, unless it gives them.
+
+        DataError where what it gives does not allow a single episode; it names a command that works.
+        """
+        splits = open_store(recipe.data).splits
+        fixed = [key.partition(".")[2] for key in _OPEN if recipe.get(key) is not None]
+        wanted = usual.episode.way, usual.episode.shot, usual.episode.query
+        found = nearest(splits, *wanted, fixed)
+        trained = {name: part for name, part in splits.items() if name != "test"}
+        note = ""
+        if not found and trained and (found := nearest(trained, *wanted, fixed)):
+            note = f"the test split allows {room({'test': splits['test']})}, so this run cannot be evaluated on it"
+        if not found:
+            raise DataError(_refusal(recipe, wanted, splits))
+        changed = {key: value for key, value, before in zip(_OPEN, found, wanted, strict=True) if value != before}
+        if changed:
+            said = ", ".join(
+                f"{key.partition('.')[2]} {value} instead of {usual.value(key)}" for key, value in changed.items()
+            )
+            note = f"{said}, to fit {recipe.data}" + (f"; {note}" if note else "")
+        return replace(recipe, given={**recipe.given, **changed}), note
+
+    def inputs(self, recipe: Resolved) -> Inputs:
+        """What a run keeps of its data; DataError where training and validation do not allow the episodes."""
+        found = inputs_of([store_of(recipe, split) for split in ("train", "val")][0])
+        self.check_inputs(recipe, found)
+        return found
+
+    def elsewhere(self, recipe: Resolved, inputs: Inputs | None, data: str) -> Resolved:
+        """On another data set of examples of the same shape."""
+        assert inputs is not None
+        example = inputs_of(open_store(data)).example
+        if example != inputs.example:
+            raise RecipeError(
+                f"{data} has examples of shape {example}, {recipe.data} of {inputs.example}: prepare it in that size."
+            )
+        return replace(recipe, data=data)
+
+    def check_split(self, recipe: Resolved, split: str) -> None:
+        """By the classes of the split."""
+        splits, shape = open_store(recipe.data).splits, shape_of(recipe, "test")
+        rooms = {name: room({name: part}) for name, part in splits.items()}
+        fitting = [n for n, r in rooms.items() if r.way >= shape.way and r.examples >= shape.shot + shape.query]
+        if split in splits and split not in fitting:
+            there = "".join(f"--split {name}, " for name in fitting)
+            raise DataError(
+                f"{recipe.data}/{split} allows {rooms[split]}; the run's episodes are {shape.way}-way with "
+                f"{counted(shape.shot, 'shot')} and {counted(shape.query, 'query')} a class. Judge it with "
+                f"{there}--data OTHER, or train a run of smaller episodes."
+            )
+
+    def report(self, recipe: Resolved, split: str, table: np.ndarray, key: PRNGKeyArray) -> Mapping[str, Any]:
+        """The data, √(p(1 − p)), and what needs no learning: the nearest prototype on the same episodes."""
+        trial = self.trial(recipe, len(table), 0, True)
+        judged = evaluate(NearestPrototype(recipe.episode.way), [{}], *self.family(recipe, split), trial, key)
+        prototype = score(np.concatenate([scores[:, 0] for scores, _ in judged]))
+        mean = float(table[:, recipe.inner.steps].astype(np.float64).mean())
+        return {
+            "bernoulli_std": bernoulli_std(mean), "data_sha256": open_store(recipe.data).identity,
+            "nearest_prototype": {
+                "mean": prototype.mean, "ci95": prototype.ci95, "per_episode": prototype.per_task.tolist()
+            },
+        }  # fmt: skip
 
 
 def store_of(recipe: Resolved, split: str) -> Store:
@@ -28,32 +118,8 @@ def store_of(recipe: Resolved, split: str) -> Store:
         raise DataError(
             f"{recipe.data} has no {split} split, only {', '.join(store.splits)}: prepare it again with one."
         )
-    check_shape(store.splits[split], supervised.shape_of(recipe, split), f"{recipe.data}/{split}")
+    check_shape(store.splits[split], shape_of(recipe, split), f"{recipe.data}/{split}")
     return store
-
-
-def fit(recipe: Recipe, usual: Resolved) -> tuple[Recipe, str]:
-    """The recipe with way, shot and query that all splits allow, unless it gives them, and what is not `usual` of that.
-
-    DataError where what it gives does not allow a single episode; it names a command that works.
-    """
-    splits = open_store(recipe.data).splits
-    fixed = [key.partition(".")[2] for key in _OPEN if recipe.get(key) is not None]
-    wanted = usual.episode.way, usual.episode.shot, usual.episode.query
-    found = nearest(splits, *wanted, fixed)
-    trained = {name: part for name, part in splits.items() if name != "test"}
-    note = ""
-    if not found and trained and (found := nearest(trained, *wanted, fixed)):
-        note = f"the test split allows {room({'test': splits['test']})}, so this run cannot be evaluated on it"
-    if not found:
-        raise DataError(_refusal(recipe, wanted, splits))
-    changed = {key: value for key, value, before in zip(_OPEN, found, wanted, strict=True) if value != before}
-    if changed:
-        said = ", ".join(
-            f"{key.partition('.')[2]} {value} instead of {usual.value(key)}" for key, value in changed.items()
-        )
-        note = f"{said}, to fit {recipe.data}" + (f"; {note}" if note else "")
-    return replace(recipe, given={**recipe.given, **changed}), note
 
 
 def _refusal(recipe: Recipe, wanted: tuple[int, int, int], splits: Mapping[str, ClassSplit]) -> str:
@@ -67,12 +133,6 @@ def _refusal(recipe: Recipe, wanted: tuple[int, int, int], splits: Mapping[str, 
     return f"{said} This fits: lethax train {recipe.data}{method} --way {found[0]} --shot {found[1]} --query {found[2]}"
 
 
-def inputs(recipe: Resolved) -> Inputs:
-    """What a run keeps of its data; DataError where training and validation do not allow the episodes."""
-    store = [store_of(recipe, split) for split in ("train", "val")][0]
-    return inputs_of(store)
-
-
 def inputs_of(store: Store) -> Inputs:
     """What is known of a data set."""
     split = next(iter(store.splits.values()))
@@ -80,51 +140,6 @@ def inputs_of(store: Store) -> Inputs:
     return Inputs(
         store.name, store.identity, tuple(split.images.shape[1:]), tuple(store.mean), tuple(store.std), tuple(classes)
     )
-
-
-def check_way(recipe: Resolved) -> None:
-    """RecipeError for episodes of one class."""
-    if recipe.episode.way < 2:
-        raise RecipeError(
-            f"episode.way is {recipe.episode.way}; with one class there is nothing to tell apart: it has to be at least 2."
-        )
-
-
-def elsewhere(recipe: Resolved, mine: Inputs, data: str) -> Resolved:
-    """The recipe on another data set of examples of the same shape."""
-    example = inputs_of(open_store(data)).example
-    if example != mine.example:
-        raise RecipeError(
-            f"{data} has examples of shape {example}, {recipe.data} of {mine.example}: prepare it in that size."
-        )
-    return replace(recipe, data=data)
-
-
-def check_split(recipe: Resolved, split: str) -> None:
-    """DataError where a split does not allow the episodes of a run, with what of the data does."""
-    splits, shape = open_store(recipe.data).splits, supervised.shape_of(recipe, "test")
-    rooms = {name: room({name: part}) for name, part in splits.items()}
-    fitting = [n for n, r in rooms.items() if r.way >= shape.way and r.examples >= shape.shot + shape.query]
-    if split in splits and split not in fitting:
-        there = "".join(f"--split {name}, " for name in fitting)
-        raise DataError(
-            f"{recipe.data}/{split} allows {rooms[split]}; the run's episodes are {shape.way}-way with "
-            f"{counted(shape.shot, 'shot')} and {counted(shape.query, 'query')} a class. Judge it with "
-            f"{there}--data OTHER, or train a run of smaller episodes."
-        )
-
-
-def report(recipe: Resolved, family: Family, trial: Trial, table: np.ndarray, key: PRNGKeyArray) -> Mapping[str, Any]:
-    """The data that were judged on, √(p(1 − p)), and what needs no learning: the nearest prototype on the same episodes."""
-    judged = evaluate(NearestPrototype(recipe.episode.way), [{}], *family, trial, key)
-    prototype = score(np.concatenate([scores[:, 0] for scores, _ in judged]))
-    mean = float(table[:, recipe.inner.steps].astype(np.float64).mean())
-    return {
-        "bernoulli_std": bernoulli_std(mean), "data_sha256": open_store(recipe.data).identity,
-        "nearest_prototype": {
-            "mean": prototype.mean, "ci95": prototype.ci95, "per_episode": prototype.per_task.tolist()
-        },
-    }  # fmt: skip
 
 
 def protocol(recipe: Resolved) -> Judging:

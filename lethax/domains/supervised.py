@@ -1,19 +1,134 @@
-"""What curves, images and features have in common: learners with a query loss, one outer loop, one way to judge."""
+"""Tasks with a support set, a query set and a loss: the learner, the outer loop and the evaluation that they all have.
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+`Supervised` is abstract. Of where the data come from it knows nothing: `made.Made` and `prepared.Prepared` are its two final forms.
+"""
+
+from abc import ABC
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import jax
+import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from lethax.devices import TaskLoop, devices_for
-from lethax.domains.contract import Family, Judged
+from lethax.domains.contract import Family, Inputs, Judged, Judging, Values
 from lethax.evaluate import Trial, episodes_hash, evaluate
+from lethax.inner import Loop
+from lethax.learner import Learner, Net
+from lethax.methods.registry import Method, method_of
+from lethax.objectives import Objective
 from lethax.outer import Plan
-from lethax.recipe import Resolved
+from lethax.recipe import Recipe, Resolved
 from lethax.records import EpisodeShape
 
 CHUNK = 500  # outer steps in one compiled call where that is no slower than one
+
+
+def _nothing(recipe: Recipe, method: Method) -> Values:
+    return {}
+
+
+def _judging(recipe: Resolved) -> Judging:
+    return Judging(600, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Supervised(ABC):
+    """A domain whose tasks have a query loss.
+
+    kind, sections, family, protocol, episodes, curve: as in `contract.Domain`. published: values of options, as far as they
+    depend on the data, the method and what is given. unread: options that change nothing in these tasks. net: the network that fits
+    the tasks. objective: what a task is judged by. loop: how inner steps are compiled, see `inner.descend`; None: as the recipe's
+    memory says. convolutional: on a processor, the tasks of a meta-batch go through the network one after another, a step a call
+    (see `layers.conv`). at_once: episodes in one call of an evaluation, unless the network is convolutional.
+    """
+
+    kind: str
+    net: Callable[[Resolved, Inputs | None], Net]
+    objective: Objective
+    family: Callable[[Resolved, str], Family]
+    published: Callable[[Recipe, Method], Values] = _nothing
+    sections: tuple[str, ...] = ()
+    unread: frozenset[str] = frozenset()
+    protocol: Callable[[Resolved], Judging] = _judging
+    episodes: int = 600
+    curve: int = 10
+    loop: Loop | None = None
+    convolutional: bool = False
+    at_once: int = 100
+
+    same: ClassVar[Values]  # what holds in all domains of this form, unless they say otherwise
+    never: ClassVar[frozenset[str]]  # what no domain of this form reads
+    milder: ClassVar[str] = "--inner-rate or --outer-rate, --clip-norm 10"
+    table: ClassVar[str] = "scores"
+    drawings: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def without(self) -> frozenset[str]:
+        """What the domain does not read."""
+        return self.never | self.unread
+
+    def defaults(self, recipe: Recipe, method: Method) -> Values:
+        """The published values."""
+        return {**self.same, **self.published(recipe, method)}
+
+    def learner(self, recipe: Resolved, inputs: Inputs | None = None) -> Learner:
+        """The method on the network."""
+        loop = self.loop or ("scan" if lean(recipe) else "unroll")
+        made: Learner = method_of(recipe).make(self.net(recipe, inputs), recipe, objective=self.objective, loop=loop)
+        return made
+
+    def plan(self, recipe: Resolved) -> Plan:
+        """The outer loop: many steps a call, which ends where the loop changes or is validated."""
+        inner, outer = recipe.inner, recipe.outer
+        task_loop, devices = self._through(recipe, outer.batch)
+        chunk = 1 if self.convolutional and on_cpu() else CHUNK
+        while any(mark and mark % chunk for mark in (outer.epoch, inner.first_order_steps, inner.multi_step_steps)):
+            chunk -= 1
+        stairs = max(outer.full_steps // outer.epoch, 1)  # the published run anneals once an epoch
+        return Plan(
+            shape_of(recipe, "train"), outer.steps, outer.batch, outer.rate, outer.min_rate, stairs, outer.epoch, outer.clamp,
+            outer.clip_norm, outer.clip_tensor_norm, outer.non_finite == "skip", outer.reduction, task_loop, chunk, devices,
+        )  # fmt: skip
+
+    def _through(self, recipe: Resolved, tasks: int) -> tuple[TaskLoop, int]:
+        """How a device goes through its tasks, and the number of devices."""
+        if not self.convolutional:
+            return "vmap", 1
+        if not on_cpu():
+            return "vmap", devices_for(tasks)
+        return ("scan" if recipe.memory == "lean" else "unroll"), devices_for(tasks)
+
+    def trial(self, recipe: Resolved, episodes: int, steps: int, curve: bool) -> Trial:
+        """An evaluation on `episodes` episodes."""
+        together = len(jax.devices()) if self.convolutional else self.at_once
+        task_loop, devices = self._through(recipe, together)
+        return Trial(shape_of(recipe, "test"), episodes, steps, curve, task_loop, together, devices)
+
+    def judge(
+        self, recipe: Resolved, inputs: Inputs | None, split: str, metas: Sequence[Any], episodes: int, steps: int,
+        key: PRNGKeyArray, curve: bool,
+    ) -> Iterator[Judged]:  # fmt: skip
+        """The objective's score in each episode."""
+        trial = self.trial(recipe, episodes, steps, curve)
+        for scores, seen in evaluate(self.learner(recipe, inputs), metas, *self.family(recipe, split), trial, key):
+            yield Judged(scores, seen)
+
+    def episodes_hash(self, recipe: Resolved, split: str, episodes: int, key: PRNGKeyArray) -> str:
+        """Of the first, middle and last episode."""
+        return episodes_hash(*self.family(recipe, split), shape_of(recipe, "test"), key, episodes)
+
+    def kept(self, judged: Sequence[Judged]) -> dict[str, np.ndarray]:
+        """Nothing."""
+        return {}
+
+    def together(self, recipe: Resolved, inputs: Inputs | None) -> Any:
+        """Runs of one shape, whose families differ in their arrays alone; one convolutional network fills the machine by itself."""
+        if self.convolutional:
+            return None
+        return self.learner(recipe, inputs), self.plan(recipe), self.family(recipe, "train").tasks
 
 
 def shape_of(recipe: Resolved, split: str) -> EpisodeShape:
@@ -30,39 +145,3 @@ def on_cpu() -> bool:
 def lean(recipe: Resolved) -> bool:
     """Whether memory stays flat in inner steps: asked for, or a GPU's own way."""
     return recipe.memory == "lean" or not on_cpu()
-
-
-def through(recipe: Resolved, tasks: int) -> tuple[TaskLoop, int]:
-    """How a device goes through the tasks of a convolutional net, and the number of devices."""
-    if not on_cpu():
-        return "vmap", devices_for(tasks)
-    return ("scan" if recipe.memory == "lean" else "unroll"), devices_for(tasks)
-
-
-def plan(recipe: Resolved, task_loop: TaskLoop, devices: int, chunk: int) -> Plan:
-    """The outer loop, with `chunk` steps in a call at most: calls end where the loop changes or is validated."""
-    inner, outer = recipe.inner, recipe.outer
-    while any(mark and mark % chunk for mark in (outer.epoch, inner.first_order_steps, inner.multi_step_steps)):
-        chunk -= 1
-    stairs = max(outer.full_steps // outer.epoch, 1)  # the published run anneals once an epoch
-    return Plan(
-        shape_of(recipe, "train"), outer.steps, outer.batch, outer.rate, outer.min_rate, stairs, outer.epoch, outer.clamp,
-        outer.clip_norm, outer.clip_tensor_norm, outer.non_finite == "skip", outer.reduction, task_loop, chunk, devices,
-    )  # fmt: skip
-
-
-def judge(
-    learner: Any,
-    metas: Sequence[Any],
-    family: Family,
-    trial: Trial,
-    key: PRNGKeyArray,
-) -> Iterator[Judged]:
-    """`evaluate` on a family."""
-    for scores, seen in evaluate(learner, metas, *family, trial, key):
-        yield Judged(scores, seen)
-
-
-def hash_of(recipe: Resolved, family: Family, episodes: int, key: PRNGKeyArray) -> str:
-    """Of the first, middle and last test episode."""
-    return episodes_hash(*family, shape_of(recipe, "test"), key, episodes)

@@ -1,0 +1,72 @@
+"""Domains whose tasks are drawn, not prepared: their data sets are names, and any number of examples fits."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, final
+
+import numpy as np
+from jaxtyping import PRNGKeyArray
+
+from lethax.domains.contract import Inputs, Values
+from lethax.domains.supervised import Supervised
+from lethax.errors import RecipeError
+from lethax.recipe import Recipe, Resolved
+
+
+def _everything_fits(recipe: Resolved) -> None:
+    return None
+
+
+def _nothing(recipe: Resolved, table: np.ndarray) -> Mapping[str, Any]:
+    return {}
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Made(Supervised):
+    """Tasks that are drawn; an episode has K support examples and Q query examples, and no classes.
+
+    made: the names that they have as data, all with inputs and outputs of one kind. check: see `contract.Domain`. summary: what an
+    evaluation's record says beside the scores [n, steps + 1]. The other fields: see `Supervised`. The domain alone chooses the
+    network, by `net`, which may read "net.filters", "net.depth" and "net.deviation".
+    """
+
+    made: tuple[str, ...]
+    check: Callable[[Resolved], None] = _everything_fits
+    summary: Callable[[Resolved, np.ndarray], Mapping[str, Any]] = _nothing
+
+    classes: ClassVar[bool] = False
+    same: ClassVar[Values] = {"episode.way": 1, "net.kind": "mlp"}
+    never: ClassVar[frozenset[str]] = frozenset({
+        "episode.way", "episode.rotate", "net.kind", "net.norm", "net.per_step_norm",
+    })  # fmt: skip
+
+    def claims(self, recipe: Recipe) -> bool:
+        """By name."""
+        return recipe.data in self.made
+
+    def fit(self, recipe: Recipe, usual: Resolved) -> tuple[Recipe, str]:
+        """Any number of examples can be drawn."""
+        return recipe, ""
+
+    def inputs(self, recipe: Resolved) -> Inputs | None:
+        """None: there is no data set."""
+        return None
+
+    def elsewhere(self, recipe: Resolved, inputs: Inputs | None, data: str) -> Resolved:
+        """Any other data of these tasks."""
+        return another(recipe, data, self.made)
+
+    def check_split(self, recipe: Resolved, split: str) -> None:
+        """Every split does."""
+
+    def report(self, recipe: Resolved, split: str, table: np.ndarray, key: PRNGKeyArray) -> Mapping[str, Any]:
+        """The domain's summary."""
+        return self.summary(recipe, table)
+
+
+def another(recipe: Resolved, data: str, known: tuple[str, ...]) -> Resolved:
+    """The recipe on data of the same domain; RecipeError for any other."""
+    if data not in known:
+        raise RecipeError(f"a run on {recipe.data} cannot be judged on {data}: its net reads inputs of another kind.")
+    return replace(recipe, data=data)
