@@ -4,7 +4,7 @@ import json
 import math
 import os
 import secrets
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ def write_atomic(path: Path, content: str | bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)
-        _sync(path.parent)
+        sync(path.parent)
     except OSError as error:
         raise RunError(
             f"{path} cannot be written: {error.strerror}; free some space or check permissions, what was there is unchanged."
@@ -31,13 +31,18 @@ def write_atomic(path: Path, content: str | bytes) -> None:
             beside.unlink()
 
 
-def _sync(path: Path) -> None:
-    """A file's content, or a folder's names: a rename itself has to survive a power cut."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def sync(path: Path) -> None:
+    """Force a file's content, or a folder's names, to the disk: a rename itself has to survive a power cut.
+
+    Systems that cannot do so with a folder are let be: Windows does not open one, and some file systems refuse to sync it.
+    """
+    folder = path.is_dir()
+    with suppress(OSError) if folder else nullcontext():
+        handle = os.open(path, os.O_RDONLY if folder else os.O_RDWR)  # Windows syncs only what may be written
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def append_line(path: Path, text: str) -> None:
@@ -53,8 +58,8 @@ def settle_lines(*paths: Path) -> None:
     """Force files of lines, those that are there, to the disk; RunError if that fails."""
     for path in filter(Path.exists, paths):
         try:
-            _sync(path)
-            _sync(path.parent)
+            sync(path)
+            sync(path.parent)
         except OSError as error:
             raise RunError(f"{path} cannot be written: {error.strerror}; free some space or check the disk.") from None
 

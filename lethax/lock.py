@@ -1,52 +1,96 @@
-"""One process a run folder."""
+"""One process a folder: run folders and the folders of stores are locked by the same function, on every operating system."""
 
-import fcntl
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
+from filelock import lock_descriptor
+
 from lethax.errors import RunError
+from lethax.text import shown
+
+LOCK = ".lock"  # the file in a locked folder
+_OPENING = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)  # where a link leads, nothing is ours to write
+_BEHIND = 1  # Windows locks the first byte against reading; the holder's number stands behind it
 
 
-class RunLock:
-    """Context manager: holds FOLDER/.lock; RunError if another process does. The kernel frees it however the holder ends."""
+class InUse(Exception):
+    """Another process, or another part of this one, holds the lock; the text is its process id, "unknown" where it left none."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._handle = -1
 
-    def __enter__(self) -> "RunLock":
+@contextmanager
+def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
+    """Hold FOLDER/.lock: one process at a time, and the file goes with the lock.
+
+    The operating system frees the lock however its holder ends, so that none is ever stale: what a kill leaves is a file that the
+    next holder takes. `wait`: until it is free. Raises InUse where it is not, OSError where the folder cannot be written, and on
+    file systems without locks.
+    """
+    path = folder / LOCK
+    handle = _taken(path, wait)
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # Windows deletes no open file: there it stays
+            if _is_at(path, handle):  # the folder may have been moved, and another stand in its place
+                path.unlink()
+        os.close(handle)
+
+
+def _taken(path: Path, wait: bool) -> int:
+    """The lock's file, open and locked."""
+    while True:
+        handle = os.open(path, _OPENING, 0o644)
         try:
-            handle = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            raise RunError(
-                f"run {self.folder} cannot be locked: {error.strerror}; check that the folder exists and may be written."
-            ) from None
-        try:
-            self._take(handle)
+            if not lock_descriptor(handle, blocking=wait):
+                raise InUse(_holder(handle))
+            if _is_at(path, handle):
+                with suppress(OSError):  # on a full disk the lock holds all the same, only unnamed
+                    os.ftruncate(handle, 0)
+                    os.write(handle, b" " * _BEHIND + str(os.getpid()).encode())
+                return handle
         except BaseException:
             os.close(handle)
             raise
-        self._handle = handle
-        return self
+        os.close(handle)  # the holder before deleted it after this process had opened it: others lock another file now
 
-    def _take(self, handle: int) -> None:
+
+def _is_at(path: Path, handle: int) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(handle))
+    except FileNotFoundError:
+        return False
+
+
+def _holder(handle: int) -> str:
+    os.lseek(handle, _BEHIND, os.SEEK_SET)
+    return os.read(handle, 32).decode(errors="replace").strip() or "unknown"
+
+
+class RunLock:
+    """Context manager: holds a run folder; RunError says which process has it, or why it cannot be locked."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._held = ExitStack()
+
+    def __enter__(self) -> "RunLock":
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.read(handle, 32).decode(errors="replace").strip() or "unknown"
+            self._held.enter_context(locked(self.folder))
+        except InUse as holder:
             raise RunError(
-                f"run {self.folder} is in use by process {holder}; wait for it, or choose another --out."
+                f"run {shown(self.folder)} is in use by process {shown(holder, 20)}; wait for it, or choose another --out."
             ) from None
         except OSError as error:
-            raise RunError(f"run {self.folder} cannot be locked: {error.strerror}; use a local disk.") from None
-        # Of whoever held it last; the file stays, because deleting it would let two processes lock two files.
-        with suppress(OSError):  # on a full disk the lock holds all the same, only unnamed
-            os.ftruncate(handle, 0)
-            os.write(handle, str(os.getpid()).encode())
+            raise RunError(
+                f"run {shown(self.folder)} cannot be locked: {error.strerror}; check that the folder is on a local disk and may be "
+                "written."
+            ) from None
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        os.close(self._handle)
+        self._held.close()

@@ -13,7 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-CAUGHT = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SIGHUP: "hung up"}
+CAUGHT = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+if hasattr(signal, "SIGHUP"):  # Windows has none
+    CAUGHT[signal.SIGHUP] = "hung up"
 SAME_SECONDS = 1.0  # in which a second signal is the first one again, passed on by a program that started this one
 
 
@@ -38,19 +40,22 @@ class _Now:
 
 def hold() -> None:
     """Let signals wait until `listen`, also where the program starts itself anew."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, CAUGHT)
+    if hasattr(signal, "pthread_sigmask"):  # on Windows none waits: it ends the program, as Python does
+        signal.pthread_sigmask(signal.SIG_BLOCK, CAUGHT)
 
 
 def listen() -> None:
     """From now on signals end the program as this file says; one that the caller ignores, as nohup does, stays ignored."""
     reading, writing = os.pipe()
-    os.set_blocking(writing, False)
+    if hasattr(os, "set_blocking"):  # Windows lacks it before Python 3.12, and does not ask for it
+        os.set_blocking(writing, False)
     for number in CAUGHT:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _raise)
     signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     threading.Thread(target=_watch, args=(reading,), daemon=True).start()
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, CAUGHT)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, CAUGHT)
 
 
 def say(saved: str, then: str | None = None) -> None:

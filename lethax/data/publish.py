@@ -6,7 +6,6 @@ manifest that names the new ones is there; then the old ones go. Who has an old 
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
 import re
@@ -15,6 +14,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from lethax.files import sync
+from lethax.lock import InUse, locked
 
 MANIFEST = "manifest.json"
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -33,17 +35,14 @@ def workplace(target: Path) -> Iterator[Path]:
     """A folder beside `target` to write in, gone at the end; what killed imports of the same store left goes at once."""
     beside = target.resolve().parent
     beside.mkdir(parents=True, exist_ok=True)
-    with _alone(beside) as alone:
-        if alone:
-            _sweep(beside, f".{target.name}.")
-        work = Path(tempfile.mkdtemp(dir=beside, prefix=f".{target.name}."))
-        used = os.open(work, os.O_RDONLY)
-        _lock(used)  # says to others that its import runs
-    try:
+    with contextlib.ExitStack() as running:
+        with _alone(beside) as alone:
+            if alone:
+                _sweep(beside, f".{target.name}.")
+            work = Path(tempfile.mkdtemp(dir=beside, prefix=f".{target.name}."))
+            running.callback(shutil.rmtree, work, ignore_errors=True)
+            running.enter_context(_alone(work))  # says to others that its import runs
         yield work
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-        os.close(used)
 
 
 def publish(work: Path, target: Path) -> None:
@@ -83,32 +82,24 @@ def _sweep(beside: Path, prefix: str) -> None:
     """Delete the folders of imports that were killed; that of one which still runs is locked."""
     for path in [path for path in beside.iterdir() if path.name.startswith(prefix)]:
         try:
-            handle = os.open(path, os.O_RDONLY)
-        except FileNotFoundError:
-            continue  # that import has just ended
-        try:
-            if _lock(handle, wait=False):
-                shutil.rmtree(path, ignore_errors=True)
-        finally:
-            os.close(handle)
+            with locked(path):
+                killed = True
+        except (InUse, OSError):  # it runs, or has just ended
+            killed = False
+        if killed:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[bool]:
     """One process at a time; False on a file system without locks, where nothing is deleted that another may have made."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        yield _lock(handle)
-    finally:
-        os.close(handle)
-
-
-def _lock(handle: int, wait: bool = True) -> bool:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except OSError:
-        return False
-    return True
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(locked(folder, wait=True))
+            alone = True
+        except OSError:
+            alone = False
+        yield alone
 
 
 def reserve(path: Path) -> None:
@@ -121,13 +112,3 @@ def reserve(path: Path) -> None:
         except OSError as error:
             if error.errno in NO_ROOM:
                 raise
-
-
-def sync(path: Path) -> None:
-    """Force a file or folder to the disk; file systems that cannot sync a folder are let be."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError) if path.is_dir() else contextlib.nullcontext():
-            os.fsync(handle)
-    finally:
-        os.close(handle)

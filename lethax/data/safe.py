@@ -11,10 +11,13 @@ from pathlib import Path
 from lethax.errors import DataError
 from lethax.text import shown
 
+# Not to wait for the writer of a pipe, on Unix; not to change line ends, on Windows.
+_READING = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+
 
 def open_plain(path: Path) -> BufferedReader:
     """A plain file, open for reading; OSError for what is none, such as a pipe, which could block for ever."""
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    handle = os.open(path, _READING)
     file = os.fdopen(handle, "rb")
     if stat.S_ISREG(os.fstat(handle).st_mode):
         return file

@@ -21,9 +21,10 @@ import numpy as np
 
 from lethax import __version__
 from lethax.data.known import KNOWN, remedy
-from lethax.data.publish import MANIFEST, NO_ROOM, part_name, publish, reserve, sync, workplace
+from lethax.data.publish import MANIFEST, NO_ROOM, part_name, publish, reserve, workplace
 from lethax.data.safe import read_small, sha256
 from lethax.errors import DataError, did_you_mean
+from lethax.files import sync
 from lethax.names import DATA_NAME, MADE
 from lethax.text import counted, shown
 
