@@ -54,10 +54,17 @@ def by_repeats(per_task: np.ndarray, repeats: int) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Trial:
-    """What to evaluate on. Episode t is a function of (seed, t) and the split alone, the same for every method.
+    """What a learner is evaluated on. Episode t is a function of the key, t and the data alone: it is the same for every method.
 
-    episodes: how many. steps: inner steps, all of 0 … steps are judged if `curve`. task_loop, devices: as in `outer.Plan`;
-    together: episodes in one compiled call.
+    Arguments:
+        shape: the classes, support and query examples of an episode.
+        episodes: the number of episodes.
+        steps: the number of inner steps; only read where `curve` is True, as the learner has its own number.
+        curve: True judges the query outputs after each of 0 … `steps` inner steps; False judges them after the learner's own.
+        task_loop, devices: as in `outer.Plan`.
+        together: the number of episodes in one compiled call.
+
+    Example: see `evaluate`.
     """
 
     shape: EpisodeShape
@@ -100,10 +107,37 @@ def _judge(learner: Learner, trial: Trial, metas: tuple[Any, ...], episodes: Any
 def evaluate(
     learner: Any, metas: Sequence[Any], family: Any, source: Any, trial: Trial, key: PRNGKeyArray
 ) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
-    """Yields (scores [n, 1 or steps + 1], {"gates": [n, L]}) of each call; several metas are an ensemble of mean outputs, and of
-    mean gates.
+    """Judge meta-parameters on fixed, seeded episodes.
 
-    The inner loop is first order here: no derivative is taken through it.
+    Each episode's task is adapted to on its support set, and the query outputs are scored by the learner's objective. No derivative
+    is taken through the inner loop.
+
+    Arguments:
+        learner: the method.
+        metas: the meta-parameters. Several are an ensemble: their outputs are averaged, and their gates.
+        family: a task family: `family.draw(source, shape, key)` gives an `Episode`.
+        source: the family's arrays on the device.
+        trial: the episodes and the inner steps.
+        key: the key that all episodes follow from; equal keys give every method the same episodes.
+
+    Returns:
+        An iterator of (scores, seen), one for each compiled call of n episodes: scores [n, 1], or [n, steps + 1] with
+        `trial.curve`; seen is {"gates": [n, L]} with L2F, else {}. A score is the accuracy in [0, 1] or the squared error.
+
+    Raises:
+        DataError: before anything compiles, where the data do not allow episodes of `trial.shape`.
+
+    Example:
+        >>> import jax, lethax
+        >>> import numpy as np
+        >>> from lethax.data.curves import family
+        >>> tasks, _, ranges = family("sinusoid")
+        >>> learner = lethax.MAML(lethax.MLP(hidden=(8,)), lethax.SquaredError(), steps=1)
+        >>> meta = learner.init(jax.random.key(0))
+        >>> trial = lethax.Trial(lethax.EpisodeShape(way=1, shot=5, query=10), episodes=4, steps=2, curve=True, together=2)
+        >>> parts = lethax.evaluate(learner, [meta], tasks, ranges, trial, jax.random.key(1))
+        >>> np.concatenate([scores for scores, _ in parts]).shape
+        (4, 3)
     """
     for first in range(0, trial.episodes, trial.together):
         episodes = _draw(family, trial.shape, trial.together, source, key, jnp.asarray(first))

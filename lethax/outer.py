@@ -65,14 +65,34 @@ class OuterPlan(Protocol):
 
 @dataclass(frozen=True)
 class Plan:
-    """How the outer loop runs. total: outer steps. batch: tasks B an outer step.
+    """How the outer loop of supervised learning runs.
 
-    rate, min_rate: Adam's rate is annealed by a cosine over `total`, in `stairs` equal stairs, from the one towards the other.
-    epoch: outer steps between validations. clamp: the weights' meta-gradients are cut to ±clamp; the attenuator's never are; 0 is
-    off. clip_norm: a meta-gradient of a larger norm is scaled down to it; 0 is off. clip_tensor_norm: the same for every tensor by
-    itself. skip: a step whose meta-gradient is NaN or Inf changes nothing but the count. task_loop: how a device goes through its
-    tasks. chunk: outer steps in one compiled call, at most. devices: the meta-batch is divided among so many. transform: an
-    optimiser of your own in Adam's place; `rate`, `min_rate` and `stairs` are then its own matter.
+        θ ← θ − η Adam(reduce_i ∇_θ L_i(θ)),   reduce = sum (released L2F code) or mean over the meta-batch
+
+    Arguments:
+        shape: the classes, support and query examples of an episode.
+        total: the number of outer steps.
+        batch: the number of episodes of an outer step, the meta-batch.
+        rate, min_rate: Adam's rate η follows a cosine over `total` steps from the first to the second, in `stairs` equal stairs;
+            if they are equal, it is constant.
+        epoch: the number of outer steps between validations.
+        clamp: each entry of the weights' meta-gradient is cut to ± this bound, but the attenuator's never are; 0 is off.
+        clip_norm: a meta-gradient of a larger norm is scaled down to this norm; 0 is off.
+        clip_tensor_norm: the same for every tensor by itself; 0 is off.
+        skip: True passes over an outer step whose meta-gradient has a NaN or Inf: it only counts.
+        reduction: the loss of a meta-batch is the "sum" or the "mean" over its episodes.
+        task_loop: how a device goes through its episodes: "vmap" (all at once), "unroll" (one by one, written out in the
+            program; fastest for convolutions on a CPU) or "scan" (one by one, in a loop).
+        chunk: the largest number of outer steps in one compiled call. More than 1 pays for small nets.
+        devices: the number of devices that share a meta-batch; it has to divide `batch`.
+        transform: an optax optimiser of your own in the place of Adam, which then ignores `rate`, `min_rate` and `stairs`.
+
+    Example:
+        >>> import lethax, optax
+        >>> shape = lethax.EpisodeShape(way=5, shot=1, query=15)
+        >>> lethax.Plan(shape, total=100, batch=2, rate=1e-3, min_rate=1e-5, clip_norm=10.0).batch
+        2
+        >>> own = lethax.Plan(shape, total=100, transform=optax.sgd(0.1))
     """
 
     shape: EpisodeShape
@@ -112,7 +132,19 @@ class Plan:
 
 @partial(jax.jit, static_argnums=(0, 1))
 def begin(learner: Learner, plan: OuterPlan, key: PRNGKeyArray) -> TrainState:
-    """The state before the first outer step."""
+    """The state of training before the first outer step.
+
+    Arguments:
+        learner: the method, such as `L2F(net)`.
+        plan: how the outer loop runs.
+        key: a JAX key. First weights and training episodes come from streams of their own, derived from it.
+
+    Returns:
+        A `TrainState`: meta-parameters `meta`, the optimiser's state `optim`, the outer step `step` (0) and the key of the
+        training episodes. Everything that follows is a function of the state: equal states give equal bits.
+
+    Example: see `fit`.
+    """
     meta = learner.init(stream(key, Stream.WEIGHTS))
     return TrainState(meta, plan.optimizer().init(meta), jnp.zeros((), jnp.int32), stream(key, Stream.TRAINING))
 
@@ -186,9 +218,36 @@ def steps_of_call(plan: OuterPlan, done: int) -> int:
 def fit(
     learner: Learner, state: TrainState, tasks: Any, source: Any, plan: OuterPlan
 ) -> Iterator[tuple[TrainState, Info]]:
-    """Yields (state, info) after every compiled call, until `plan.total`; every array of info leads with the call's steps.
+    """Meta-train: take outer steps from a state until `plan.total`.
 
-    The learner's switch of order has to come at a multiple of `plan.chunk`.
+        θ ← θ − η Adam(reduce_i ∇_θ L_i(θ))
+
+    Arguments:
+        learner: the method. If it switches from first to second order, it has to do so at a multiple of `plan.chunk`.
+        state: where to go on from: `begin(learner, plan, key)`, or any state that an earlier `fit` yielded.
+        tasks: a task family: `tasks.draw(source, shape, key)` gives an `Episode`.
+        source: the family's arrays on the device.
+        plan: how the outer loop runs.
+
+    Returns:
+        An iterator of (state, info), one for each compiled call. Every array in info leads with the outer steps of that call:
+        "loss" and "score" [steps], "gates" [steps, L] with L2F, and "finite" [steps, tensors], which says whether each tensor's
+        meta-gradient was finite.
+
+    Raises:
+        DataError: before anything compiles, where the data do not allow episodes of `plan.shape`.
+
+    Example:
+        >>> import jax, lethax
+        >>> from lethax.data.curves import family
+        >>> tasks, ranges, _ = family("sinusoid")
+        >>> learner = lethax.L2F(lethax.MLP(hidden=(8,)), objective=lethax.SquaredError(), steps=1)
+        >>> plan = lethax.Plan(lethax.EpisodeShape(way=1, shot=5, query=10), total=4, batch=2, chunk=2)
+        >>> state = lethax.begin(learner, plan, jax.random.key(0))
+        >>> for state, info in lethax.fit(learner, state, tasks, ranges, plan):
+        ...     print(int(state.step), info["loss"].shape)
+        2 (2,)
+        4 (2,)
     """
     done = int(state.step)
     state = everywhere(state, plan.devices)

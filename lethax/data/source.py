@@ -112,7 +112,20 @@ class ImageTasks:
 
 
 def class_split(images: np.ndarray, labels: np.ndarray) -> ClassSplit:
-    """Your own arrays as a split: images uint8 [n, H, W] or [n, H, W, C], labels [n] of any kind that sorts."""
+    """A split of a data set from your own arrays, sorted by class.
+
+    Arguments:
+        images: uint8 [n, height, width] or [n, height, width, channels].
+        labels: [n], of any kind that sorts, such as integers or strings.
+
+    Returns:
+        A `ClassSplit` whose class i is `images[starts[i]:starts[i + 1]]`; the classes have the sorted labels as names.
+
+    Raises:
+        DataError: for images of another type or shape, or another number of labels.
+
+    Example: see `on_device`.
+    """
     images = images[..., None] if images.ndim == 3 else images
     if images.ndim != 4 or images.dtype != np.uint8 or len(images) != len(labels) or not len(images):
         raise DataError(
@@ -150,7 +163,34 @@ def _sizes(split: ClassSplit) -> tuple[int, int]:
 def on_device(
     split: ClassSplit, mean: tuple[float, ...], std: tuple[float, ...], rotate: bool
 ) -> tuple[ImageTasks, Pixels]:
-    """The task family of a split and its arrays, moved to the device once."""
+    """The task family of a split of images, and its arrays, which are moved to the device once.
+
+        x = (pixel / 255 − mean) / std
+
+    Arguments:
+        split: from `class_split`, or a split of a store.
+        mean, std: for each channel, of pixels scaled to [0, 1].
+        rotate: True turns each class of an episode by a random multiple of 90°, as MAML++'s code does in Omniglot's training.
+
+    Returns:
+        (tasks, source). `tasks.draw(source, shape, key)` gives an `Episode` with classes, and examples of each, drawn without
+        replacement: `support.x` float32 [way · shot, height, width, channels], `support.y` int32 [way · shot], and the queries
+        alike. It raises DataError where the split has too few classes or examples.
+
+    Source: Baik et al. 2020, section 4.1.
+
+    Example:
+        >>> import jax, lethax
+        >>> import numpy as np
+        >>> images, labels = np.zeros((12, 16, 16, 1), np.uint8), np.repeat(["cat", "dog", "owl"], 4)
+        >>> split = lethax.class_split(images, labels)
+        >>> split.classes
+        ('cat', 'dog', 'owl')
+        >>> tasks, source = lethax.on_device(split, mean=(0.5,), std=(0.5,), rotate=False)
+        >>> episode = tasks.draw(source, lethax.EpisodeShape(way=2, shot=1, query=3), jax.random.key(0))
+        >>> episode.query.x.shape, episode.query.y.tolist()
+        ((6, 16, 16, 1), [0, 0, 0, 1, 1, 1])
+    """
     tasks = ImageTasks(tuple(mean), tuple(std), _sizes(split), rotate)
     return tasks, Pixels(jnp.asarray(split.images), jnp.asarray(split.starts, jnp.int32))
 

@@ -85,7 +85,29 @@ def list_stores(root: Path | None = None) -> list[str]:
 
 
 def open_store(name: str, root: Path | None = None) -> Store:
-    """A prepared data set; DataError if it is missing, of another format, or its files do not fit the manifest."""
+    """Open a prepared data set. Its arrays are mapped from the disk, and read when they are used.
+
+    Arguments:
+        name: the name of the data set, as `lethax data list` prints it.
+        root: the folder of the prepared data sets; $LETHAX_DATA, or ~/.local/share/lethax, unless given.
+
+    Returns:
+        A `Store`: `splits` by name ("train", "val", "test"), each a `ClassSplit`, and the `mean` and `std` of each channel.
+
+    Raises:
+        DataError: if the data set is missing, has another format, or its files do not fit its manifest. The contents are not
+            checked here: `lethax data verify` does that.
+
+    Example:
+        >>> from pathlib import Path
+        >>> import lethax
+        >>> from lethax.data.store import StoreWriter
+        >>> with StoreWriter(Path("stores"), "pets", mean=(0.5,), std=(0.5,), source={}) as writer:
+        ...     writer.split("train", (16, 16, 1), [("cat", "", 3), ("dog", "", 2)])[:] = 127
+        >>> store = lethax.open_store("pets", Path("stores"))
+        >>> store.splits["train"].classes, store.splits["train"].images.shape
+        (('cat', 'dog'), (5, 16, 16, 1))
+    """
     root = root or default_root()
     folder = root / _checked(name)
     text = _manifest(folder)

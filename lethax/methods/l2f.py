@@ -24,15 +24,46 @@ Scope = Literal["network", "layer", "tensor", "filter", "parameter"]
 
 @dataclass(frozen=True)
 class Attenuator:
-    """Gates of a start: sizes L → L → L for L gates, PyTorch's uniform ±1/√L initialisation.
+    """The attenuator of L2F: a small network that makes the gates of the initial weights from a gradient.
 
-    scope: what shares a gate; "tensor" is the released code's, "layer" (weight and bias together) the paper's wording;
-    "filter" gates every output channel; "parameter" maps each entry of the gradient by one small shared network; the last
-    two are our reading of the paper's ablation. activation: "sigmoid", "identity" or "twice_sigmoid". fixed: gates given by
-    hand, nothing learned. task_dependent False: one learned vector of gates for all tasks. embedding: what of a gradient is
-    read. detached False: differentiate through the gradient that is read. layers: linear layers, 2 or 3.
-    ungated: layers whose gates are 1, though their gradients are read like the others. every_step: attenuate before every inner
-    step. bias_init: added to the last bias; large values start from γ ≈ 1. kept: layers that have no gate and are not read.
+        γ = σ(W₂ relu(W₁ e + b₁) + b₂),   w_0 = γ ⊙ θ
+
+    e has an entry for each of the L gates γ, read from the support gradient at θ. The layers have L → L → L units and PyTorch's
+    uniform ±1/√L initialisation.
+
+    Arguments:
+        scope: what shares one gate. "tensor" is the released code's choice. "layer" (weight and bias together) is the paper's
+            wording. "network" has one gate in all. "filter" has a gate for every output channel, and "parameter" maps each entry
+            of the gradient by one small shared network; the last two are our reading of the paper's ablation.
+        activation: the function that makes a gate of the network's output: "sigmoid", "identity" or "twice_sigmoid".
+        fixed: L gates given by hand; then nothing is learned.
+        task_dependent: False takes one learned vector of gates for all tasks.
+        embedding: what is read of each gradient: its "mean", the mean of its absolute values ("mean_abs"), or its L2 "norm".
+        embedding_scale: the factor that e is multiplied by.
+        detached: False differentiates through the gradient that is read, which costs a Hessian-vector product.
+        layers: the number of linear layers, 2 or 3.
+        ungated: names of layers whose gates are 1; their gradients are read all the same.
+        every_step: True attenuates the weights again before every inner step.
+        bias_init: a number added to the last bias. With 4 the gates begin near 0.98, with 0 near a half.
+        kept: names of layers that have no gate and are not read.
+
+    Returns:
+        A start for `MAML` and `L2F`. `groups(weights)` names the gates, and `apply(params, gradient, weights)` gives (γ ⊙ weights,
+        {"gates": γ [L], "embedding": e [L]}).
+
+    Source: Baik, Hong, Lee, CVPR 2020, sections 3.2 and E.1.3. Differs: where paper and released code disagree, the defaults are
+    the code's: two linear layers (paper: three), a gate for each tensor (paper: for each layer), a detached gradient.
+
+    Example:
+        >>> import jax, lethax
+        >>> attenuator = lethax.Attenuator(scope="layer", bias_init=4.0)
+        >>> weights = lethax.MLP(hidden=(8,)).init(jax.random.key(0))
+        >>> attenuator.groups(weights)
+        ['layer0', 'layer1']
+        >>> params = attenuator.init(jax.random.key(1), weights)
+        >>> gated, info = jax.jit(attenuator.apply)(params, weights, weights)  # weights stand in for a gradient
+        >>> info["gates"].shape
+        (2,)
     """
 
     scope: Scope = "tensor"

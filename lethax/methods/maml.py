@@ -76,17 +76,55 @@ class Fast(NamedTuple):
 
 @dataclass(frozen=True)
 class MAML:
-    """A gradient-based learner of an initialisation; the parts make the other methods.
+    """MAML: a learner of an initialisation from which a few gradient steps solve a task.
 
-    steps: inner steps J, in training and evaluation. order: 2, or 1 for first-order MAML. second_order_from: outer steps
-    before this one are first-order. moved: tensors that the inner loop moves. norm: whose moments batch norm uses for
-    queries: "batch" the query batch's own (transductive, as released), "support" the support set's, "support+1" those of
-    the support set and the query alone. loop: see `inner.descend`. multi_step_until: outer steps before this one have the
-    multi-step loss, in epochs of `multi_step_epoch`; 0 is off. inner_clamp: every entry of a gradient that moves the
-    weights is cut to ±inner_clamp, as in MuMoMAML's released code; 0 is off. derivative: see `inner.gradient`.
+        w_0 = θ,   w_{j+1} = w_j − α ∇L_D(w_j),   outer objective L_D'(w_J)
 
-    A support set may be a list of them where the data depend on the weights (reinforcement learning): one for each inner step, of
-    which the start reads the first; or one more, which the start alone reads.
+    D is the support set, D' the query set, α the inner rate and J the number of inner steps. Each part can be replaced, and most
+    other methods are MAML with one part replaced.
+
+    Arguments:
+        net: the network, such as `Conv4` or `MLP`.
+        objective: the loss and the score of a task: `CrossEntropy()` for class numbers, `SquaredError()` for real targets.
+        rule: how a gradient moves the weights, such as `SGD(rate=0.01)` or `MetaSGD(rate=0.01)`.
+        start: where the inner loop begins; θ itself unless given. `L2F` gives an `Attenuator` here.
+        encoder: a task encoder that modulates the net (MuMoMAML).
+        bridge: a meta-gradient that does not pass through the inner loop (Reptile, iMAML).
+        steps: the number of inner steps J ≥ 0, in training and in evaluation.
+        order: 2 differentiates through the inner steps; 1 is first-order MAML.
+        second_order_from: the outer steps before this one are of first order.
+        moved: the tensors that the inner loop moves: "all", the "head" (ANIL), or the "body" (BOIL).
+        norm: whose moments batch norm uses for queries: those of the query "batch" itself (transductive, as in the released code),
+            of the "support" set, or of the support set and one query, "support+1".
+        loop: how the inner loop is compiled, see `inner.descend`.
+        multi_step_until: the outer steps before this one have the multi-step loss of MAML++; 0 switches it off.
+        multi_step_epoch: the weights of that loss change after every so many outer steps.
+        inner_clamp: each entry of a gradient that moves the weights is cut to ± this bound, as in MuMoMAML's released code; 0 is
+            off.
+        derivative: how the second order is computed, see `inner.gradient`.
+
+    Returns:
+        A learner. `init(key)` makes meta-parameters, `adapt(meta, support)` gives (fast weights, info), `predict(fast, x)` gives
+        outputs [n, out], and `loss(meta, episode)` is the outer objective of one task.
+
+    Raises:
+        DataError: from `adapt` and `predict`, where inputs have another shape than the net was made for.
+
+    Where the data depend on the weights (reinforcement learning), a support set may be a list: one entry for each inner step, of
+    which the start reads the first; or one entry more, which only the start reads.
+
+    Source: Finn, Abbeel, Levine 2017.
+
+    Example:
+        >>> import jax, lethax
+        >>> from lethax.data.curves import family
+        >>> tasks, ranges, _ = family("sinusoid")
+        >>> learner = lethax.MAML(lethax.MLP(hidden=(8,)), lethax.SquaredError(), steps=1)
+        >>> meta = learner.init(jax.random.key(0))
+        >>> episode = tasks.draw(ranges, lethax.EpisodeShape(way=1, shot=5, query=10), jax.random.key(1))
+        >>> fast, info = jax.jit(learner.adapt)(meta, episode.support)
+        >>> learner.predict(fast, episode.query.x).shape
+        (10, 1)
     """
 
     net: Net

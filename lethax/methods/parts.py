@@ -44,7 +44,38 @@ def base_of(name: str) -> str:
 
 
 def L2F(net: Any, *, attenuator: Attenuator | None = None, **options: Any) -> MAML:
-    """MAML that starts from attenuated weights; `options` are MAML's fields."""
+    """L2F: MAML whose inner loop starts from attenuated weights.
+
+        e = mean per tensor of ∇_θ L_D(θ),   γ = σ(W₂ relu(W₁ e + b₁) + b₂),   w_0 = γ ⊙ θ
+
+    θ are the initial weights, D is the support set, and γ has one gate in (0, 1) for each tensor and task. The inner loop then
+    takes MAML's steps from w_0.
+
+    Arguments:
+        net: the network, such as `Conv4` or `MLP`.
+        attenuator: how the gates are made; `Attenuator()`, the released code's, unless given.
+        options: fields of `MAML`, such as `steps`, `rule` and `objective`.
+
+    Returns:
+        A learner. The info of its `adapt` has "gates" [L], one for each name in `gate_names()`.
+
+    Raises:
+        DataError: from `adapt` and `predict`, where inputs have another shape than the net was made for.
+
+    Source: Baik, Hong, Lee, CVPR 2020, section 3.2. Differs: see `Attenuator`.
+
+    Example:
+        >>> import jax, lethax
+        >>> from lethax.data.curves import family
+        >>> tasks, ranges, _ = family("sinusoid")
+        >>> net = lethax.MLP(hidden=(8,))
+        >>> learner = lethax.L2F(net, objective=lethax.SquaredError(), steps=1)
+        >>> meta = learner.init(jax.random.key(0))
+        >>> episode = tasks.draw(ranges, lethax.EpisodeShape(way=1, shot=5, query=10), jax.random.key(1))
+        >>> fast, info = jax.jit(learner.adapt)(meta, episode.support)
+        >>> learner.gate_names(), info["gates"].shape
+        (['layer0/bias', 'layer0/weight', 'layer1/bias', 'layer1/weight'], (4,))
+    """
     return MAML(net, start=attenuator or Attenuator(), **options)
 
 

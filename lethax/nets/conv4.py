@@ -14,11 +14,37 @@ from lethax.records import Weights
 
 @dataclass(frozen=True)
 class Conv4:
-    """4 × {conv 3×3, batch norm, leaky ReLU (slope 0.01), max pool 2×2}, flatten, linear.
+    """The 4-conv network: four stages of convolution, batch norm, leaky ReLU and max pooling, and a linear head.
 
-    `filters` 48 is the released code's, 64 the paper's. Weights: `conv0..3/weight` [3, 3, in, filters], `norm0..3/scale|shift`,
-    `head/weight` [features, way], `head/bias`. Xavier-uniform kernels, zero biases.
+        4 × {conv 3×3, batch norm, leaky ReLU (slope 0.01), max pool 2×2}, flatten, linear
+
+    Arguments:
+        way: the number of classes N, which is the number of outputs.
+        image: the side of the square images in pixels; every stage halves it, so it has to be at least 2 to the power of `stages`.
+        channels: the number of channels: 3 for colour, 1 for grey.
+        filters: the channels of every convolution; the released code has 48, the paper 64.
+        stages: the number of stages.
+        norm_steps: the number of inner steps that have a scale and a shift of their own (MAML++); 0 shares them.
+        conv_form: how a convolution is written for the compiler, see `layers.conv`.
+
+    Returns:
+        A network. Its weights are `conv0..3/weight` [3, 3, in, filters], `norm0..3/scale` and `shift`, `head/weight`
+        [features, way] and `head/bias` [way]: Xavier-uniform kernels, zero biases. `apply(weights, x)` gives logits [n, way] of
+        images `x` [n, image, image, channels]; `features(weights, x)` gives what the head reads.
+
+    Raises:
+        DataError: from `apply` and `features`, where images have another shape.
+
     Source: Baik et al. 2020, supplement E.1.2. Differs: features are flattened in row, column, channel order.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, lethax
+        >>> net = lethax.Conv4(way=5, image=16, channels=1, filters=4)
+        >>> weights = net.init(jax.random.key(0))
+        >>> weights["conv0"]["weight"].shape
+        (3, 3, 1, 4)
+        >>> jax.jit(net.apply)(weights, jnp.zeros((2, 16, 16, 1))).shape
+        (2, 5)
     """
 
     way: int = 5

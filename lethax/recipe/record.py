@@ -60,8 +60,28 @@ def long_count(value: int) -> str:
 class Recipe(_Top):
     """What is given of an experiment; `resolve` fills in the rest.
 
-    given: values by "SECTION.NAME", such as {"inner.steps": 1, "gate.scope": "filter"}. flat: it is from before there were
-    sections, when every recipe had all values: those that nothing reads are left out, not refused.
+    Make one with `Recipe.of`, by the short names of options, or read one with `lethax.recipe.load`.
+
+    Arguments:
+        data: a prepared data set, or tasks that lethax makes itself, such as "sinusoid".
+        method: a method, such as "maml", "l2f" or "metasgd+l2f".
+        preset: "code" or "paper": which one is followed where a paper and its released code differ.
+        seed: the seed of weights and episodes, from 0 to 2³² − 1.
+        memory: "fast" writes loops out in the program; "lean" keeps memory flat in inner steps and tasks.
+        given: values by "SECTION.NAME", such as {"inner.steps": 1, "gate.scope": "filter"}.
+        flat: True for a recipe from before there were sections. Such a recipe has all values, and those that nothing reads are
+            left out instead of refused.
+
+    Raises:
+        RecipeError: from `of` and `with_values`, for a name that no option has.
+
+    Example:
+        >>> import lethax
+        >>> recipe = lethax.Recipe.of(data="sinusoid", method="l2f", shot=5, inner_steps=1)
+        >>> recipe.get("inner.steps")
+        1
+        >>> recipe.with_values(gate_scope="filter", inner_steps=None).given
+        {'episode.shot': 5, 'gate.scope': 'filter'}
     """
 
     given: Mapping[str, Any] = field(default_factory=dict)

@@ -46,10 +46,30 @@ def parts_of(recipe: Recipe) -> Parts:
 
 
 def resolve(recipe: Recipe) -> Resolved:
-    """The recipe with every value, from what is given, the published settings and the defaults, in this order.
+    """The recipe with every value: from what is given, else the published settings, else the defaults.
 
-    A budget below the published one scales the first-order and the multi-step phase in proportion, unless they are given.
-    RecipeError for a value, or a combination of values, that cannot be.
+    A budget below the published one scales the first-order phase and the multi-step phase in proportion, unless they are given:
+    with s = steps / full_steps below 1, a phase of n outer steps has round(s n).
+
+    Arguments:
+        recipe: what is given of an experiment.
+
+    Returns:
+        A `Resolved`, whose sections have a value for every option, such as `resolved.inner.steps`.
+
+    Raises:
+        RecipeError: for data or a method that do not exist or do not fit each other, for a value or a combination of values
+            that cannot be, and for an option that nothing reads here.
+
+    Example:
+        >>> import lethax
+        >>> from lethax.recipe.resolve import resolve
+        >>> resolved = resolve(lethax.Recipe.of(data="sinusoid", method="l2f", shot=5, steps=1000))
+        >>> resolved.inner.rate, resolved.outer.steps, resolved.gate.scope
+        (0.01, 1000, 'tensor')
+        >>> resolve(lethax.Recipe.of(data="sinusoid", method="maml", gate_scope="filter"))
+        Traceback (most recent call last):
+        lethax.errors.RecipeError: gate.scope is filter, but method 'maml' on 'sinusoid' does not read the section [gate]...
     """
     parts = parts_of(recipe)
     given = _read(recipe, parts)
