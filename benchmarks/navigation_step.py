@@ -20,23 +20,25 @@ from typing import Any
 
 import jax
 
-from lethax import assemble, control
 from lethax.__main__ import huge_pages
+from lethax.devices import use_all_cores
+from lethax.domains.control import NavigationTasks
 from lethax.outer import begin
-from lethax.recipe import Recipe, resolve
+from lethax.recipe import Recipe
+from lethax.recipe.resolve import resolve
 from lethax.rl.outer import improve, travel
 from lethax.rl.rollouts import collect_batch, draw_tasks
 
 REFERENCE_SECONDS = 20.8
 CASES = {
-    "maml, 64-64 tanh": Recipe(data="navigation", method="maml", filters=64, rl_activation="tanh"),
-    "maml, 64-64 tanh, a quarter of the curvature": Recipe(
+    "maml, 64-64 tanh": Recipe.of(data="navigation", method="maml", filters=64, rl_activation="tanh"),
+    "maml, 64-64 tanh, a quarter of the curvature": Recipe.of(
         data="navigation", method="maml", filters=64, rl_activation="tanh", rl_cg_share=0.25
     ),
-    "maml, 100-100 relu": Recipe(data="navigation", method="maml"),
-    "l2f, 100-100 relu": Recipe(data="navigation", method="l2f"),
-    "maml, 100-100 relu, a quarter of the curvature": Recipe(data="navigation", method="maml", rl_cg_share=0.25),
-    "l2f, 100-100 relu, a quarter of the curvature": Recipe(data="navigation", method="l2f", rl_cg_share=0.25),
+    "maml, 100-100 relu": Recipe.of(data="navigation", method="maml"),
+    "l2f, 100-100 relu": Recipe.of(data="navigation", method="l2f"),
+    "maml, 100-100 relu, a quarter of the curvature": Recipe.of(data="navigation", method="maml", rl_cg_share=0.25),
+    "l2f, 100-100 relu, a quarter of the curvature": Recipe.of(data="navigation", method="l2f", rl_cg_share=0.25),
 }
 
 
@@ -52,8 +54,8 @@ def timed(function: Callable[..., Any], *args: Any, repeats: int) -> tuple[float
 
 def measure(recipe: Recipe, repeats: int) -> dict[str, float]:
     """One case: a whole step, and its parts as programs of their own."""
-    recipe = resolve(recipe)
-    learner, plan, world = control.learner(recipe), control.plan(recipe), control.environment(recipe)
+    resolved, domain = resolve(recipe), NavigationTasks()
+    learner, plan, world = domain.learner(resolved), domain.plan(resolved), domain.environment(resolved)
     state = begin(learner, plan, jax.random.key(0))
     key = jax.random.key(1)
     tasks = draw_tasks(world, key, plan.batch)
@@ -74,7 +76,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write JSON here")
     parser.add_argument("--repeats", type=int, default=9)
     args = parser.parse_args()
-    assemble.use_all_cores()
+    use_all_cores()
     rows = []
     for name, recipe in CASES.items():
         row: dict[str, Any] = {"case": name, **{k: round(v, 4) for k, v in measure(recipe, args.repeats).items()}}

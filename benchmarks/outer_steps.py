@@ -29,19 +29,23 @@ def measure(px: int, method: str, order: int, memory: str, steps: int) -> dict[s
     import jax
     import numpy as np
 
-    from lethax import assemble
     from lethax.data.source import class_split, on_device
+    from lethax.devices import use_all_cores
+    from lethax.domains import Inputs, domain_of
     from lethax.outer import begin, fit
-    from lethax.recipe import Recipe, resolve
+    from lethax.recipe import Recipe
+    from lethax.recipe.resolve import resolve
 
-    assemble.use_all_cores()
+    use_all_cores()
     images = np.random.RandomState(0).randint(0, 256, (20 * 40, px, px, 3)).astype(np.uint8)
     tasks, source = on_device(class_split(images, np.repeat(np.arange(20), 40)), (0.5,) * 3, (0.25,) * 3, False)
-    assemble.entry_of = lambda recipe: (px, px, 3)
     recipe = resolve(
-        Recipe(data="cifar_fs", method=method, shot=5, order=order, memory=memory, first_order_steps=0, steps=steps + 1)
+        Recipe.of(
+            data="cifar_fs", method=method, shot=5, order=order, memory=memory, first_order_steps=0, steps=steps + 1
+        )
     )
-    learner, plan = assemble.learner(recipe), assemble.plan(recipe)
+    domain = domain_of(recipe)
+    learner, plan = domain.learner(recipe, Inputs("cifar_fs", None, (px, px, 3))), domain.plan(recipe)
     calls = fit(learner, begin(learner, plan, jax.random.key(0)), tasks, source, plan)
     jax.block_until_ready(next(calls))
     first, seconds = time.perf_counter() - begun, []

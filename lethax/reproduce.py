@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from lethax.data.store import open_store
 from lethax.devices import devices_for
 from lethax.domains import Judging, domain_of
+from lethax.domains.images import Images
 from lethax.errors import DataError
 from lethax.names import navigation_setting
 from lethax.outer import begin, fit, fit_together, steps_of_call
@@ -193,7 +194,7 @@ def estimates(groups: Sequence[Sequence[Job]], clock: Callable[[], float] = time
             yield Estimate(seconds, "its log" if missing else "")
             continue
         cell, recipe = missing[0].cell, missing[0].recipe
-        work = operations(recipe) if domain_of(recipe).kind == "images" else 0.0
+        work = operations(recipe) if isinstance(domain_of(recipe), Images) else 0.0
         if work and cell.setting() in timed:
             name, pace, other = timed[cell.setting()]
             yield Estimate(recipe.outer.steps * pace * work / other, f"scaled from {name.rpartition('/')[2]}")

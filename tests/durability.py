@@ -32,7 +32,7 @@ SMALL = ["--way", "2", "--shot", "1", "--query", "1", "--inner-steps", "2", "--f
 TRAIN = {
     "sinusoid": ["sinusoid", "--steps", "4000", "--epoch", "100", "--val-episodes", "20", "--filters", "8"],
     "glyphs": ["glyphs", *SMALL, "--batch", "2", "--steps", "60", "--epoch", "10"],
-    "navigation": ["navigation", "--shot", "2", "--batch", "2", "--filters", "5", "--depth", "1", "--rl-horizon", "5",
+    "navigation": ["navigation", "--shot", "2", "--batch", "2", "--filters", "5", "--depth", "1", "--control.horizon", "5",
                    "--steps", "60", "--epoch", "5", "--val-episodes", "2"],
 }  # fmt: skip
 

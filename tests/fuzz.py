@@ -33,13 +33,14 @@ import fuzz_inputs as inputs  # noqa: E402
 import numpy as np  # noqa: E402
 import safetensors.numpy  # noqa: E402
 
-from lethax import checkpoint, recipe, toml  # noqa: E402
+from lethax import checkpoint, recipe  # noqa: E402
 from lethax.data import cifar, embeddings, miniimagenet, omniglot, split_files, tieredimagenet  # noqa: E402
 from lethax.data.archives import Archive  # noqa: E402
 from lethax.data.decode import PictureError, decode  # noqa: E402
 from lethax.data.pickles import load_pickle  # noqa: E402
 from lethax.data.store import StoreWriter, open_store  # noqa: E402
 from lethax.errors import LethaxError  # noqa: E402
+from lethax.recipe.resolve import resolve  # noqa: E402
 
 BUDGET = 2 << 30  # bytes of memory that an import may take beside its store
 SLOW = 60  # seconds that an input may take
@@ -143,6 +144,22 @@ def of_split(folder: Path) -> None:
     split_files.read_split(folder / f"a.{ending}")
 
 
+@cache
+def recipe_seeds() -> list[bytes]:
+    """With sections, of all kinds of values; and flat, as before there were sections."""
+    given = (("sinusoid", "l2f"), ("navigation", "maml"), ("cifar_fs", "mumomaml+l2f"), ("mini_leo", "leo"))
+    whole = [recipe.dump(resolve(recipe.Recipe(data, method))).encode() for data, method in given]
+    return [
+        *whole,
+        b'data = "sinusoid"\nmethod = "l2f"\nshot = 5\ngate_fixed = [0.5, 1]\nrl_horizon = 7\nrotate = true\n',
+    ]
+
+
+def of_recipe(folder: Path) -> None:
+    """Read, and resolved."""
+    resolve(recipe.load(folder / "a.toml"))
+
+
 TREE = {"weights": {"a": np.arange(6, dtype=np.float32), "b": np.zeros((2, 3), np.int32)}}
 
 
@@ -205,9 +222,7 @@ LOADERS = {
     "npz": Loader("a.npz", npz_seeds, of_features, inputs.of_zip),
     "npy": Loader("train_features.npy", npy_seeds, of_features, inputs.of_npy),
     "split": Loader("split", lambda: SPLITS, of_split, inputs.of_json),
-    "recipe": Loader(
-        "a.toml", lambda: [toml.dump(recipe.Recipe()).encode()], lambda f: recipe.load(f / "a.toml"), inputs.of_text
-    ),
+    "recipe": Loader("a.toml", recipe_seeds, of_recipe, inputs.of_text),
     "checkpoint": Loader(
         "a.safetensors", checkpoint_seeds, lambda f: checkpoint.load(f / "a.safetensors", TREE), of_checkpoint
     ),

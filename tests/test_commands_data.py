@@ -5,12 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tyro
 from PIL import Image
 
-from lethax import arguments, assemble, cli
+from lethax import cli
+from lethax.cli.program import parsed
+from lethax.cli.train import asked
 from lethax.data.store import StoreWriter, open_store
-from lethax.recipe import Recipe, resolve
+from lethax.recipe.resolve import resolve
+from lethax.runs.folder import checked
 
 
 def pictures(root: Path, counts: dict[str, int]) -> Path:
@@ -44,14 +46,9 @@ def test_a_plain_import_ends_with_a_command_that_trains(
 
 def passes(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether the command that was printed is taken: its recipe fits the data, the episodes and a net."""
-    args = tyro.cli(arguments.Train, args=shlex.split(line.removeprefix("Next: lethax train ")))
+    args = parsed(shlex.split(line.removeprefix("Next: lethax ")))
     monkeypatch.setenv("LETHAX_DATA", str(args.root))
-    given = {
-        name: getattr(args, name)
-        for name in ("data", "way", "shot", "query", "method")
-        if getattr(args, name) is not None
-    }
-    assemble.check(resolve(Recipe(**given)))
+    checked(resolve(asked(args)))
 
 
 def test_small_classes_are_named_and_the_command_fits(

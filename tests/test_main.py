@@ -55,15 +55,15 @@ def test_the_program_keeps_its_arguments_and_exit_code():
 
 
 def test_a_cache_that_cannot_be_is_said_and_done_without(monkeypatch, tmp_path, caplog):
-    from lethax import assemble
+    from lethax import devices
 
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("LETHAX_CACHE", str(tmp_path / "file" / "cache"))
-    assemble.use_all_cores()
+    devices.use_all_cores()
     assert [r.getMessage() for r in caplog.records] == [
         f"{tmp_path}/file/cache/programs cannot be written (Not a directory): programs are compiled anew at every start; "
         "$LETHAX_CACHE names another folder."
     ]
     monkeypatch.setenv("LETHAX_CACHE", str(tmp_path / "cache"))
-    assemble.use_all_cores()
+    devices.use_all_cores()
     assert len(caplog.records) == 1 and (tmp_path / "cache" / "programs").is_dir()

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from lethax.evaluate import score
 from lethax.report import scores
-from lethax.runs import Result
+from lethax.runs.evaluation import Result
 
 
 def result(per_task, inner=2, last=10, hash_="a", method="maml", gates=(), baseline=True, data="cifar_fs", shot=1):

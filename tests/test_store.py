@@ -10,7 +10,7 @@ import sys
 import pytest
 import tyro
 
-from lethax.arguments import DataPrepare
+from lethax.cli.arguments import DataPrepare
 from lethax.data import store as store_module
 from lethax.data.known import KNOWN
 from lethax.data.omniglot import STORES

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from lethax import assemble
+from lethax import streams
 from lethax.data.curves import family
 from lethax.methods import MAML
 from lethax.nets import MLP
@@ -24,7 +24,7 @@ def test_streams_of_a_seed_differ(seed):
     training = begin(MAML(MLP(hidden=(4,)), objective=SquaredError()), plan, jax.random.key(seed)).key
     named = {words(stream(jax.random.key(seed), use)) for use in Stream}
     assert len(named) == len(Stream)
-    used = [training, assemble.validation_key(seed), assemble.test_key(seed)]
+    used = [training, streams.validation_key(seed), streams.test_key(seed)]
     assert len({words(key) for key in used}) == 3 and {words(key) for key in used} < named
 
 
@@ -33,10 +33,10 @@ def test_validation_does_not_see_what_training_is_drawn_from():
     tasks, source, _ = family("sinusoid")
     root = jax.random.key(0)
     steps = [jax.random.fold_in(stream(root, Stream.TRAINING), t) for t in range(4)]
-    validation = [jax.random.fold_in(assemble.validation_key(0), t) for t in range(4)]
+    validation = [jax.random.fold_in(streams.validation_key(0), t) for t in range(4)]
     assert not {words(key) for key in steps} & {words(key) for key in validation}
 
 
 def test_test_episodes_stay_what_they_were():
     """Published evaluations name their episodes by seed and number: test episode t is fold_in(fold_in(key(seed), 2), t)."""
-    assert words(assemble.test_key(3)) == words(jax.random.fold_in(jax.random.key(3), 2))
+    assert words(streams.test_key(3)) == words(jax.random.fold_in(jax.random.key(3), 2))

@@ -56,13 +56,14 @@ def run(out: Path, train: Callable[[Any], None]) -> None:
     for name, (base, episodes) in SETTINGS.items():
         results = {method: _result(out / f"{name}-{method}", base, method, episodes, train) for method in METHODS}
         gap = paired(results["l2f"].score.per_task, results["maml"].score.per_task)
+        gaps = {"l2f": showable(f"{gap.mean:+.3f} ± {gap.ci95:.3f}", console.encoding)}
         for method, result in results.items():
             inner = result.record["inner_steps"]
             table.add_row(
                 f"{name}, {result.record['score']}", figures.TITLES[method], str(base.get("outer.steps")), str(result.score.n),
                 f"{result.curve[0].mean:.3f}",
                 showable(f"{result.curve[inner].mean:.3f} ± {result.score.ci95:.3f}", console.encoding),
-                showable(f"{gap.mean:+.3f} ± {gap.ci95:.3f}" if method == "l2f" else "", console.encoding),
+                gaps.get(method, ""),
             )  # fmt: skip
         figures.adaptation_curves({m: r.record for m, r in results.items()}, out / f"{name}-adaptation.png")
     figures.sinusoid_fits({m: _fits(out / f"sinusoid-{m}") for m in METHODS}, out / "sinusoid-fits.png")

@@ -68,7 +68,7 @@ class Attenuator:
 
     scope: Scope = "tensor"
     activation: Literal["sigmoid", "identity", "twice_sigmoid"] = "sigmoid"
-    fixed: tuple[float, ...] | None = None
+    fixed: tuple[float, ...] = ()
     task_dependent: bool = True
     embedding: Literal["mean", "mean_abs", "norm"] = "mean"
     embedding_scale: float = 1.0
@@ -94,7 +94,7 @@ class Attenuator:
 
     def init(self, key: PRNGKeyArray, like: Weights) -> dict[str, Any]:
         """`layer0..` with `weight` [out, in] and `bias` [out]; only a bias where gates do not depend on the task."""
-        if self.fixed is not None:
+        if self.fixed:
             return {}
         like = self._gated(like)
         outputs = 1 if self.scope == "parameter" else len(self.groups(like))
@@ -130,7 +130,7 @@ class Attenuator:
 
     def _shared(self) -> bool:
         """Whether all weights have one gate: that of the network, or one that is no function of each parameter's gradient."""
-        of_task = self.fixed is None and self.task_dependent
+        of_task = not self.fixed and self.task_dependent
         return self.scope == "network" or (self.scope == "parameter" and not of_task)
 
     def _gated(self, tree: Any) -> Any:
@@ -157,7 +157,7 @@ class Attenuator:
         return self.embedding_scale * jnp.concatenate(read)
 
     def _gates(self, params: Any, embedding: Array) -> Array:
-        if self.fixed is not None:
+        if self.fixed:
             return jnp.asarray(self.fixed, embedding.dtype)
         if not self.task_dependent:
             return self._activate(params["bias"])

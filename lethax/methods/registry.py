@@ -55,9 +55,14 @@ class Method:
     base: str = "maml"
 
     @property
+    def full(self) -> str:
+        """The name with what it is made of: "maml+l2f" of "l2f"; any other as it is."""
+        return "maml+l2f" if self.name == "l2f" else self.name
+
+    @property
     def plain(self) -> str:
         """The method without L2F's start: "maml" of "l2f", "metasgd" of "metasgd+l2f"."""
-        return ("maml+l2f" if self.name == "l2f" else self.name).removesuffix("+l2f")
+        return self.full.removesuffix("+l2f")
 
 
 METHODS: dict[str, Method] = {}
@@ -93,7 +98,7 @@ def _make(name: str) -> Callable[..., Any]:
             rule=r.inner.rule,
             modulation=r.mumomaml.modulation,
             proximity=r.imaml.proximity,
-            attenuator={**asdict(r.gate), "fixed": r.gate.fixed or None, "kept": kept},
+            attenuator={**asdict(r.gate), "kept": kept},
             leo=asdict(r.leo),
             steps=r.inner.steps,
             order=r.inner.order,

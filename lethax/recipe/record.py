@@ -127,8 +127,8 @@ def _names() -> dict[str, str]:
         found[key] = found[key.replace(".", "_")] = key
         if one.short:
             found[one.short.replace("-", "_")] = key
-        if one.section in ("control", "navigation", "locomotion"):
-            found[f"rl_{one.name}"] = key
+    for section in ("control", "navigation", "locomotion"):
+        found |= {f"rl_{name}": one.key for name, one in sections.options(section).items()}
     return found | {"spread": "net.deviation"}
 
 

@@ -16,6 +16,7 @@ from lethax.recipe.toml import TOP_KINDS, read
 from lethax.text import shown
 
 _EVERYWHERE = ("episode", "net", "inner", "outer")
+_MADE_BY = {"features": ", see lethax embed"}
 _LARGEST = 2**31  # no count of a recipe comes near, and the arrays on the device count in 32 bits
 
 
@@ -36,8 +37,8 @@ def parts_of(recipe: Recipe) -> Parts:
         )
     method, domain = method_of(recipe), domain_of(recipe)
     if method.kinds and domain.kind not in method.kinds:
-        hint = ": leo takes features, see lethax embed" if method.kinds == ("features",) else ""
-        raise RecipeError(f"method '{recipe.method}' does not fit data '{recipe.data}'{hint}.")
+        takes = " or ".join(f"{kind}{_MADE_BY.get(kind, '')}" for kind in method.kinds)
+        raise RecipeError(f"method '{recipe.method}' does not fit data '{recipe.data}': {recipe.method} takes {takes}.")
     wanted = {*_EVERYWHERE, *domain.sections, *method.sections}
     used = tuple(name for name in sections.SECTIONS if name in wanted)
     without = domain.without | method.without | set(method.fixed)

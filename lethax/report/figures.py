@@ -111,7 +111,7 @@ def navigation_paths(paths: Mapping[str, Mapping[str, Mapping[str, np.ndarray]]]
                 )
             axes.plot(*seen["observations"][task, 0, 0], "s", color="black", markersize=5, label="start")
             axes.plot(*goal, "*", color="red", markersize=11, label="goal")
-            axes.set_title(f"{'MAML+L2F' if method == 'l2f' else method.upper()} ({letter})")
+            axes.set_title(f"{TITLES.get(method, method.upper())} ({letter})")
             axes.set_aspect("equal", adjustable="box")
     panels[0][0].legend(frameon=False, fontsize=7)
     figure.savefig(path, dpi=120)

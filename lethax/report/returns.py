@@ -8,6 +8,7 @@ import numpy as np
 
 from lethax.evaluate import score
 from lethax.files import read_json
+from lethax.methods import METHODS
 from lethax.recipe import Resolved
 from lethax.report.cells import Cell
 from lethax.report.tables import common_entry, learning_curve, legend, seeds_caveat
@@ -59,10 +60,11 @@ def compare(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     for row in rows:
         plain = {key: value for key, value in row.items() if key != "_returns"}
         same = ("data", "episodes_hash", "seeds", "rollouts", "outer_steps")
-        base = next((r for r in rows if r["method"] == "maml" and all(r[k] == row[k] for k in same)), None)
+        other = METHODS[row["method"]].base
+        base = next((r for r in rows if r["method"] == other and all(r[k] == row[k] for k in same)), None)
         if base and base is not row:
             gaps = [score(column) for column in (row["_returns"] - base["_returns"]).mean(axis=0).T]
-            plain["paired"] = [{"minus": "maml", "mean": gap.mean, "ci95": gap.ci95, "n": gap.n} for gap in gaps]
+            plain["paired"] = [{"minus": other, "mean": gap.mean, "ci95": gap.ci95, "n": gap.n} for gap in gaps]
         made.append(plain)
     return made
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from lethax.evaluate import by_repeats, score
 from lethax.files import read_json, read_lines, to_json, write_atomic
-from lethax.methods import METHODS
+from lethax.methods import METHODS, method_of
 from lethax.recipe import Resolved
 from lethax.report.cells import Cell
 from lethax.text import counted, plural
@@ -71,7 +71,7 @@ def in_repeats(curves: int) -> bool:
 def common_entry(cell: Cell, recipe: Resolved, folders: Sequence[Path], command: str) -> dict[str, Any]:
     """What every row says of how it was made."""
     return {
-        "cell": cell.name, "method": "maml+l2f" if recipe.method == "l2f" else recipe.method, "seeds": len(folders),
+        "cell": cell.name, "method": method_of(recipe).full, "seeds": len(folders),
         "outer_steps": recipe.outer.steps, "full_outer_steps": recipe.outer.full_steps,
         "device": read_json(folders[0] / "environment.json")["device"],
         "hours": round(sum(_seconds(folder) for folder in folders) / 3600, 4) or None, "command": command,
