@@ -14,7 +14,9 @@ from lethax.report.cells import table_names
 Count = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
 Text = Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="")]
 File = Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")]
-Switch = tyro.conf.FlagCreatePairsOff[bool]
+_ROOT_HELP = "The folder of the prepared data sets (default: $LETHAX_DATA, or ~/.local/share/lethax)."
+Root = Annotated[Path | None, tyro.conf.arg(metavar="PATH", help=_ROOT_HELP, help_behavior_hint="")]
+Switch = Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help_behavior_hint="")]
 
 
 def _switch(name: str, text: str) -> tuple[str, Any, Any]:
@@ -27,24 +29,28 @@ def _file(help_: str) -> Any:
 
 
 _RESUME = (
-    "A run to go on with. Beside it, --steps N gives it more outer steps: its phases of first order and of the multi-step loss "
-    "stay where they are, and a cosine of the outer rate is from there on that of N steps."
+    "The run to go on with. With --steps N it gets more outer steps. Its first-order phase and its phase of the multi-step loss "
+    "then stay where they are, and if the outer rate follows a cosine, it is from there on the cosine of N steps."
 )
-_OUT = "The run's folder; runs/DATA-METHOD-SHOT-SEED unless given. The same command again goes on with the run that it holds."
+_OUT = "The folder of the run (default: runs/DATA-METHOD-SHOT-SEED). If it holds the same run already, training goes on with it."
 
 DATA = (
     "data",
     Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="DATA", help_behavior_hint="")],
     dataclasses.field(default=None),
 )
-_ROOT = ("root", _file("Prepared data sets are in this folder."), dataclasses.field(default=None))
-_FROM = ("recipe", _file("A recipe in TOML; the other options change its values."), dataclasses.field(default=None))
+_ROOT = ("root", _file(_ROOT_HELP), dataclasses.field(default=None))
+_FROM = (
+    "recipe",
+    _file("The recipe to start from, as TOML. The other options change its values."),
+    dataclasses.field(default=None),
+)
 # What `train` and `recipe` take beside the values of a recipe.
 TRAIN = [
     _FROM,
     ("resume", _file(_RESUME), dataclasses.field(default=None)),
     ("out", _file(_OUT), dataclasses.field(default=None)),
-    _switch("overwrite", "Replace the run that the folder holds."),
+    _switch("overwrite", "Delete the run that the folder holds, and start anew."),
     _ROOT,
 ]
 SHOW_RECIPE = [_FROM, _ROOT]
@@ -52,110 +58,109 @@ SHOW_RECIPE = [_FROM, _ROOT]
 
 @dataclasses.dataclass
 class Evaluate:
-    """Judge runs on fixed, seeded episodes; several runs also give paired differences to the first."""
+    """Evaluate runs on fixed test episodes. Several runs also give paired differences to the first one."""
 
     runs: Annotated[
         tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN [RUN ...]", help_behavior_hint="")
     ]
-    """Run folders, one at least, such as runs/sinusoid-l2f-5shot-seed0."""
+    """One or more run folders, such as runs/sinusoid-l2f-5shot-seed0."""
     episodes: Count = None
-    """Test episodes, 600 unless given (a sinusoid's protocol has 10000); in control tasks, 40 unless given."""
+    """The number of test episodes (default: 600), in control of test tasks (default: 40). For sinusoids 10000 are published."""
     ensemble: int = 1
-    """Best checkpoints whose outputs are averaged; the paper's code takes 3."""
+    """The outputs of this many checkpoints are averaged, the best ones by validation. The paper's code averages 3."""
     steps: Count = None
-    """Inner steps of the adaptation curve: 10 unless given, 4 in control."""
+    """Scores are given after 0 up to this many inner steps (default: 10, in control 4)."""
     data: Text = None
-    """Another data set to judge on; of control another setting: navigation_b, navigation_c, navigation_d."""
+    """Evaluate on another data set. For navigation this is another setting: navigation_b, navigation_c or navigation_d."""
     seed: int = 0
-    """Of the episodes."""
+    """The seed that the test episodes follow from. Runs can be compared where it is equal."""
     split: Literal["train", "val", "test"] = "test"
-    """Classes to draw from."""
-    root: File = None
-    """Where prepared data is."""
+    """Episodes are drawn from the classes of this split."""
+    root: Root = None
     pictures: Switch = False
-    """Also draw: scores against inner steps; paths of navigation; films of locomotion, before and after adaptation."""
+    """Also draw the scores against the inner steps, and for control the paths or films, into the run folders."""
     json: Switch = False
-    """Print the records as JSON."""
+    """Print the results as JSON instead of a table."""
 
 
 @dataclasses.dataclass
 class DataList:
     """List the prepared data sets."""
 
-    root: File = None
+    root: Root = None
 
 
 @dataclasses.dataclass
 class DataPrepare:
-    """Turn a published layout, or a folder of class folders, into a store."""
+    """Prepare a data set for training, from files as they are published or from a folder of your own pictures."""
 
     name: tyro.conf.Positional[
         Literal["cifar100", "omniglot", "miniimagenet", "tieredimagenet", "folder", "features", "glyphs"]
     ]
+    """What is prepared: a published data set, a folder of your own pictures, features, or glyphs."""
     source: Annotated[Path | None, tyro.conf.arg(name="from", metavar="PATH", help_behavior_hint="")] = None
-    """Folder or archive; glyphs need none."""
-    root: File = None
-    """Where stores go; $LETHAX_DATA, or ~/.local/share/lethax."""
+    """The folder or archive that holds the files. Glyphs need none, because lethax draws them."""
+    root: Root = None
     split: Text = None
-    """omniglot: vinyals, lake or mamlpp; folder: a JSON or CSV file."""
+    """How classes are split. For omniglot: vinyals, lake or mamlpp. For folder: a JSON or CSV file that lists the classes."""
     store: Text = None
-    """folder, features: the name of the data set, by default the folder's or file's."""
+    """For folder and features: the name of the data set (default: the name of the folder or file)."""
     image: Count = None
-    """folder, miniimagenet, tieredimagenet: pixels of a side, 84 unless given."""
+    """For folder, miniimagenet and tieredimagenet: pictures are scaled to this many pixels a side (default: 84)."""
     seed: Count = None
-    """folder: of the split by class, 0 unless given."""
+    """For folder: the seed of the random split into training, validation and test classes (default: 0)."""
 
 
 @dataclasses.dataclass
 class DataVerify:
-    """Check every part of a store against its SHA-256."""
+    """Check that the files of a prepared data set are as they were written, by their SHA-256."""
 
-    name: tyro.conf.Positional[str]
-    root: File = None
+    name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME", help_behavior_hint="")]
+    """The name of the data set, as `lethax data list` prints it."""
+    root: Root = None
 
 
 @dataclasses.dataclass
 class Demo:
-    """Train MAML and MAML+L2F on two embedded task families, print a table, write pictures."""
+    """Train MAML and MAML+L2F on two small task families that need no download, print a table and write pictures."""
 
     out: Path = Path("demo")
-    """Where runs and pictures go."""
+    """Runs and pictures are written to this folder."""
 
 
 @dataclasses.dataclass
 class Embed:
-    """Train a backbone by plain classification of the training classes (or take a run's) and write its features."""
+    """Make features of images: train a network to classify the training classes, and write what its last layer reads."""
 
-    data: tyro.conf.Positional[str]
-    """A prepared data set of images."""
+    data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA", help_behavior_hint="")]
+    """The name of a prepared data set of images."""
     backbone: File = None
-    """A run whose network to take, instead of training one."""
+    """Take the network of this run instead of training one."""
     net: Literal["conv4", "resnet12"] = "conv4"
-    """The backbone to train."""
+    """The network that is trained."""
     filters: int = 64
-    """Width of conv4."""
+    """Each layer of conv4 has this many channels."""
     steps: int = 10_000
-    """Updates."""
+    """Training takes this many updates."""
     batch: int = 64
-    """Images of one."""
+    """An update reads this many images."""
     rate: float = 0.1
-    """Of SGD with momentum, annealed by a cosine."""
+    """The learning rate of SGD with momentum at the start. It falls to 0 along a cosine."""
     seed: int = 0
-    """Of weights and batches."""
+    """The seed of the first weights and of the order of the images."""
     out: File = None
-    """The features as .safetensors; DATA-NET.safetensors unless given."""
+    """The features are also written to this file (default: DATA-NET.safetensors)."""
     store: Text = None
-    """The data set of features that `train` takes; DATA-NET unless given."""
-    root: File = None
-    """Where prepared data is."""
+    """The name of the data set of features, which `lethax train` takes (default: DATA-NET)."""
+    root: Root = None
 
 
-_TARGETS = f"One table ({', '.join(table_names())}), or cells of one, which have the names of its recipes."
+_TARGETS = f"A table ({', '.join(table_names())}), or cells of one table. A cell has the name of its recipe, such as table_b/NAME."
 
 
 @dataclasses.dataclass
 class Reproduce:
-    """Fill a table of the paper: run what is missing, go on with what is unfinished, skip what is done, write the table."""
+    """Fill a table of the paper. This trains what is missing, goes on with what is unfinished, and leaves alone what is done."""
 
     targets: Annotated[
         tuple[str, ...],
@@ -163,23 +168,22 @@ class Reproduce:
         tyro.conf.arg(metavar="TARGET [TARGET ...]", help=_TARGETS, help_behavior_hint=""),
     ]
     budget: float = 1.0
-    """Share of the published outer steps; schedules scale with it, and the table says so."""
+    """The share of the published outer steps to train for. Schedules shrink in proportion, and the table shows the share."""
     steps: Count = None
-    """Outer steps, instead of a share."""
+    """The number of outer steps to train for, instead of a share."""
     seeds: int = 1
-    """Runs of every cell, of seeds 0, 1, …"""
+    """Each cell is trained this many times, with the seeds 0, 1, …"""
     val_episodes: Count = None
-    """Episodes a validation; the recipes' own unless given."""
-    only: tuple[str, ...] = ()
-    """Methods to run; all unless given."""
+    """A validation has this many episodes (default: what the recipe says)."""
+    only: Annotated[tuple[str, ...], tyro.conf.arg(metavar="METHOD ...", help_behavior_hint="")] = ()
+    """Train these methods only (default: all methods of the table)."""
     dry_run: Switch = False
-    """Only say what would run, in how many hours. This compiles and times programs: 2 minutes for table_b, about 10 for table_d."""
+    """Show what would run and for how many hours. This itself times programs: 2 minutes for table_b, about 10 for table_d."""
     out: Path = Path("runs/reproduce")
-    """Where the runs are."""
+    """The runs are in this folder."""
     tables: Path = Path("results")
-    """Where the table goes, as JSON, Markdown and CSV."""
-    root: File = None
-    """Where prepared data is."""
+    """The table is written to this folder, as JSON, Markdown and CSV."""
+    root: Root = None
 
 
 DATA_COMMANDS: dict[str, Any] = {"list": DataList, "prepare": DataPrepare, "verify": DataVerify}
@@ -198,9 +202,9 @@ DataCommand.__doc__ = "Prepare, list and verify data sets."
 def commands() -> dict[str, Any]:
     """The commands by name. Not a constant: the options of plugins are there once these are loaded."""
     train: Any = dataclasses.make_dataclass("Train", [DATA, *TRAIN, *parsed_fields()])
-    train.__doc__ = "Train a method on DATA, or from a recipe; or go on with a run."
+    train.__doc__ = "Train a method on DATA or from a recipe, or go on with a run."
     recipe: Any = dataclasses.make_dataclass("ShowRecipe", [DATA, *SHOW_RECIPE, *parsed_fields()])
-    recipe.__doc__ = "Print an experiment's recipe with every value, as TOML that `train --recipe` takes."
+    recipe.__doc__ = "Print the recipe of an experiment with every value, as TOML that `lethax train --recipe` takes."
     return {
         "data": DataCommand,
         "train": train,

@@ -17,8 +17,8 @@ from lethax.errors import LethaxError, RecipeError
 from lethax.text import ENCODING_ERRORS, shown
 
 _ABOUT = (
-    "Meta-learning: train, evaluate, compare. `lethax --version` prints the version. --plugin FILE, with any command, loads "
-    "methods and kinds of tasks of your own."
+    "Train, evaluate and compare methods of meta-learning. `lethax --version` prints the version. --plugin FILE, with any "
+    "command, loads methods and kinds of tasks of your own."
 )
 _LESS_MEMORY = "lower --batch, --query, --filters or --inner-steps, or take --memory lean"
 

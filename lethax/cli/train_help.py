@@ -14,20 +14,17 @@ from lethax.progress import console
 from lethax.recipe import Recipe, load, sections
 from lethax.recipe.sections import Option, Range
 
-_ABOUT = {
-    "train": "Train a method on DATA, or from a recipe; or go on with a run.",
-    "recipe": "Print an experiment's recipe with every value, as TOML that `lethax train --recipe` takes.",
-}
 _MORE = (
-    "The rest depends on data and method. `lethax train DATA --method M --help` lists what matters there, with the values that "
-    "would be used; `lethax recipe DATA --method M` prints them as a recipe. All options are in sections, as in --gate.scope:"
+    "Which other options there are depends on the data and the method. `lethax train DATA --method M --help` lists them, with the "
+    "values that would be used. `lethax recipe DATA --method M` prints the same as a recipe. Options are in these sections, and "
+    "--gate.scope is `scope` in the section gate:"
 )
 
 
 def print_help(command: str, words: Sequence[str]) -> None:
     """The help of a command that takes the options of a recipe, whose other words are given."""
     usage = f"usage: lethax {command} [DATA] [OPTIONS]"
-    parts: list[Any] = [Text(f"{usage}\n\n{_ABOUT[command]}")]
+    parts: list[Any] = [Text(f"{usage}\n\n{arguments.commands()[command].__doc__}")]
     asked = _asked(words)
     own = [(one, None) for one in _own(command)]
     if asked is None:

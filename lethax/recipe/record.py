@@ -30,14 +30,12 @@ def _top(default: Any, text: str, **bounds: float) -> Any:
 class _Top:
     """What belongs to no section."""
 
-    data: str = _top("sinusoid", "The prepared data set, or the family of tasks that lethax makes itself.")
-    method: str = _top("l2f", "The method; +l2f behind any other one adds L2F's attenuated start.")
-    preset: Literal["code", "paper"] = _top(
-        "code", "Where a paper and its released code differ, the recipe follows this one."
-    )
-    seed: int = _top(0, "The seed of weights and episodes.", low=0, high=2**32 - 1)
+    data: str = _top("sinusoid", "A prepared data set, or a kind of tasks that lethax makes itself, such as sinusoid.")
+    method: str = _top("l2f", "The method. +l2f behind its name, as in metasgd+l2f, adds L2F's attenuated start.")
+    preset: Literal["code", "paper"] = _top("code", "Where a paper and its released code differ, this one is followed.")
+    seed: int = _top(0, "The first weights and the training episodes follow from this seed.", low=0, high=2**32 - 1)
     memory: Literal["fast", "lean"] = _top(
-        "fast", "Loops are written out in the program (fast), or memory stays flat in inner steps and tasks (lean)."
+        "fast", "fast writes all loops out in the program; lean takes no more memory for more inner steps or tasks."
     )
 
 
