@@ -19,9 +19,10 @@ DEEP = MLP(inputs=6, hidden=(4,) * 11, outputs=3, spread=0.5)  # by name, layer1
 
 def applied(learner, key):
     """(gates by the tensor that they scaled, gates as reported) of ones as weights."""
-    moving = trees.partition(learner.net.init(key), learner.mask(learner.net.init(key)))[0]
-    ones = jax.tree.map(jnp.ones_like, moving)
-    gated, info = learner.start.apply(learner.start.init(key, ones), ones, ones)
+    weights = jax.eval_shape(learner.net.init, key)
+    moving = trees.partition(weights, learner.mask(weights))[0]
+    ones = jax.tree.map(lambda leaf: np.ones(leaf.shape), moving)
+    gated, info = jax.jit(lambda: learner.start.apply(learner.start.init(key, ones), ones, ones))()
     means = {name: float(leaf.mean()) for name, leaf in zip(trees.names(gated), jax.tree.leaves(gated), strict=True)}
     return means, dict(zip(learner.gate_names(), info["gates"].tolist(), strict=True))
 
@@ -56,12 +57,12 @@ def test_an_attenuator_without_gates_is_refused():
 
 def test_norms_of_dead_filters_have_a_derivative(key):
     """A filter whose gradient is all zero made the norm's derivative, and with it the whole meta-gradient, NaN."""
-    net = Conv4(way=2, image=16, channels=1, filters=4)
+    net = Conv4(way=2, image=8, channels=1, filters=4, stages=3)
     learner = L2F(net, attenuator=Attenuator("filter", embedding="norm", detached=False), steps=1)
     meta = jax.jit(learner.init)(key)
     meta["weights"]["head"]["weight"] = meta["weights"]["head"]["weight"].at[:2].set(0.0)
-    x = jax.random.normal(key, (4, 16, 16, 1))
-    examples = Split(x.at[:, :, :8].set(0.0), jnp.arange(4) % 2)
+    x = jax.random.normal(key, (4, 8, 8, 1))
+    examples = Split(x.at[:, :, :4].set(0.0), jnp.arange(4) % 2)
     gradient = jax.jit(jax.grad(lambda m: learner.loss(m, Episode(examples, examples))[0]))(meta)
     assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(gradient))
     assert float(jnp.abs(gradient["start"]["layer1"]["bias"]).max()) > 0

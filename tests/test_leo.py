@@ -86,7 +86,7 @@ def episode(key, way=3, shot=2):
 def test_relations_are_over_all_pairs(key):
     """The first layer in two halves is the first layer on the joined pair."""
     learner = LEO(MLP(inputs=6, outputs=3), latents=4)
-    weights = learner.init(key)["weights"]
+    weights = jax.jit(learner.init)(key)["weights"]
     x = jax.random.normal(key, (3, 2, 6))
     codes = (x @ weights["encoder"]).reshape(6, 4)
     pairs = jnp.stack([jnp.concatenate([a, b]) for a in codes for b in codes])

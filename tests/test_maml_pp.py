@@ -194,8 +194,8 @@ def test_zero_modulation_is_maml(domain, key):
         net, objective, steps = MLP(hidden=(8, 8), spread=0.5), SquaredError(), 2
         split = lambda k, n: Split(jax.random.normal(k, (n, 1)), jax.random.normal(k, (n, 1)) ** 2)  # noqa: E731
     else:
-        net, objective, steps = Conv4(way=2, image=16, channels=1, filters=4), CrossEntropy(), 1
-        split = lambda k, n: Split(jax.random.normal(k, (2 * n, 16, 16, 1)), jnp.repeat(jnp.arange(2), n))  # noqa: E731
+        net, objective, steps = Conv4(way=2, image=8, channels=1, filters=3, stages=2), CrossEntropy(), 1
+        split = lambda k, n: Split(jax.random.normal(k, (2 * n, 8, 8, 1)), jnp.repeat(jnp.arange(2), n))  # noqa: E731
     episode = Episode(split(key, 3), split(jax.random.key(9), 4))
     options = dict(rate=0.05, attenuator={}, objective=objective, steps=steps)
     learner, plain = build("mumomaml", net, **options), build("maml", net, **options)
@@ -212,15 +212,16 @@ def test_zero_modulation_is_maml(domain, key):
 
 def test_encoders_see_what_they_may(key):
     """A curve's encoder reads x and y in any order; an image's reads no labels, and "softmax" has no shift."""
-    encoder = CurveEncoder(2, (("layer0", 5),))
-    params = encoder.init(key)
+    encoder = CurveEncoder(2, (("layer0", 5),), hidden=4)
+    params, apply = jax.jit(encoder.init)(key), jax.jit(encoder.apply)
     support = Split(jnp.array([[1.0], [0.2], [-3.0]]), jnp.array([[0.5], [1.0], [2.0]]))
-    read = encoder.apply(params, support)
-    turned = encoder.apply(params, jax.tree.map(lambda leaf: leaf[::-1], support))
+    read = apply(params, support)
+    turned = apply(params, jax.tree.map(lambda leaf: leaf[::-1], support))
     jax.tree.map(np.testing.assert_array_equal, read, turned)
-    other = encoder.apply(params, support._replace(y=-support.y))
+    other = apply(params, support._replace(y=-support.y))
     assert not np.allclose(read["layer0"]["shift"], other["layer0"]["shift"])
     images = ImageEncoder(1, (("norm0", 4),), widths=(4, 8), kind="softmax")
-    seen = images.apply(images.init(key), Split(jax.random.normal(key, (3, 8, 8, 1)), jnp.arange(3)))
+    support = Split(jax.random.normal(key, (3, 8, 8, 1)), jnp.arange(3))
+    seen = jax.jit(lambda k: images.apply(images.init(k), support))(key)
     np.testing.assert_allclose(seen["norm0"]["factor"].sum(), 1.0, rtol=1e-12)
     assert not np.any(seen["norm0"]["shift"])

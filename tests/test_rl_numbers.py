@@ -1,5 +1,7 @@
 """Meta-reinforcement learning against numbers worked out by hand or independently, in float64."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -133,7 +135,7 @@ def test_baseline_and_advantages():
     values = features(observed()) @ w
     np.testing.assert_allclose(values[:, 0], [-1.6137223228, -0.7258980383, -0.2565722223, -0.2057436647], atol=1e-6)
     rollouts = Rollouts(observed(), jnp.zeros((4, 2, 2)), REWARDS, alive)
-    got = advantages(rollouts, 0.99, 1.0)
+    got = jax.jit(advantages)(rollouts, 0.99, 1.0)
     np.testing.assert_allclose(got[:, 0], [1.9218426574, 0.4936795507, -0.1737230166, -0.0478866512], atol=1e-6)
     np.testing.assert_allclose(got[:, 1], [-1.8900799134, -0.6039168502, -0.0051757081, 0.3052599314], atol=1e-6)
 
@@ -143,8 +145,9 @@ def test_padding_never_changes_a_number():
     short = Rollouts(observed(), jnp.zeros((4, 2, 2)), REWARDS, jnp.ones((4, 2)))
     junk = lambda leaf: jnp.concatenate([leaf, jnp.full((3, *leaf.shape[1:]), 7.5)])  # noqa: E731
     padded = Rollouts(*map(junk, short[:3]), jnp.concatenate([jnp.ones((4, 2)), jnp.zeros((3, 2))]))
-    np.testing.assert_allclose(advantages(padded, 0.99, 0.97)[:4], advantages(short, 0.99, 0.97), rtol=1e-9)
-    np.testing.assert_array_equal(advantages(padded, 0.99, 0.97)[4:], 0)
+    whole, alone = (jax.jit(advantages)(rollouts, 0.99, 0.97) for rollouts in (padded, short))
+    np.testing.assert_allclose(whole[:4], alone, rtol=1e-9)
+    np.testing.assert_array_equal(whole[4:], 0)
     assert padded.returns() == short.returns()
 
 
@@ -156,15 +159,17 @@ def test_padding_is_no_part_of_the_losses():
     y = Steps(junk(split.y.actions), junk(split.y.advantages), jnp.array([1.0, 1, 1, 1, 0, 0]), behaviour)
     padded = Split(junk(split.x), y)
     other = weights(0.7, 0.1, -0.3)
-    numbers = []
-    for data in (split, padded):
-        loss, grads = jax.value_and_grad(lambda w, d=data: PolicyGradient().loss(POLICY.apply(w, d.x), d.y))(other)
+
+    @jax.jit
+    def numbers(data):
+        loss, grads = jax.value_and_grad(lambda w: PolicyGradient().loss(POLICY.apply(w, data.x), data.y))(other)
         many = batched(data)
         new, old = (batched(POLICY.apply(w, data.x)) for w in (other, weights()))
         products = fisher(old, many, jax.tree.map(jnp.ones_like, old))
         kept = jnp.sum(products.mean), products.log_std
-        numbers.append([loss, grads, surrogate(new, old, many), mean_divergence(new, old, many), kept])
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), *numbers)
+        return loss, grads, surrogate(new, old, many), mean_divergence(new, old, many), kept
+
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), numbers(split), numbers(padded))
 
 
 def test_gaussians():
@@ -245,10 +250,17 @@ def test_policy_gradient_step():
     loss = lambda form: lambda t: PolicyGradient(form).loss(POLICY.apply(weights(*t), split.x), split.y)  # noqa: E731
     t = jnp.array([0.5, -0.1, 0.0])
     np.testing.assert_allclose(loss("log")(t), 0.05340625, atol=1e-12)
-    for form in ("log", "ratio", "importance"):  # one gradient, for the policy that drew the actions
-        np.testing.assert_allclose(jax.grad(loss(form))(t), (-0.010875, -0.22375, -0.1068125), atol=1e-12)
+
+    @jax.jit
+    def derivatives(t):
+        curvatures = jax.hessian(loss("log"))(t), jax.hessian(loss("ratio"))(t)
+        return [jax.grad(loss(form))(t) for form in ("log", "ratio", "importance")], *curvatures
+
+    gradients, of_log, of_ratio = derivatives(t)
+    for gradient in gradients:  # one, for the policy that drew the actions
+        np.testing.assert_allclose(gradient, (-0.010875, -0.22375, -0.1068125), atol=1e-12)
     np.testing.assert_allclose(
-        jax.hessian(loss("log"))(t),
+        of_log,
         [(-0.01475, -0.0575, 0.02175), (-0.0575, 0, 0.4475), (0.02175, 0.4475, 0.213625)], atol=1e-12,
     )  # fmt: skip
     ratio = [
@@ -256,7 +268,7 @@ def test_policy_gradient_step():
         (-0.0642687500, -0.1068125000, 0.6073718750),
         (0.0274190625, 0.6073718750, 0.3905948438),
     ]
-    np.testing.assert_allclose(jax.hessian(loss("ratio"))(t), ratio, atol=1e-10)
+    np.testing.assert_allclose(of_ratio, ratio, atol=1e-10)
     for rate, expected in ((0.1, (0.5010875, -0.077625, 0.01068125)), (0.01, (0.50010875, -0.0977625, 0.001068125))):
         fast, _ = linear(rate).adapt({"weights": weights(), "rule": {}}, split)
         np.testing.assert_allclose(of(fast.weights), expected, atol=1e-12)
@@ -278,6 +290,7 @@ def test_outer_step():
     supports, query = [batched(steps(*BEFORE))], batched(steps(*AFTER))
     vector, tree = ravel_pytree(meta)  # bias, weight, log σ
 
+    @functools.partial(jax.jit, static_argnums=0)
     def outputs(learner, v):
         fast, _ = jax.vmap(lambda mine: learner.adapt(tree(v), mine))(supports)
         return jax.vmap(POLICY.apply)(fast.weights, query.x)
@@ -293,17 +306,23 @@ def test_outer_step():
     np.testing.assert_allclose(gradient(linear(form="ratio")), (-0.0270624713, -0.1675858619, 0.0955890864), atol=1e-10)
 
     old = outputs(linear(), vector)
-    curvature = jax.jit(jax.hessian(lambda v: mean_divergence(outputs(linear(), v), old, query)))(vector)
+
+    @jax.jit
+    def curvatures(v):
+        """The curvature, and its rows as the outer step computes products with it."""
+        _, forward = jax.linearize(lambda v: outputs(linear(), v), v)
+        backward = jax.linear_transpose(forward, v)
+        products = [backward(fisher(old, query, forward(unit)))[0] for unit in jnp.eye(3)]
+        return jax.hessian(lambda v: mean_divergence(outputs(linear(), v), old, query))(v), jnp.stack(products)
+
+    curvature, products = curvatures(vector)
     expected = np.array([(0.0535567712, 0.1776786051, -0.0123000645), (0.1776786051, 0.9848408500, -0.1318095238),
                          (-0.0123000645, -0.1318095238, 1.9174565383)])  # fmt: skip
     order = np.array([1, 0, 2])
     np.testing.assert_allclose(curvature, expected[np.ix_(order, order)], atol=1e-9)
-    _, forward = jax.linearize(lambda v: outputs(linear(), v), vector)
-    backward = jax.linear_transpose(forward, vector)
-    products = [backward(fisher(old, query, forward(v)))[0] for v in jnp.eye(3)]
     np.testing.assert_allclose(products, curvature, atol=1e-10)
 
-    after, info = jax.jit(improve, static_argnums=(0, 1))(linear(), PolicyPlan(1, batch=1), meta, supports, query)
+    after, info = improve(linear(), PolicyPlan(1, batch=1), meta, supports, query)
     np.testing.assert_allclose(of(after["weights"]), (0.4296843282, 0.0176262871, -0.0243346049), atol=1e-7)
     assert bool(info["accepted"]) and int(info["backtracks"]) == 1
     np.testing.assert_allclose((info["loss"], info["kl"]), (-0.0207350631, 0.0067595914), atol=1e-8)
