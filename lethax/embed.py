@@ -12,7 +12,7 @@ import safetensors.numpy
 from lethax import nets, pretrain
 from lethax.data.feature_files import Split
 from lethax.data.store import ClassSplit, Store, open_store
-from lethax.domains.images import Images
+from lethax.domains import images
 from lethax.errors import DataError, RecipeError
 from lethax.files import write_atomic
 from lethax.pretrain import REFERENCE, Schooling
@@ -74,11 +74,11 @@ def from_run(folder: Path) -> Backbone:
     """The network of a run's best checkpoint by validation."""
     run = open_run(folder)
     check_data(run, "take another --backbone")
-    if not isinstance(run.domain, Images) or run.inputs is None:
+    if run.inputs is None or len(run.inputs.example) != 3:
         raise RecipeError(
             f"{shown(folder)} is a run on {run.recipe.data}, which are no images: take another --backbone."
         )
-    return Backbone(run.domain.net(run.recipe, run.inputs), best_metas(run, 1)[0][0]["weights"], None)
+    return Backbone(images.DOMAIN.net(run.recipe, run.inputs), best_metas(run, 1)[0][0]["weights"], None)
 
 
 def features_of(store: Store, backbone: Backbone, progress: Progress) -> dict[str, Split]:

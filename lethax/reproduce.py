@@ -12,7 +12,6 @@ import jax.numpy as jnp
 from lethax.data.store import open_store
 from lethax.devices import devices_for
 from lethax.domains import Judging, domain_of
-from lethax.domains.images import Images
 from lethax.errors import DataError
 from lethax.names import navigation_setting
 from lethax.outer import begin, fit, fit_together, steps_of_call
@@ -194,7 +193,7 @@ def estimates(groups: Sequence[Sequence[Job]], clock: Callable[[], float] = time
             yield Estimate(seconds, "its log" if missing else "")
             continue
         cell, recipe = missing[0].cell, missing[0].recipe
-        work = operations(recipe) if isinstance(domain_of(recipe), Images) else 0.0
+        work = operations(recipe)
         if work and cell.setting() in timed:
             name, pace, other = timed[cell.setting()]
             yield Estimate(recipe.outer.steps * pace * work / other, f"scaled from {name.rpartition('/')[2]}")
@@ -206,10 +205,11 @@ def estimates(groups: Sequence[Sequence[Job]], clock: Callable[[], float] = time
 
 
 def operations(recipe: Resolved) -> float:
-    """Of one episode's meta-gradient in the last phase of training on images, counted before anything compiles; 0 if unknown."""
+    """Of one episode's meta-gradient in the last phase of training on images, counted before anything compiles; 0 for other tasks."""
     domain = domain_of(recipe)
     inputs = domain.inputs(recipe)
-    assert inputs is not None
+    if inputs is None or len(inputs.example) != 3:
+        return 0.0
     learner: Any = domain.learner(recipe, inputs).at(recipe.outer.steps)
     learner, shape, entry = replace(learner, loop="unroll"), recipe.episode, inputs.example
 

@@ -6,17 +6,20 @@ import jax
 import numpy as np
 import pytest
 
-from lethax import assemble, cli, embed, folders, pretrain
+from lethax import cli, embed, pretrain
 from lethax.baselines import prototype_logits
 from lethax.data import embeddings
 from lethax.data.feature_files import read_features, split_of
 from lethax.data.source import Features, FeatureTasks, features_on_device
 from lethax.data.store import StoreWriter, open_store
+from lethax.domains import domain_of, supervised
 from lethax.errors import DataError, RecipeError
 from lethax.nets import Conv4
-from lethax.recipe import Recipe, resolve
+from lethax.recipe import Recipe
+from lethax.recipe.resolve import resolve
 from lethax.records import EpisodeShape, Split
 from lethax.report import cells, tables
+from lethax.runs import folder as folders
 
 SPLITS = ("train", "val", "test")
 quiet = lambda what, share: None  # noqa: E731
@@ -85,24 +88,30 @@ def test_a_backbone_learns_and_its_features_do_not_depend_on_neighbours(pictures
         embed.net_for("vgg", pictures, 4)
 
 
+def learner_of(recipe):
+    domain = domain_of(recipe)
+    return domain.learner(recipe, domain.inputs(recipe))
+
+
 def test_recipes_of_features(pictures, tmp_path):
     embeddings.write_features("made", {s: split_of("", *made(tuple("abcdef"), 20)) for s in SPLITS}, tmp_path, {})
-    leo = resolve(Recipe(data="made", method="leo+l2f", shot=1, query=5))
-    assert (leo.batch, leo.outer_rate, leo.clip_tensor_norm, leo.leo_kl) == (12, 2.739071e-4, 0.1, 0.756143)
-    assert assemble.learner(leo).net.inputs == 3 and assemble.learner(leo).start.scope == "filter"
-    plain = resolve(Recipe(data="made", method="l2f", net="mlp", query=5))
-    assert assemble.learner(plain).net.hidden == (100, 100)
+    leo = resolve(Recipe.of(data="made", method="leo+l2f", shot=1, query=5))
+    assert (leo.outer.batch, leo.outer.rate, leo.outer.clip_tensor_norm, leo.leo.kl) == (12, 2.739071e-4, 0.1, 0.756143)
+    assert learner_of(leo).net.inputs == 3 and learner_of(leo).start.scope == "filter"
+    plain = resolve(Recipe.of(data="made", method="l2f", net="mlp", query=5))
+    assert learner_of(plain).net.hidden == (100, 100)
     with pytest.raises(RecipeError, match="'conv4' does not fit data 'made': it holds features"):
-        assemble.learner(resolve(Recipe(data="made", method="maml", query=5)))
+        learner_of(resolve(Recipe.of(data="made", method="maml", net="conv4", query=5)))
     with pytest.raises(RecipeError, match="'mlp' does not fit data 'pictures': it holds images"):
-        assemble.learner(resolve(Recipe(data="pictures", method="maml", net="mlp")))
+        learner_of(resolve(Recipe.of(data="pictures", method="maml", net="mlp", way=2)))
     with pytest.raises(RecipeError, match="leo takes features, and it holds images: see lethax embed"):
-        assemble.learner(resolve(Recipe(data="pictures", method="leo")))
+        learner_of(resolve(Recipe.of(data="pictures", method="leo", way=2)))
     with pytest.raises(DataError, match="made holds features; embed reads images"):
         embed.images_of("made")
-    assert jax.eval_shape(assemble.learner(leo).init, jax.random.key(0))["start"]["weight"]["layer0"][
-        "weight"
-    ].shape == (3, 3)
+    assert jax.eval_shape(learner_of(leo).init, jax.random.key(0))["start"]["weight"]["layer0"]["weight"].shape == (
+        3,
+        3,
+    )
 
 
 def test_nearest_prototype(x64):
@@ -126,7 +135,7 @@ def test_features_from_training_to_numbers(tmp_path, monkeypatch):
     labels = np.repeat(np.arange(6), 20)
     features = (4 * np.eye(6)[labels] + random.randn(120, 6)).astype(np.float32)
     embeddings.write_features("made", {split: split_of("", features, labels) for split in SPLITS}, None, {})
-    monkeypatch.setattr(assemble, "CHUNK", 10)
+    monkeypatch.setattr(supervised, "CHUNK", 10)
     options = ["--shot", "2", "--query", "4", "--batch", "2", "--steps", "20", "--epoch", "10", "--val-episodes", "20"]
     options += ["--inner-steps", "2"]  # of the weights
     run = str(tmp_path / "run")

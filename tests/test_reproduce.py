@@ -3,18 +3,19 @@
 import csv
 import json
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from lethax import assemble, cli, reproduce
+from lethax import cli, reproduce
 from lethax.data.embeddings import write_features
 from lethax.data.feature_files import split_of
 from lethax.data.store import StoreWriter
+from lethax.domains import Judging, supervised
 from lethax.errors import DivergedError, LethaxError, RecipeError
 from lethax.methods import METHODS
-from lethax.recipe import Recipe, resolve
+from lethax.recipe import Recipe
+from lethax.recipe.resolve import resolve
 from lethax.report import cells, tables
 
 
@@ -23,7 +24,7 @@ def test_every_recipe_resolves_and_every_published_number_has_one():
     assert len(every) > 100 and set(cells.published()) <= {cell.name for cell in every}
     for cell in every:
         recipe = resolve(cell.recipe)
-        assert recipe.method in METHODS and recipe.data in cell.name and f"{recipe.shot}shot" in cell.name
+        assert recipe.method in METHODS and recipe.data in cell.name and f"{recipe.episode.shot}shot" in cell.name
     assert len([c for c in every if c.table == "table_d"]) == 48
 
 
@@ -31,10 +32,14 @@ def test_recipes_follow_the_protocols_of_what_they_reproduce():
     """LEO is judged on all other images of a class, MAML++ has two tasks for both shots, ALFA its own budget."""
     every = {cell.name: resolve(cell.recipe) for cell in cells.every_cell()}
     leo = [recipe for recipe in every.values() if recipe.method.startswith("leo")]
-    assert len(leo) == 12 and {r.shot + r.eval_query for r in leo} == {600} and {r.query for r in leo} == {15}
+    assert (
+        len(leo) == 12
+        and {r.episode.shot + r.episode.eval_query for r in leo} == {600}
+        and {r.episode.query for r in leo} == {15}
+    )
     mini = {n.removeprefix("miniimagenet/"): r for n, r in every.items() if r.data == "miniimagenet"}
-    assert {r.batch for r in mini.values() if r.method == "maml_pp"} == {2}
-    steps = {r.method: r.steps for r in mini.values()}
+    assert {r.outer.batch for r in mini.values() if r.method == "maml_pp"} == {2}
+    steps = {r.method: r.outer.steps for r in mini.values()}
     assert steps == {"maml": 50_000, "l2f": 30_000, "maml_pp": 50_000, "alfa": 50_000, "alfa+l2f": 50_000}
 
 
@@ -78,8 +83,8 @@ def small(tmp_path, monkeypatch):
             (folder / "table_x" / f"{method}_{data}.toml").write_text(text)
     monkeypatch.setattr(cells, "FOLDER", folder)
     monkeypatch.setattr(cells, "published", lambda: {"table_x/maml_sinusoid": cells.Published(1.5, 0.5, "a source")})
-    monkeypatch.setattr(assemble, "CHUNK", 20)
-    monkeypatch.setattr(reproduce, "protocol", lambda recipe: reproduce.Protocol(100, 1))
+    monkeypatch.setattr(supervised, "CHUNK", 20)
+    monkeypatch.setattr(reproduce, "protocol", lambda recipe: Judging(100, 1))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -148,9 +153,9 @@ def test_plan_and_messages(small, capsys):
     assert cli.main(["reproduce", "x", "--budget", "2"]) == 2
     assert "--budget has to be" in capsys.readouterr().err
     found = reproduce.jobs(cells.find("x"), small, budget=0.001, steps=None, seeds=1)
-    assert {job.recipe.steps for job in found} == {50}
+    assert {job.recipe.outer.steps for job in found} == {50}
     reproduce.opened(found[0])
-    other = found[0]._replace(recipe=resolve(found[0].recipe.__class__(data="sinusoid", method="maml", steps=50)))
+    other = found[0]._replace(recipe=resolve(Recipe.of(data="sinusoid", method="maml", steps=50)))
     (found[0].folder / "checkpoints").mkdir()
     (found[0].folder / "checkpoints" / "step-00000001.safetensors").touch()  # one that has begun
     with pytest.raises(LethaxError, match="of another recipe .*method: .* there, maml now.*: choose another --out"):
@@ -203,7 +208,7 @@ def test_columns_are_those_that_the_rows_need():
 def test_a_small_budget_is_judged_by_the_checkpoints_that_it_has():
     """One validation cannot give three best checkpoints."""
     counts = [
-        reproduce.protocol(resolve(Recipe(data="cifar_fs", steps=steps))).ensemble for steps in (1, 500, 501, 5000)
+        reproduce.protocol(resolve(Recipe.of(data="cifar_fs", steps=steps))).ensemble for steps in (1, 500, 501, 5000)
     ]
     assert counts == [1, 1, 2, 3]
 
@@ -214,8 +219,8 @@ def test_hours_of_a_setting_are_of_one_timed_cell_or_of_the_logs(tmp_path, monke
     with StoreWriter(tmp_path, "pictures", mean=(0.5,), std=(0.25,), source={}) as writer:
         for split in ("train", "val", "test"):
             writer.split(split, (16, 16, 1), [(f"{split}{c}", "", 20) for c in range(5)])[:] = 0
-    base = Recipe(data="pictures", shot=1, query=1, filters=4, inner_steps=2)
-    found = [cells.Cell(f"x/{m}{k}", replace(base, method=m, shot=k), None) for k in (1, 5) for m in ("maml", "l2f")]
+    base = Recipe.of(data="pictures", shot=1, query=1, filters=4, inner_steps=2)
+    found = [cells.Cell(f"x/{m}{k}", base.with_values(method=m, shot=k), None) for k in (1, 5) for m in ("maml", "l2f")]
     timed = []
     monkeypatch.setattr(reproduce, "_seconds_a_step", lambda group, _: timed.append(group[0].cell.name) or 2.0)
     groups = reproduce.groups(reproduce.jobs(found, tmp_path, budget=1.0, steps=100, seeds=2))
@@ -231,11 +236,11 @@ def test_hours_of_a_setting_are_of_one_timed_cell_or_of_the_logs(tmp_path, monke
 
 def test_plan_of_features(tmp_path, monkeypatch):
     monkeypatch.setenv("LETHAX_DATA", str(tmp_path))
-    monkeypatch.setattr(assemble, "CHUNK", 2)
+    monkeypatch.setattr(supervised, "CHUNK", 2)
     labels = np.repeat(np.arange(6), 4)
     made = np.random.RandomState(0).randn(24, 6).astype(np.float32)
     write_features("made", {split: split_of("", made, labels) for split in ("train", "val", "test")}, None, {})
-    recipe = Recipe(data="made", method="leo", shot=1, query=1, batch=2)
+    recipe = Recipe.of(data="made", method="leo", shot=1, query=1, batch=2)
     (group,) = reproduce.groups(
         reproduce.jobs([cells.Cell("x/leo", recipe, None)], tmp_path, budget=1.0, steps=4, seeds=1)
     )

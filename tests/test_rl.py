@@ -13,18 +13,23 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from lethax import assemble, checkpoint, cli, control, folders, runs, training
+from lethax import checkpoint, cli
+from lethax.domains import domain_of
 from lethax.errors import DivergedError, EnvironmentFault, RecipeError
 from lethax.methods import MAML, Attenuator
 from lethax.nets.policy import GaussianPolicy
 from lethax.outer import begin, fit
-from lethax.recipe import Recipe, resolve
+from lethax.recipe import Recipe
+from lethax.recipe.resolve import resolve
 from lethax.rl import evaluate, locomotion
 from lethax.rl.navigation import SETTINGS, Navigation
 from lethax.rl.objective import PolicyGradient
 from lethax.rl.outer import PolicyPlan, adapted, fisher, improve, mean_divergence, surrogate, travel
 from lethax.rl.rollouts import collect, collect_batch, draw_tasks
 from lethax.rules import SGD, Slower
+from lethax.runs import evaluation as runs
+from lethax.runs import folder as folders
+from lethax.runs import training
 
 ENVIRONMENT = Navigation(horizon=6)
 PLAN = PolicyPlan(3, batch=3, rollouts=4)
@@ -249,13 +254,18 @@ def test_a_simulator_of_the_host_trains_and_is_judged(key):
         collect_batch(Walker(), learner.net, broken, tasks, key, 5, shared=True)
 
 
-TINY = Recipe(
+TINY = Recipe.of(
     data="navigation", method="l2f", shot=3, batch=2, filters=5, depth=1, rl_horizon=5, steps=4, epoch=2, val_episodes=2
 )
 
 
+def key_of(recipe):
+    """Equal where recipes train in one program."""
+    return domain_of(recipe).together(recipe, None)
+
+
 def trained(folder, recipe=TINY):
-    run = folders.create(recipe, folder)
+    run = folders.create(resolve(recipe), folder)
     list(training.train(run))
     return run
 
@@ -266,13 +276,11 @@ def whole(tmp_path_factory):
 
 
 def final(run):
-    return checkpoint.newest(
-        run.folder / "checkpoints", begin(control.learner(run.recipe), control.plan(run.recipe), jax.random.key(0))
-    )[0].meta
+    return checkpoint.newest(run.folder / "checkpoints", begin(run.learner(), run.plan(), jax.random.key(0)))[0].meta
 
 
 def test_resumes_to_the_same_bits(whole, tmp_path):
-    part = folders.create(TINY, tmp_path / "part")
+    part = folders.create(resolve(TINY), tmp_path / "part")
     stopped = training.train(part)
     while next(stopped).step < 3:
         pass
@@ -289,9 +297,9 @@ def test_resumes_to_the_same_bits(whole, tmp_path):
 def test_seeds_train_together(tmp_path, x64):
     """Two steps in float64: conjugate gradients on a curvature that is nearly singular make 1e-8 of two programs' roundings in one
     step, and each step a hundred times as much of that."""
-    brief = replace(TINY, steps=2)
-    recipes = [resolve(replace(brief, seed=seed)) for seed in (0, 1)]
-    assert assemble.shape_key(recipes[0]) == assemble.shape_key(recipes[1]) is not None
+    brief = TINY.with_values(steps=2)
+    recipes = [resolve(brief.with_values(seed=seed)) for seed in (0, 1)]
+    assert key_of(recipes[0]) == key_of(recipes[1]) is not None
     both = [folders.create(recipe, tmp_path / f"seed{recipe.seed}") for recipe in recipes]
     list(training.train_together(both))
     alone = final(trained(tmp_path / "alone", brief))
@@ -308,7 +316,7 @@ def test_evaluation_and_settings(whole, capsys):
         runs.write_evaluation(result)
         record = result.record
         assert np.shape(record["returns"]) == (3, 3) and record["score"] == "return" and len(record["gates"]) == 4
-        seen = runs.read_rollouts(result.path)
+        seen = runs.read_kept(result.path)
         assert seen["observations"].shape == (3, 3, 5, 2) and seen["alive"].shape == (3, 3, 5)
         assert np.abs(seen["tasks"]).max() <= (0.5 if record["data"] == "navigation" else 2)
     again = runs.evaluate_run(run, episodes=3, ensemble=1, steps=2, seed=0)
@@ -326,22 +334,29 @@ def test_evaluation_and_settings(whole, capsys):
     [
         ({"method": "leo"}, "method 'leo' does not fit data 'navigation'"),
         ({"method": "mumomaml+l2f"}, "control takes maml, "),
-        ({"net": "conv4"}, "net 'conv4' does not fit"),
-        ({"query": 7}, "query is 7"),
-        ({"rl_max_kl": 0.0}, "rl_max_kl is 0.0"),
-        ({"rl_loss": "lgo"}, "rl_loss is 'lgo'. Did you mean 'log'"),
-        ({"rl_cg_share": 1.5}, "rl_cg_share is 1.5"),
+        ({"net": "conv4"}, "net.kind is conv4; control as 'navigation' do not have that choice"),
+        ({"query": 7}, "episode.query is 7; control"),
+        ({"rl_max_kl": 0.0}, "control.max_kl is 0.0"),
+        ({"rl_loss": "lgo"}, "control.loss is 'lgo'. Did you mean 'log'"),
+        ({"rl_cg_share": 1.5}, "control.cg_share is 1.5"),
     ],
 )
 def test_recipes_that_cannot_be(changes, message):
     with pytest.raises(RecipeError, match=message):
-        resolve(replace(TINY, **changes))
+        resolve(TINY.with_values(**changes))
 
 
 def test_presets_of_control():
     """MAML's code and the paper's table."""
-    code, paper = (resolve(Recipe(data="navigation", method="l2f", preset=preset)) for preset in ("code", "paper"))
-    assert (code.inner_rate, code.rl_limit, code.batch, code.shot, code.rl_horizon, code.steps) == (
+    code, paper = (resolve(Recipe.of(data="navigation", method="l2f", preset=preset)) for preset in ("code", "paper"))
+    assert (
+        code.inner.rate,
+        code.navigation.limit,
+        code.outer.batch,
+        code.episode.shot,
+        code.control.horizon,
+        code.outer.steps,
+    ) == (
         0.1,
         0.1,
         20,
@@ -349,11 +364,16 @@ def test_presets_of_control():
         100,
         500,
     )
-    assert (paper.inner_rate, paper.rl_limit) == (0.01, 0.2)
-    cheetah = resolve(Recipe(data="cheetah_vel", method="maml"))
-    assert (cheetah.batch, cheetah.shot, cheetah.rl_horizon, cheetah.rl_action_scale) == (40, 40, 200, 10.0)
-    assert control.environment(cheetah) == locomotion.Locomotion("cheetah_vel", action_scale=10.0)
-    assert assemble.shape_key(cheetah) is None
+    assert (paper.inner.rate, paper.navigation.limit) == (0.01, 0.2)
+    cheetah = resolve(Recipe.of(data="cheetah_vel", method="maml"))
+    assert (cheetah.outer.batch, cheetah.episode.shot, cheetah.control.horizon, cheetah.locomotion.action_scale) == (
+        40,
+        40,
+        200,
+        10.0,
+    )
+    assert domain_of(cheetah).environment(cheetah) == locomotion.Locomotion("cheetah_vel", action_scale=10.0)
+    assert key_of(cheetah) is None
 
 
 def metrics_of(run):
@@ -361,13 +381,15 @@ def metrics_of(run):
 
 
 def test_a_diverged_policy_is_one_sentence(tmp_path):
-    run = folders.create(replace(TINY, inner_rate=1e30, method="maml"), tmp_path / "run")
+    run = folders.create(TINY.with_values(inner_rate=1e30, method="maml"), tmp_path / "run")
     with pytest.raises(DivergedError, match="outer step 0 of .* is not finite; .* Try a smaller --inner-rate, or"):
         list(training.train(run))
-    skipping = folders.create(replace(TINY, inner_rate=1e30, non_finite="skip", method="maml"), tmp_path / "skipping")
+    skipping = folders.create(
+        resolve(TINY.with_values(inner_rate=1e30, non_finite="skip", method="maml")), tmp_path / "skipping"
+    )
     with pytest.raises(DivergedError, match="has learned nothing: all outer steps were skipped"):
         list(training.train(skipping))  # every step is passed over and counted
-    assert sum(json.loads(line).get("skipped", 0) for line in metrics_of(skipping)) == TINY.steps
+    assert sum(json.loads(line).get("skipped", 0) for line in metrics_of(skipping)) == TINY.get("outer.steps")
 
 
 def test_a_simulator_that_is_not_installed_is_one_sentence(tmp_path):

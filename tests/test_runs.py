@@ -13,10 +13,15 @@ import time
 import numpy as np
 import pytest
 
-from lethax import assemble, checkpoint, folders, training
+from lethax import checkpoint
+from lethax.domains import supervised
 from lethax.errors import RecipeError
 from lethax.files import read_lines
-from lethax.recipe import Recipe, resolve
+from lethax.recipe import Recipe
+from lethax.recipe.record import key_of
+from lethax.recipe.resolve import resolve
+from lethax.runs import folder as folders
+from lethax.runs import training
 
 KILLS = 5  # tests/durability.py does more, of every command
 TRAIN = [
@@ -179,7 +184,7 @@ def test_evaluate_several(lethax, tmp_path):
         (["train"], 2, "needs DATA"),
         (["train", "--resume", "nowhere"], 1, "is not a run"),
         (["evaluate", "nowhere"], 1, "is not a run"),
-        (["train", "sinusoid", "--order", "3"], 2, "order is 3"),
+        (["train", "sinusoid", "--order", "3"], 2, "order is '3'"),
         (["data", "prepare", "cifar100", "--from", "nowhere"], 1, "does not exist"),
         (["data", "verify", "nothing"], 1, "no data set 'nothing'"),
         (["data", "list"], 0, ""),
@@ -199,20 +204,20 @@ def test_messages(args, code, message, lethax):
     [
         ({"method": "cavia+l2f"}, "cavia moves a context that starts at 0"),
         ({"method": "leo"}, "leo takes features, see lethax embed"),
-        ({"method": "leo+l2f", "data": "made", "gate_fixed": (1.0, 1.0)}, "gate_fixed is .* does not have that choice"),
-        ({"method": "leo+l2f", "data": "made", "gate_scope": "layer"}, "gate_scope is layer"),
-        ({"method": "leo", "data": "made", "rule": "lslr"}, "rule is lslr; method 'leo'"),
-        ({"method": "leo", "data": "made", "leo_dropout": 1.0}, "at least 0 and below 1"),
-        ({"method": "reptile", "multi_step_steps": 10_000}, "multi_step_steps is 10000; method 'reptile'"),
+        ({"method": "leo+l2f", "data": "made", "gate_fixed": (1.0, 1.0)}, "gate.fixed is .* does not have that choice"),
+        ({"method": "leo+l2f", "data": "made", "gate_scope": "layer"}, "gate.scope is layer"),
+        ({"method": "leo", "data": "made", "rule": "lslr"}, "inner.rule is lslr; method 'leo'"),
+        ({"method": "leo", "data": "made", "leo_dropout": 1.0}, "leo.dropout is 1.0; it has to be below 1"),
+        ({"method": "reptile", "multi_step_steps": 10_000}, "inner.multi_step_steps is 10000; method 'reptile'"),
         ({"method": "reptile", "inner_rate": 0.0}, "reptile divides by it"),
-        ({"method": "imaml+l2f", "proximity": 0.0}, "proximity is 0.0; it has to be above 0"),
+        ({"method": "imaml+l2f", "proximity": 0.0}, "imaml.proximity is 0.0; it has to be above 0"),
         ({"method": "maml_pp", "multi_step_epochs": 0}, "multi_step_epochs is 0; it has to be at least 1"),
         ({"method": "maml", "full_steps": 0}, "full_steps is 0; it has to be at least 1"),
     ],
 )
 def test_combinations_that_cannot_be(values, message):
     with pytest.raises(RecipeError, match=message):
-        resolve(Recipe(**values))
+        resolve(Recipe.of(**values))
 
 
 def test_help_imports_no_jax():
@@ -220,35 +225,40 @@ def test_help_imports_no_jax():
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
+def values_of(resolved, *names):
+    """Values by their short names."""
+    return tuple(resolved.value(key_of(name)) for name in names)
+
+
 def test_presets_follow_the_released_configurations():
-    mini = resolve(Recipe(data="miniimagenet", shot=5, method="l2f"))
-    assert (mini.batch, mini.steps, mini.first_order_steps, mini.filters, mini.clamp) == (2, 30_000, 5_500, 48, 10.0)
-    half = resolve(Recipe(data="cifar_fs", shot=1, steps=25_000))
-    assert (half.batch, half.first_order_steps, half.clamp) == (4, 2_750, 0.0)
-    paper = resolve(Recipe(data="tieredimagenet", preset="paper", net="resnet12"))
-    assert (paper.batch, paper.steps, paper.first_order_steps) == (1, 125_000, 0)
+    mini = resolve(Recipe.of(data="miniimagenet", shot=5, method="l2f"))
+    assert values_of(mini, "batch", "steps", "first_order_steps", "filters", "clamp") == (2, 30_000, 5_500, 48, 10.0)
+    half = resolve(Recipe.of(data="cifar_fs", shot=1, steps=25_000))
+    assert values_of(half, "batch", "first_order_steps", "clamp") == (4, 2_750, 0.0)
+    paper = resolve(Recipe.of(data="tieredimagenet", preset="paper", net="resnet12"))
+    assert values_of(paper, "batch", "steps", "first_order_steps") == (1, 125_000, 0)
     # Released with ALFA, which has L2F as a switch: the budget of L2F's own configurations is theirs alone.
-    assert resolve(Recipe(data="miniimagenet", method="alfa+l2f", shot=5)).steps == 50_000
-    assert mini.reduction == half.reduction == "sum"
-    leo = resolve(Recipe(data="mini_leo", method="leo", shot=1))
-    assert (leo.reduction, leo.clamp, leo.clip_tensor_norm, leo.batch, leo.steps) == ("mean", 0.1, 0.1, 12, 100_000)
+    assert resolve(Recipe.of(data="miniimagenet", method="alfa+l2f", shot=5)).outer.steps == 50_000
+    assert mini.outer.reduction == half.outer.reduction == "sum"
+    leo = resolve(Recipe.of(data="mini_leo", method="leo", shot=1))
+    assert values_of(leo, "reduction", "clamp", "clip_tensor_norm", "batch", "steps") == ("mean", 0.1, 0.1, 12, 100_000)
     own = {
-        name: resolve(Recipe(data="cifar_fs", method=name))
+        name: resolve(Recipe.of(data="cifar_fs", method=name))
         for name in ("boil", "cavia", "reptile", "imaml", "anil+l2f")
     }
-    assert {name: (r.inner_steps, r.inner_rate) for name, r in own.items()} == {
+    assert {name: (r.inner.steps, r.inner.rate) for name, r in own.items()} == {
         "boil": (1, 0.5), "cavia": (2, 1.0), "reptile": (8, 0.01), "imaml": (16, 0.1), "anil+l2f": (5, 0.01),
     }  # fmt: skip
-    modes = resolve(Recipe(data="modes3", method="mumomaml"))
-    assert (modes.batch, modes.shot, modes.query, modes.inner_steps, modes.inner_rate) == (75, 5, 5, 5, 0.001)
-    assert (modes.filters, modes.depth, modes.spread, modes.inner_clamp, modes.steps) == (100, 3, 0.01, 10.0, 70_000)
-    assert modes.reduction == "mean"
+    modes = resolve(Recipe.of(data="modes3", method="mumomaml"))
+    assert values_of(modes, "batch", "shot", "query", "inner_steps", "inner_rate") == (75, 5, 5, 5, 0.001)
+    assert values_of(modes, "filters", "depth", "deviation", "inner_clamp", "steps") == (100, 3, 0.01, 10.0, 70_000)
+    assert modes.outer.reduction == "mean"
 
 
 def test_the_first_call_is_saved(monkeypatch, tmp_path):
     """What compiled for minutes is not lost to a kill a second later."""
-    monkeypatch.setattr(assemble, "CHUNK", 10)
-    recipe = resolve(Recipe(steps=100, epoch=100, filters=4))
+    monkeypatch.setattr(supervised, "CHUNK", 10)
+    recipe = resolve(Recipe.of(steps=100, epoch=100, filters=4))
     with contextlib.closing(training.train(folders.enter(recipe, tmp_path / "run", ""))) as statuses:
         assert next(statuses).step == 10
         assert list(checkpoint.numbered(tmp_path / "run" / "checkpoints", "step")) == [10]

@@ -1,29 +1,39 @@
 """Several runs in one program: the numbers of each alone, the same bits after an interruption between two checkpoints."""
 
 import json
-from dataclasses import replace
 
 import jax
 import numpy as np
 import pytest
 
-from lethax import assemble, checkpoint, folders, training
+from lethax import checkpoint
+from lethax.domains import domain_of, supervised
 from lethax.outer import begin
-from lethax.recipe import Recipe, resolve
+from lethax.recipe import Recipe
+from lethax.recipe.resolve import resolve
+from lethax.runs import folder as folders
+from lethax.runs import training
 
 SEEDS = 2
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    monkeypatch.setattr(assemble, "CHUNK", 20)
+    monkeypatch.setattr(supervised, "CHUNK", 20)
+
+
+def key_of(recipe):
+    """Equal where recipes train in one program."""
+    return domain_of(recipe).together(recipe, None)
 
 
 def recipes():
     """Two seeds of two ranges: one shape."""
-    base = Recipe(shot=5, method="l2f", filters=6, steps=120, epoch=40, val_episodes=10)
+    base = Recipe.of(shot=5, method="l2f", filters=6, steps=120, epoch=40, val_episodes=10)
     return [
-        resolve(replace(base, data=data, seed=seed)) for data in ("sinusoid", "sinusoid_shift") for seed in range(SEEDS)
+        resolve(base.with_values(data=data, seed=seed))
+        for data in ("sinusoid", "sinusoid_shift")
+        for seed in range(SEEDS)
     ]
 
 
@@ -40,15 +50,15 @@ def train(folder, stop=None):
 
 def arrays(run):
     path = checkpoint.path_of(folders.checkpoints(run), "step", 120)
-    learner, plan = assemble.learner(run.recipe), assemble.plan(run.recipe)
+    learner, plan = run.learner(), run.plan()
     state, info = checkpoint.load(path, begin(learner, plan, jax.random.key(0)))
     return jax.tree.leaves(state.meta), info, (run.folder / "metrics.jsonl").read_text()
 
 
 def test_one_shape():
-    keys = [assemble.shape_key(recipe) for recipe in recipes()]
+    keys = [key_of(recipe) for recipe in recipes()]
     assert len(set(keys)) == 1
-    assert assemble.shape_key(resolve(Recipe(shot=10))) != keys[0]
+    assert key_of(resolve(Recipe.of(shot=10))) != keys[0]
 
 
 def test_equals_each_alone_and_resumes_to_the_same_bits(tmp_path, x64):

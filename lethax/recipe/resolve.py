@@ -84,7 +84,7 @@ def resolve(recipe: Recipe) -> Resolved:
         values["outer.min_rate"] = values["outer.rate"]
     values |= _scaled(values, given)
     resolved = _made(recipe, parts, values)
-    _check(resolved, parts)
+    _check(resolved, parts, given)
     return resolved
 
 
@@ -151,11 +151,11 @@ def _check_sizes(recipe: Recipe, given: Mapping[str, Any]) -> None:
                 raise RecipeError(f"{key} is {long_count(value)}; it has to be below {_LARGEST}.")
 
 
-def _check(recipe: Resolved, parts: Parts) -> None:
-    """RecipeError naming the first value that cannot be."""
-    for name in parts.sections:
-        for one in sections.options(name).values():
-            _check_range(one, getattr(recipe.section(name), one.name))
+def _check(recipe: Resolved, parts: Parts, given: Collection[str]) -> None:
+    """RecipeError naming the first value that cannot be, one that is given before others that follow from it."""
+    known = sections.by_key()
+    for key in dict.fromkeys((*given, *recipe.used)):
+        _check_range(known[key], recipe.value(key))
     inner, outer = recipe.inner, recipe.outer
     if inner.multi_step_steps % inner.multi_step_epochs:
         raise RecipeError(
