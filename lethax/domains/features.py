@@ -33,12 +33,12 @@ def _published(recipe: Recipe, method: Method) -> Values:
 def _check_inputs(recipe: Resolved, inputs: Inputs) -> None:
     """RecipeError for images."""
     if len(inputs.example) != 1:
-        wrong, right = (
-            (f"method '{recipe.method}'", "take conv4 or resnet12; leo takes features, see lethax embed")
+        wrong, why = (
+            (f"method '{recipe.method}'", "leo takes features, and it holds images: see lethax embed")
             if recipe.reads("leo")
-            else ("net 'mlp'", "take conv4 or resnet12")
+            else ("net 'mlp'", "it holds images, which take conv4 or resnet12")
         )
-        raise RecipeError(f"{wrong} does not fit data '{recipe.data}': it holds images, which {right}.")
+        raise RecipeError(f"{wrong} does not fit data '{recipe.data}': {why}.")
 
 
 def _net(recipe: Resolved, inputs: Inputs | None) -> nets.MLP:
