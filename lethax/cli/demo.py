@@ -14,7 +14,7 @@ from lethax.cli import arguments
 from lethax.cli.train import show_training
 from lethax.devices import use_all_cores
 from lethax.domains import supervised
-from lethax.evaluate import paired
+from lethax.evaluation import paired
 from lethax.progress import console, say
 from lethax.recipe import Recipe
 from lethax.recipe.resolve import resolve
