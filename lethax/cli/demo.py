@@ -45,7 +45,7 @@ def show_demo(args: arguments.Demo) -> None:
 
 
 def run(out: Path, train: Callable[[Any], None]) -> None:
-    """Train what is not trained yet, evaluate, print one table, write pictures to `out`."""
+    """Train what is not trained yet, evaluate it, print a table, and write pictures to the folder `out`."""
     use_all_cores()
     say("Drawing the characters of the data set glyphs; this is needed only once.")
     data.prepare("glyphs", None, None, lambda what, share: None)
@@ -81,7 +81,7 @@ def _result(folder: Path, base: Recipe, method: str, episodes: int, train: Calla
 
 
 def _fits(folder: Path) -> dict[str, Any]:
-    """One test curve: support points, and the net's outputs after 0, 1 and 5 inner steps."""
+    """What is drawn of one test curve: its support points, and the outputs of the net after each inner step."""
     found = open_run(folder)
     learner = found.learner()
     tasks, source = found.domain.family(found.recipe, "test")
