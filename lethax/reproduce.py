@@ -205,7 +205,7 @@ def estimates(groups: Sequence[Sequence[Job]], clock: Callable[[], float] = time
 
 
 def operations(recipe: Resolved) -> float:
-    """Of one episode's meta-gradient in the last phase of training on images, counted before anything compiles; 0 for other tasks."""
+    """Of one episode's meta-gradient in the last phase of training on images, counted before it compiles; 0 for others."""
     domain = domain_of(recipe)
     inputs = domain.inputs(recipe)
     if inputs is None or len(inputs.example) != 3:

@@ -2,7 +2,6 @@
 
 import json
 import tomllib
-import types
 import typing
 from collections.abc import Mapping
 from pathlib import Path
@@ -37,7 +36,8 @@ def load(path: Path) -> Recipe:
 def parse(text: str, name: str) -> Recipe:
     """Read a recipe from TOML text. RecipeError says what is wrong and where; `name` is what the text is called there.
 
-    Keys outside of tables may be the short names of options ("shot"), as in recipes from before there were sections.
+    Keys outside of tables may be the short names of options ("shot"). A recipe without any table may be from before there were
+    sections.
     """
     try:
         source = tomllib.loads(text)
@@ -47,16 +47,16 @@ def parse(text: str, name: str) -> Recipe:
         raise RecipeError(f"{name} is not TOML: {error}; correct it there.") from None
     top: dict[str, Any] = {}
     given: dict[str, Any] = {}
-    known, flat = sections.by_key(), False
+    known, flat = sections.by_key(), not any(isinstance(value, dict) for value in source.values())
     for key, value in source.items():
         if isinstance(value, dict):
             given |= _section(key, value, name)
         elif key in TOP:
             top[key] = read(value, TOP_KINDS[key], f"{name}: {key}")
         else:
-            found, flat = _flat(key, name), True
+            found = _flat(key, value, name)
             given[found] = read(value, known[found].kind, f"{name}: {key}")
-    return Recipe(**top, given=given, flat=flat)
+    return Recipe(**top, given=given, flat=flat and bool(given))
 
 
 def _section(section: str, values: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -72,7 +72,12 @@ def _section(section: str, values: Mapping[str, Any], name: str) -> dict[str, An
     return found
 
 
-def _flat(key: str, name: str) -> str:
+def _flat(key: str, value: Any, name: str) -> str:
+    if key in sections.SECTIONS:
+        example = next(iter(sections.options(key).values())).key
+        raise RecipeError(
+            f"{name} has the value {_quoted(value)} for the section [{key}]; expected a table of its options, as in {example}."
+        )
     try:
         return key_of(key)
     except RecipeError as error:
@@ -145,6 +150,4 @@ def noun(kind: Any) -> str:
         return f"one of: {', '.join(map(str, args))}"
     if origin is tuple:
         return f"a list, each entry {noun(args[0])}"
-    if origin in (types.UnionType, typing.Union):
-        return " or ".join(noun(one) for one in args if one is not type(None))
     return _NOUNS.get(kind, str(kind))
