@@ -22,7 +22,7 @@ import jax
 
 from lethax.__main__ import huge_pages
 from lethax.devices import use_all_cores
-from lethax.domains.control import NavigationTasks
+from lethax.domains.control import NAVIGATION_DOMAIN
 from lethax.outer import begin
 from lethax.recipe import Recipe
 from lethax.recipe.resolve import resolve
@@ -54,7 +54,7 @@ def timed(function: Callable[..., Any], *args: Any, repeats: int) -> tuple[float
 
 def measure(recipe: Recipe, repeats: int) -> dict[str, float]:
     """One case: a whole step, and its parts as programs of their own."""
-    resolved, domain = resolve(recipe), NavigationTasks()
+    resolved, domain = resolve(recipe), NAVIGATION_DOMAIN
     learner, plan, world = domain.learner(resolved), domain.plan(resolved), domain.environment(resolved)
     state = begin(learner, plan, jax.random.key(0))
     key = jax.random.key(1)

@@ -1,4 +1,4 @@
-"""How long work shows that it goes on: a bar on a terminal, plain lines at intervals elsewhere."""
+"""Show the progress of long work: a bar on a terminal, and elsewhere a plain line from time to time."""
 
 import threading
 import time
@@ -20,9 +20,9 @@ _RECENT = 60.0  # seconds over which the rate is taken: the second order costs m
 
 
 def say(text: str) -> None:
-    """One line for people: nothing in it is markup, nothing is coloured, and no line break is put into it.
+    """Print one line for people, without markup, colours or added line breaks.
 
-    Nothing in it can act on the terminal either. A part that comes from a file or from the command line is passed through
+    Nothing in the line can act on the terminal. A part that comes from a file or the command line has to pass through
     `text.shown` before, so that it is bounded.
     """
     console.print(shown(text, _LONGEST), highlight=False, markup=False, soft_wrap=True)
@@ -43,14 +43,14 @@ def rate(per_second: float, unit: str) -> str:
 
 
 class Pace:
-    """Rate and time left from the second result on: the first one took in the compilation."""
+    """Compute the rate and the time left. Both start at the second result, because the first one includes the compilation."""
 
     def __init__(self, total: float, unit: str, clock: Callable[[], float] = time.monotonic) -> None:
         self.total, self.unit, self.clock, self.begun = total, unit, clock, clock()
         self.marks: deque[tuple[float, float]] = deque()
 
     def text(self, done: float) -> str:
-        """Take in that `done` is reached; "1,460 steps/s, 3.4 min left", at the end "in 3.4 min", "" where nothing is known."""
+        """Note that `done` is reached, and return "1,460 steps/s, 3.4 min left", at the end "in 3.4 min", and at first ""."""
         now = self.clock()
         self.marks.append((now, done))
         while len(self.marks) > 2 and now - self.marks[1][0] > _RECENT:
@@ -66,9 +66,9 @@ class Pace:
 
 @contextmanager
 def bar(what: str, total: float, unit: str = "steps") -> Iterator[Callable[[float, str], None]]:
-    """A bar with rate and time left on a terminal, one plain line at intervals otherwise.
+    """Show a bar with rate and time left on a terminal, and elsewhere a plain line from time to time.
 
-    A `total` that is a float is a share of stages, which have no common rate.
+    If `total` is a float, progress is a share of several stages, which have no common rate.
     """
     share, pace = isinstance(total, float), Pace(total, unit)
     if console.is_terminal:
@@ -99,7 +99,7 @@ def bar(what: str, total: float, unit: str = "steps") -> Iterator[Callable[[floa
 
 @contextmanager
 def compiling(what: str) -> Iterator[Callable[[], None]]:
-    """Break the silence before a first result; what is yielded is called when there is one."""
+    """Say that a program is being compiled, if the first result takes long. Call what is yielded when the result is there."""
     begun, said = time.monotonic(), threading.Event()
 
     def announce() -> None:
@@ -123,7 +123,7 @@ def compiling(what: str) -> Iterator[Callable[[], None]]:
 
 
 def watch(what: str, total: int, parts: Iterable[Any]) -> Iterator[Any]:
-    """Show that an evaluation goes on, and pass its parts on: tuples whose first entry has a row an episode."""
+    """Show the progress of an evaluation and pass its parts on. The first entry of each part has one row for each episode."""
     done = 0
     with compiling(what) as first, bar(what, total, "episodes") as show:
         for part in parts:
@@ -134,9 +134,9 @@ def watch(what: str, total: int, parts: Iterable[Any]) -> Iterator[Any]:
 
 
 def follow(what: str, total: int, statuses: Generator[Any, None, None], compiles: bool = True) -> Any:
-    """Show training go on; closed by an interrupt, it saves its state. Gives the last status, None where nothing was left to do.
+    """Show the progress of training, and return its last status, or None if nothing was left to do.
 
-    compiles: whether a first result is awaited, for which a program has to be loaded and compiled.
+    An interrupt closes `statuses`, which saves the state. `compiles` says whether a program has to be compiled first.
     """
     note, status = "", None
     waiting = compiling(what) if compiles else nullcontext(lambda: None)

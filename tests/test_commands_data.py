@@ -37,7 +37,7 @@ def test_a_plain_import_ends_with_a_command_that_trains(
     lines = prepare(capsys, source, root)
     assert lines[0].startswith("own: train 10 classes, 160 images; val 5 classes, 80 images; test 5 classes, 80 images")
     assert lines[1:] == [
-        "Episodes of all splits: at most 5-way, because val has 5 classes; shot and query together at most 16, because class "
+        "Episodes that fit all splits: at most 5-way, because val has 5 classes; shot and query together at most 16, because class "
         f"'{open_store('own', root).splits['test'].classes[0]}' of test has 16 examples.",
         f"Next: lethax train own --shot 1 --root '{root}'",
     ]
@@ -56,7 +56,7 @@ def test_small_classes_are_named_and_the_command_fits(
 ) -> None:
     source = pictures(tmp_path / "pictures", {f"c{c}": 4 + c for c in range(12)})
     lines = prepare(capsys, source, tmp_path / "stores")
-    assert any(line.startswith("Too small for 1 shot and 15 queries, 12 classes: c0 (") for line in lines)
+    assert any(line.startswith("12 classes are too small for 1 shot and 15 queries: c0 (") for line in lines)
     assert lines[-1] == f"Next: lethax train own --way 4 --shot 1 --query 3 --root {tmp_path / 'stores'}"
     passes(lines[-1], monkeypatch)
 
@@ -73,7 +73,9 @@ def test_all_that_is_not_taken_is_named(tmp_path: Path, capsys: pytest.CaptureFi
     for i in range(30):
         (source / "cat" / f"{i}.xml").touch()
     lines = prepare(capsys, source, tmp_path / "stores")
-    told = lines[lines.index(f"Not taken, all in {tmp_path / 'stores' / 'own' / 'manifest.json'}:") + 1 :]
+    told = lines[
+        lines.index(f"These were not taken ({tmp_path / 'stores' / 'own' / 'manifest.json'} lists all of them):") + 1 :
+    ]
     assert set(told[:8]) == {
         "  broken/: all pictures of this class are broken", "  single/: this class has one picture, and an episode needs two",
         "  cat/dead.png: it is a link to nothing", "  cat/without: it has no ending that says what it is",
@@ -85,7 +87,7 @@ def test_all_that_is_not_taken_is_named(tmp_path: Path, capsys: pytest.CaptureFi
         all("xml is not read" in line for line in told[8:20])
         and told[20] == "  and 18 more: 18 (the ending .xml is not read)"
     )
-    assert told[21] == "Classes whose names differ in upper and lower case alone, and stay separate: Tiger, tiger."
+    assert told[21] == "Class names that differ only in upper and lower case stay separate classes: Tiger, tiger."
     assert "[red]dog (" in "".join(told[22:])
 
 

@@ -23,7 +23,7 @@ STAIR = [
     ["errors", "progress", "inner", "conjugate"],
     ["files", "lock", "plugins", "learner"],
     ["rules", "devices", "optimizer", "baselines"],
-    ["outer", "evaluate", "pretrain", "checkpoint"],
+    ["outer", "evaluation", "pretrain", "checkpoint"],
     ["nets", "data", "recipe"],
     ["methods", "rl"],
     ["domains"],

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lethax.data.curves import FORMS, family
-from lethax.evaluate import bernoulli_std, by_repeats, paired, score
+from lethax.evaluation import bernoulli_std, by_repeats, paired, score
 from lethax.nets import MLP
 from lethax.nets.layers import batch_norm
 from lethax.objectives import CrossEntropy

@@ -1,10 +1,18 @@
 """Recipes from files, and values that cannot be: one sentence each."""
 
+from pathlib import Path
+from typing import get_args, get_type_hints
+
 import pytest
 
-from lethax.errors import RecipeError
-from lethax.recipe import Recipe, load
+from lethax.errors import LethaxError, RecipeError
+from lethax.methods.registry import METHODS
+from lethax.recipe import Recipe, dump, load, sections
+from lethax.recipe.record import TOP
 from lethax.recipe.resolve import resolve
+from lethax.recipe.toml import parse
+
+RECIPES = sorted((Path(__file__).parent.parent / "recipes").rglob("*.toml"))
 
 
 @pytest.mark.parametrize(
@@ -67,3 +75,132 @@ def test_a_data_set_s_name_is_checked(name):
     with pytest.raises(RecipeError, match="the name of a data set has lower-case letters") as caught:
         resolve(Recipe.of(data=name, way=5, shot=1, query=1))
     assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(("name", "value"), [
+    ("net.deviation", -1.0), ("outer.min_rate", 1.0), ("net.depth", 101), ("inner.steps", 1001), ("net.filters", 200_000),
+    ("outer.batch", 200_000), ("inner.clamp", -0.5), ("outer.steps", 0),
+])  # fmt: skip
+def test_numbers_out_of_their_range_are_named(name, value):
+    with pytest.raises(RecipeError, match=rf"^{name} is {value}.*has to be"):
+        resolve(Recipe(given={name: value, "outer.rate": 0.1}))
+
+
+@pytest.mark.parametrize(("recipe", "message"), [
+    ({"data": "mini_leo", "method": "leo", "leo_dropout": -0.1}, "leo.dropout is -0.1; it has to be at least 0."),
+    ({"data": "mini_leo", "method": "leo", "leo_dropout": 1.0}, "leo.dropout is 1.0; it has to be below 1."),
+    ({"method": "imaml", "proximity": 0.0}, "imaml.proximity is 0.0; it has to be above 0."),
+    ({"data": "navigation", "rl_discount": 1.5}, "control.discount is 1.5; it has to be at most 1."),
+    ({"multi_step_steps": 15}, "inner.multi_step_steps is 15; it has to be a multiple of the 10 multi_step_epochs."),
+    ({"method": "reptile", "inner_rate": 0.0}, "inner.rate is 0.0; reptile divides by it: it has to be above 0."),
+])  # fmt: skip
+def test_every_section_has_its_ranges(recipe, message):
+    with pytest.raises(RecipeError) as caught:
+        resolve(Recipe.of(**recipe))
+    assert str(caught.value) == message
+
+
+UNREAD = [  # data, method, key, value as TOML, what is said
+    ("sinusoid", "maml", "gate.scope", "layer", "method 'maml' on 'sinusoid' does not read the section [gate]"),
+    ("sinusoid", "l2f", "control.horizon", 5, "method 'l2f' on 'sinusoid' does not read the section [control]"),
+    ("navigation", "maml", "locomotion.contact", True, "on 'navigation' does not read the section [locomotion]"),
+    ("sinusoid", "maml", "imaml.proximity", 1.0, "does not read the section [imaml]"),
+    ("sinusoid", "fomaml", "inner.order", 2, "method 'fomaml' has 1 alone"),
+    ("sinusoid", "reptile", "inner.first_order_steps", 5, "method 'reptile' does not have that choice"),
+    ("mini_leo", "leo+l2f", "gate.scope", "layer", "method 'leo+l2f' does not have that choice"),
+    ("sinusoid", "maml", "net.norm", "batch", "curves as 'sinusoid' do not have that choice"),
+    ("navigation", "maml", "outer.rate", 0.1, "control as 'navigation' do not have that choice"),
+    ("cifar_fs", "maml", "net.depth", 3, "images as 'cifar_fs' do not have that choice"),
+    ("sinusoid", "maml", "episode.way", 1, "data 'sinusoid' has no classes"),
+]
+
+
+@pytest.mark.parametrize(("data", "method", "key", "value", "message"), UNREAD)
+def test_an_option_that_nothing_reads_is_refused_by_name(data, method, key, value, message):
+    section, _, name = key.partition(".")
+    text = {True: "true"}.get(value, repr(value)) if type(value) is bool else repr(value)
+    given = f"data = '{data}'\nmethod = '{method}'\n[{section}]\n{name} = {text}"
+    for recipe in (Recipe.of(data=data, method=method, **{key: value}), parse(given, "file")):
+        with pytest.raises(RecipeError) as caught:
+            resolve(recipe)
+        said = str(caught.value)
+        assert said.startswith(f"{key} is {value}") and message in said and said.endswith("out.")
+
+
+def test_a_value_that_a_method_has_anyway_may_be_given():
+    assert resolve(Recipe.of(method="fomaml", order=1)) == resolve(Recipe.of(method="fomaml"))
+
+
+def test_names_that_no_option_has_are_refused():
+    for name in ("shto", "gate.scop", "moon.phase"):
+        with pytest.raises(RecipeError, match=f"^no option is called '{name}'"):
+            Recipe.of(**{name: 1})
+
+
+@pytest.mark.parametrize("data", ["sinusoid", "navigation", "cifar_fs"])
+@pytest.mark.parametrize("method", METHODS)
+def test_what_is_dumped_resolves_to_the_same(data, method):
+    try:
+        resolved = resolve(Recipe.of(data=data, method=method, seed=3, steps=700))
+    except LethaxError as error:
+        assert "does not fit data" in str(error)
+        return
+    text = dump(resolved)
+    assert resolve(parse(text, "file")) == resolved and dump(resolve(resolved.recipe)) == text
+    assert all(f"[{section}]" in text for section in resolved.sections)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_of_the_tables_is_in_sections_and_resolves(path):
+    recipe = load(path)
+    assert not recipe.flat and resolve(recipe).recipe.given.items() >= recipe.given.items()
+
+
+def test_there_are_recipes():
+    assert len(RECIPES) > 100
+
+
+@pytest.mark.parametrize(("flat", "sectioned"), [
+    ('data = "sinusoid"\nshot = 10\ninner_steps = 5\nmin_outer_rate = 1e-5\nsteps = 800',
+     'data = "sinusoid"\n[episode]\nshot = 10\n[inner]\nsteps = 5\n[outer]\nmin_rate = 1e-5\nsteps = 800'),
+    ('data = "navigation"\nmethod = "l2f"\nrl_horizon = 7\nrl_actions = "raw"\ngate_bias_init = 4\nfilters = 8',
+     'data = "navigation"\n[control]\nhorizon = 7\n[navigation]\nactions = "raw"\n[gate]\nbias_init = 4\n[net]\nfilters = 8'),
+    ('data = "mini_leo"\nmethod = "leo"\nleo_kl = 0.5\nleo_sigma = "softplus"\nclip_tensor_norm = 1',
+     'data = "mini_leo"\nmethod = "leo"\n[leo]\nkl = 0.5\nsigma = "softplus"\n[outer]\nclip_tensor_norm = 1'),
+    ('data = "sinusoid"\nmethod = "maml"\nspread = 0.5', 'data = "sinusoid"\nmethod = "maml"\n[net]\ndeviation = 0.5'),
+])  # fmt: skip
+def test_a_flat_recipe_of_before_is_the_sectioned_one(flat, sectioned):
+    assert parse(flat, "file").flat and resolve(parse(flat, "file")) == resolve(parse(sectioned, "file"))
+
+
+def test_a_flat_recipe_may_hold_what_nothing_reads_and_a_sectioned_one_may_not():
+    unread = 'data = "sinusoid"\nmethod = "maml"\nshot = 3\n'
+    assert resolve(parse(unread + "rl_horizon = 7\ngate_layers = 3", "file")) == resolve(parse(unread, "file"))
+    with pytest.raises(RecipeError, match="gate.layers is 3"):
+        resolve(parse(unread + "[gate]\nlayers = 3", "file"))
+
+
+@pytest.mark.parametrize("one", sections.by_key().values(), ids=lambda one: one.key)
+def test_every_option_has_a_sentence_and_a_default_in_its_range(one):
+    whole_sentence(one.text, one.kind)
+    low, high, above, below = one.range
+    assert low is None or one.default >= low
+    assert high is None or one.default <= high
+    assert above is None or one.default > above
+    assert below is None or one.default < below
+    assert one.range == sections.Range() or one.kind in (int, float)
+
+
+def test_what_is_of_no_section_and_every_method_have_a_sentence():
+    for name, f in TOP.items():
+        whole_sentence(f.metadata["text"], get_type_hints(Recipe)[name])
+    for method in METHODS.values():
+        whole_sentence(method.text)
+    assert all((section.__doc__ or "").strip().endswith(".") for section in sections.SECTIONS.values())
+
+
+def whole_sentence(text, kind=str):
+    """It may begin with a letter of the paper, or with one of the option's values."""
+    assert text.endswith(".") and not text.endswith("..") and len(text.split()) > 2
+    first = text.split()[0].strip(",")
+    assert first[0].isupper() or first in ("α", "λ", "iMAML", *map(str, get_args(kind)))

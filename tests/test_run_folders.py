@@ -13,7 +13,7 @@ from lethax.data.feature_files import split_of
 from lethax.data.store import open_store
 from lethax.domains import supervised
 from lethax.errors import RunError
-from lethax.evaluate import Trial, evaluate
+from lethax.evaluation import Trial, evaluate
 from lethax.files import read_lines
 from lethax.lock import RunLock
 from lethax.recipe import Recipe

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from lethax.evaluate import score
+from lethax.evaluation import score
 from lethax.report import scores
 from lethax.runs.evaluation import Result
 

@@ -1,4 +1,4 @@
-"""What the command line takes: a dataclass for every command, a field for every option. No JAX here: `--help` is quick."""
+"""The arguments of every command: a dataclass for each command, a field for each option. Nothing here imports JAX."""
 
 import dataclasses
 import functools
@@ -200,7 +200,7 @@ DataCommand.__doc__ = "Prepare, list and verify data sets."
 
 @functools.cache
 def commands() -> dict[str, Any]:
-    """The commands by name. Not a constant: the options of plugins are there once these are loaded."""
+    """The commands by name. This is a function because plugins add options before it is called."""
     train: Any = dataclasses.make_dataclass("Train", [DATA, *TRAIN, *parsed_fields()])
     train.__doc__ = "Train a method on DATA or from a recipe, or go on with a run."
     recipe: Any = dataclasses.make_dataclass("ShowRecipe", [DATA, *SHOW_RECIPE, *parsed_fields()])
@@ -217,5 +217,5 @@ def commands() -> dict[str, Any]:
 
 
 def command() -> Any:
-    """Any of the commands, for the parser."""
+    """The type that the parser reads: one of the commands."""
     return _union(commands())

@@ -1,4 +1,4 @@
-"""What `lethax data` does and shows."""
+"""The command `lethax data`: list, prepare and verify data sets."""
 
 import shlex
 from collections import Counter
@@ -12,11 +12,11 @@ from lethax.progress import bar, say
 from lethax.recipe.record import check_seed
 from lethax.text import counted, shown
 
-LISTED = 20  # of what an import did not take; the manifest has all
+LISTED = 20  # lines about what an import did not take; the manifest has all
 
 
 def data_sets(args: arguments.DataCommand) -> None:
-    """List, prepare or verify."""
+    """Run `lethax data list`, `prepare` or `verify`."""
     action = args.action
     if isinstance(action, arguments.DataPrepare):
         _prepare(action)
@@ -31,16 +31,16 @@ def _list(args: arguments.DataList) -> None:
 
     root = args.root or default_root()
     if args.root and not root.is_dir():
-        raise DataError(f"{shown(root)} is no folder: name the one that holds data sets with --root.")
+        raise DataError(f"{shown(root)} is not a folder: give --root the folder that holds the data sets.")
     names = list_stores(root)
     for name in names:
         try:
             describe(name, args.root)
-        except DataError as error:  # of one must not hide the others
+        except DataError as error:  # an error of one data set must not hide the others
             say(f"{name}: {error}")
     if not names:
-        say(f"no data set in {shown(root)}: see lethax data prepare --help")
-    say(f"Made by lethax itself, without anything to prepare: {', '.join(MADE)}.")
+        say(f"There is no data set in {shown(root)} yet: see lethax data prepare --help.")
+    say(f"Lethax makes these tasks itself, so nothing has to be prepared for them: {', '.join(MADE)}.")
 
 
 def _verify(args: arguments.DataVerify) -> None:
@@ -67,7 +67,7 @@ def _prepare(args: arguments.DataPrepare) -> None:
 
 
 def describe(name: str, root: Path | None) -> None:
-    """One line: splits, classes, images or features, and where the store is."""
+    """Print a line about a data set: its splits, their classes and images or features, and its folder."""
     from lethax.data.store import open_store
 
     store = open_store(name, root)
@@ -80,7 +80,7 @@ def describe(name: str, root: Path | None) -> None:
 
 
 def _not_taken(name: str, root: Path | None) -> None:
-    """What the import of a user's own folder left out, rare reasons first; and names that look like one."""
+    """Print what the import of a user's own folder left out, rare reasons first, and class names that are nearly equal."""
     from lethax.data.folder import left_out, skipped
     from lethax.data.store import open_store
 
@@ -90,7 +90,7 @@ def _not_taken(name: str, root: Path | None) -> None:
     of_kind = Counter(kind for _, _, kind in found)
     found.sort(key=lambda entry: (of_kind[entry[2]], entry[2], entry[0]))
     if found:
-        say(f"Not taken, all in {shown(store.folder / 'manifest.json')}:")
+        say(f"These were not taken ({shown(store.folder / 'manifest.json')} lists all of them):")
     for entry, why, _ in found[:LISTED]:
         say(f"  {shown(entry, 100)}: {shown(why, 100)}")
     if found[LISTED:]:
@@ -100,22 +100,24 @@ def _not_taken(name: str, root: Path | None) -> None:
     if alike:
         groups = "; ".join(", ".join(shown(one, 40) for one in names) for names in alike[:LISTED])
         more = f" and {len(alike) - LISTED} more" if alike[LISTED:] else ""
-        say(f"Classes whose names differ in upper and lower case alone, and stay separate: {groups}{more}.")
+        say(f"Class names that differ only in upper and lower case stay separate classes: {groups}{more}.")
 
 
 def _next(name: str, root: Path | None) -> None:
-    """The largest episodes, the classes that are too small for the usual ones, and a command that trains."""
+    """Print the largest episodes that fit, the classes that are too small for the usual ones, and a command that trains."""
     from lethax.data.fits import QUERY, SHOT, WAY, nearest, room, too_small
     from lethax.data.store import open_store
 
     store = open_store(name, root)
-    say(f"Episodes of all splits: {room(store.splits)}.")
+    say(f"Episodes that fit all splits: {room(store.splits)}.")
     small = too_small(store.splits, SHOT + QUERY)
     if small:
         some = ", ".join(f"{shown(one, 40)} ({split}, {count})" for split, one, count in small[:LISTED])
         more = f" and {len(small) - LISTED} more" if small[LISTED:] else ""
         episode = f"{counted(SHOT, 'shot')} and {counted(QUERY, 'query')}"
-        say(f"Too small for {episode}, {counted(len(small), 'class')}: {some}{more}.")
+        say(
+            f"{counted(len(small), 'class')} {'is' if len(small) == 1 else 'are'} too small for {episode}: {some}{more}."
+        )
     fits = nearest(store.splits, WAY, SHOT, QUERY)
     if "val" not in store.splits:
         say("lethax train needs a val split: prepare it again from folders, or with a --split file, that have one.")

@@ -14,7 +14,7 @@ from lethax.cli import arguments
 from lethax.cli.train import show_training
 from lethax.devices import use_all_cores
 from lethax.domains import supervised
-from lethax.evaluate import paired
+from lethax.evaluation import paired
 from lethax.progress import console, say
 from lethax.recipe import Recipe
 from lethax.recipe.resolve import resolve
@@ -39,15 +39,15 @@ SETTINGS: dict[str, tuple[Recipe, int]] = {
 
 
 def show_demo(args: arguments.Demo) -> None:
-    """The demo as a command."""
-    signals.say("what is done stays", "the same command goes on")
+    """Run the command `lethax demo`."""
+    signals.say("what is done is kept", "the same command goes on with it")
     run(args.out, show_training)
 
 
 def run(out: Path, train: Callable[[Any], None]) -> None:
-    """Train what is not trained yet, evaluate, print one table, write pictures to `out`."""
+    """Train what is not trained yet, evaluate it, print a table, and write pictures to the folder `out`."""
     use_all_cores()
-    say("building the embedded glyphs (once)")
+    say("Drawing the characters of the data set glyphs; this is needed only once.")
     data.prepare("glyphs", None, None, lambda what, share: None)
     title = "5-shot sinusoids, 5-way 1-shot characters: n test episodes, ± 1.96 s/√n"
     table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
@@ -68,7 +68,7 @@ def run(out: Path, train: Callable[[Any], None]) -> None:
         figures.adaptation_curves({m: r.record for m, r in results.items()}, out / f"{name}-adaptation.png")
     figures.sinusoid_fits({m: _fits(out / f"sinusoid-{m}") for m in METHODS}, out / "sinusoid-fits.png")
     console.print(table)
-    say(f"Pictures: {', '.join(map(shown, sorted(out.glob('*.png'))))}")
+    say(f"The pictures are {', '.join(map(shown, sorted(out.glob('*.png'))))}.")
 
 
 def _result(folder: Path, base: Recipe, method: str, episodes: int, train: Callable[[Any], None]) -> Any:
@@ -81,7 +81,7 @@ def _result(folder: Path, base: Recipe, method: str, episodes: int, train: Calla
 
 
 def _fits(folder: Path) -> dict[str, Any]:
-    """One test curve: support points, and the net's outputs after 0, 1 and 5 inner steps."""
+    """What is drawn of one test curve: its support points, and the outputs of the net after each inner step."""
     found = open_run(folder)
     learner = found.learner()
     tasks, source = found.domain.family(found.recipe, "test")

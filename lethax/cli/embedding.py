@@ -1,4 +1,4 @@
-"""What `lethax embed` does and shows. JAX is imported by what needs it."""
+"""The command `lethax embed`. JAX is imported by what needs it."""
 
 import shlex
 import sys
@@ -32,7 +32,7 @@ def embed_images(args: arguments.Embed) -> None:
         )
         with bar("backbone", args.steps) as show:
             backbone = embed.school(store, net, how, args.seed, lambda done, _, note: show(done, note))
-        say(f"accuracy on held-out images of the training classes: {backbone.accuracy:.3f}")
+        say(f"The network classifies {backbone.accuracy:.1%} of the held-out images of the training classes correctly.")
     total = sum(len(split.images) for split in store.splits.values())
     with bar("features", total, "images") as show:
         splits = embed.features_of(store, backbone, lambda done, _, note: show(done, note))

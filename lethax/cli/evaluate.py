@@ -1,4 +1,4 @@
-"""What `lethax evaluate` does and shows. JAX is imported by what needs it."""
+"""The command `lethax evaluate`. JAX is imported by what needs it."""
 
 from functools import partial
 from pathlib import Path
@@ -42,7 +42,7 @@ def evaluate(args: arguments.Evaluate) -> None:
             console.print(table)
         if why := scores.unpaired(args.runs, results):
             say(why)
-    signals.say("what is written stays")
+    signals.say("the evaluations that were written are kept")
     for result in results:  # after they are shown: a full disk must not cost hours of judging
         write_evaluation(result)
     drawn = _draw(args, results) if args.pictures else []

@@ -1,4 +1,4 @@
-"""The `lethax` program: parse, act, and turn an error into one sentence and an exit code."""
+"""The `lethax` program: it parses the command line, acts, and turns an error into one sentence and an exit code."""
 
 import contextlib
 import io
@@ -24,7 +24,7 @@ _LESS_MEMORY = "lower --batch, --query, --filters or --inner-steps, or take --me
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command. Exit codes: 0 done, 1 failed with one sentence, 2 wrong usage, 128 + a signal's number."""
+    """Run a command and return its exit code: 0 if it is done, 1 if it failed, 2 for wrong usage, 128 + the number of a signal."""
     argv = sys.argv[1:] if argv is None else argv
     if argv == ["--version"]:
         print(f"lethax {__version__}")
@@ -68,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _actions() -> dict[type, Callable[[Any], None]]:
-    """What is done for each command."""
+    """The function that runs each command."""
     done: dict[str, Callable[[Any], None]] = {
         "data": data_sets.data_sets, "train": train.train, "recipe": train.show_recipe, "evaluate": evaluate.evaluate,
         "embed": embedding.embed_images, "reproduce": tables.fill_table, "demo": _demo,
@@ -83,7 +83,7 @@ def _demo(args: arguments.Demo) -> None:
 
 
 def _with_plugins(argv: list[str]) -> list[str]:
-    """The words without --plugin FILE, in the spelling that is parsed; the files are loaded."""
+    """Load the files of --plugin, and return the other words in the spelling that is parsed."""
     files, words, rest = [], [], list(argv)
     while rest:
         word = rest.pop(0)
@@ -98,7 +98,7 @@ def _with_plugins(argv: list[str]) -> list[str]:
 
 
 def parsed(argv: list[str]) -> Any:
-    """The command and its options; RecipeError, one sentence, where they are none."""
+    """Parse the command line. RecipeError, with one sentence, if it cannot be parsed."""
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
@@ -110,7 +110,7 @@ def parsed(argv: list[str]) -> Any:
 
 
 def plain_where_needed() -> None:
-    """Let a terminal or pipe that has no ± or … be given +/- and ... instead of an error."""
+    """Write +/- and ... to a terminal or pipe that cannot show ± and …, instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=ENCODING_ERRORS)
@@ -123,7 +123,7 @@ def _interrupted(number: int) -> int:
 
 
 def entry() -> None:
-    """`main` as a process: it ends with the exit code."""
+    """Run `main`, and end the process with its exit code."""
     code = main()
     if code > 128:
         # What was interrupted may still run in threads, which an orderly end of the interpreter can trip over.

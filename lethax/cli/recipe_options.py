@@ -1,4 +1,4 @@
-"""The values of a recipe as options of `lethax train` and `lethax recipe`, and as their help. No JAX here."""
+"""The options of `lethax train` and `lethax recipe` that set values of a recipe, and their help. Nothing here imports JAX."""
 
 import dataclasses
 import typing
@@ -33,7 +33,7 @@ def _top() -> Iterator[Option]:
 
 
 def every_option() -> list[Option]:
-    """Those of no section, then section by section."""
+    """All options: first those of no section, then section by section."""
     return [*_top(), *sections.by_key().values()]
 
 
@@ -43,12 +43,12 @@ def negative(one: Option) -> str:
 
 
 def _place(flag: str) -> str:
-    """The name of a flag as a field."""
+    """The name of the field that holds a flag."""
     return flag.replace(".", "__").replace("-", "_")
 
 
 def parsed_fields() -> list[tuple[str, Any, Any]]:
-    """Every option as a field that is None unless given; true or false as a switch and its opposite."""
+    """A field for every option, which is None unless it is given. An option that is true or false has two switches."""
     found: list[tuple[str, Any, Any]] = []
     for one in every_option():
         if one.kind is bool:
@@ -63,7 +63,7 @@ def parsed_fields() -> list[tuple[str, Any, Any]]:
 
 
 def given(args: Any) -> Mapping[str, Any]:
-    """The values that were given, by the names that `Recipe.with_values` takes; RecipeError where a switch is on and off."""
+    """The values that were given, by the names that `Recipe.with_values` takes. RecipeError if a switch is both on and off."""
     found: dict[str, Any] = {}
     for one in every_option():
         name = one.key if one.section else one.name
@@ -80,7 +80,7 @@ def given(args: Any) -> Mapping[str, Any]:
 
 
 def normal(word: str) -> str:
-    """An option as it is parsed: --shot of --episode.shot, --gate.scope of --gate-scope; anything else as it is."""
+    """The spelling that is parsed: --shot for --episode.shot, --gate.scope for --gate-scope. Other words stay as they are."""
     if not word.startswith("--"):
         return word
     flag, equals, value = word.partition("=")
@@ -98,14 +98,14 @@ def normal(word: str) -> str:
 
 
 def metavar(kind: Any) -> str:
-    """The word in capitals, or the choices, that stand for a value in the help."""
+    """What stands for a value in the help: a word in capitals, or the choices."""
     if typing.get_origin(kind) is Literal:
         return "{" + ",".join(map(str, typing.get_args(kind))) + "}"
     return _METAVARS[kind]
 
 
 def help_of(groups: Mapping[str, list[tuple[Option, Any]]], width: int) -> Group:
-    """Options by section with the value that each would have (None: not said), aligned and wrapped to a width."""
+    """The help of options by section, wrapped to a width. A value that is not None is shown as the option's default."""
     parts: list[Any] = []
     for name, options in groups.items():
         table = Table.grid(padding=(0, 1, 0, 0), expand=False)

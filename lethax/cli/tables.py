@@ -1,4 +1,4 @@
-"""What `lethax reproduce` does and shows. JAX is imported by what needs it."""
+"""The command `lethax reproduce`. JAX is imported by what needs it."""
 
 import shlex
 import sys
@@ -36,7 +36,7 @@ def fill_table(args: arguments.Reproduce) -> None:
     if args.dry_run:
         _show_plan(groups)
         return
-    signals.say("what is done stays", "the same command goes on")
+    signals.say("what is done is kept", "the same command goes on with it")
     broken: list[DivergedError] = []
     written: tuple[str, list[Path]] | None = None
     for number, group in enumerate(groups, 1):
@@ -54,7 +54,7 @@ def fill_table(args: arguments.Reproduce) -> None:
 
 
 def _fill(title: str, group: list[Any]) -> tuple[list[DivergedError], int]:
-    """Train and judge a group: the failures, which must not cost the other runs hours, and how many runs are judged."""
+    """Train and evaluate a group; returns its failures, which do not stop the other runs, and how many runs were evaluated."""
     from lethax import reproduce
 
     failed: list[DivergedError] = []
@@ -70,7 +70,7 @@ def _fill(title: str, group: list[Any]) -> tuple[list[DivergedError], int]:
             reproduce.judge(job)
             judged += 1
         except DivergedError as error:
-            say(f"{title}: left out, {error}")
+            say(f"{title} is left out: {error}")
             failed.append(error)
     return failed, judged
 
@@ -82,7 +82,7 @@ def _show_plan(groups: list[list[Any]]) -> None:
     table.add_column("cells", overflow="fold")
     for column in ("runs", "steps", "done", "hours left"):
         table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("hours are", overflow="fold")
+    table.add_column("hours come from", overflow="fold")
     total = 0.0
     with bar("estimating", len(groups), "cells") as show:
         for number, (group, left) in enumerate(zip(groups, reproduce.estimates(groups), strict=True), 1):
@@ -90,8 +90,8 @@ def _show_plan(groups: list[list[Any]]) -> None:
             names = "\n".join(dict.fromkeys(job.cell.name for job in group))
             done = f"{sum(job.trained for job in group)}/{len(group)}"
             hours = f"{left.seconds / 3600:.2f}"
-            table.add_row(names, str(len(group)), str(group[0].recipe.outer.steps), done, hours, left.source)
+            table.add_row(names, str(len(group)), f"{group[0].recipe.outer.steps:,}", done, hours, left.source)
             show(number, "")
-    say("what would run:")
+    say("This would run:")
     console.print(table)
-    say(f"{total:.2f} hours of training on this machine, validation and evaluation aside")
+    say(f"Training would take {total:,.2f} hours on this machine. This does not include validation and evaluation.")

@@ -1,4 +1,4 @@
-"""What `lethax train` and `lethax recipe` do and show. JAX is imported by what needs it."""
+"""The commands `lethax train` and `lethax recipe`. JAX is imported by what needs it."""
 
 import dataclasses
 from pathlib import Path
@@ -13,7 +13,7 @@ from lethax.text import command_line, counted, shown
 
 
 def train(args: Any) -> None:
-    """Train a run, or go on with one."""
+    """Run the command `lethax train`: train a new run, or go on with one."""
     from lethax.runs import folder as folders
 
     run, note = (_resumed if args.resume else _begun)(args)
@@ -26,7 +26,7 @@ def train(args: Any) -> None:
 
 
 def show_recipe(args: Any) -> None:
-    """Print the resolved recipe."""
+    """Run the command `lethax recipe`: print the resolved recipe."""
     recipe, note = _fitted(args)
     if note:
         say(f"# {note}")
@@ -34,7 +34,7 @@ def show_recipe(args: Any) -> None:
 
 
 def asked(args: Any) -> Recipe:
-    """The recipe that the options give."""
+    """The recipe that the command line gives."""
     base = load(args.recipe) if args.recipe else Recipe()
     named = {"data": args.data} if args.data else {}
     return dataclasses.replace(base.with_values(**recipe_options.given(args)), **named)
@@ -53,8 +53,8 @@ def _resumed(args: Any) -> tuple[Any, str]:
     given = recipe_options.given(args)
     if set(given) - {"outer.steps"} or args.data or args.recipe or args.out or args.overwrite:
         raise RecipeError(
-            "--resume goes on with a run as it is: beside it there can only be --steps, for more outer steps; "
-            "or start a new run with --out."
+            "--resume goes on with a run as it is, so the only option beside it is --steps, for more outer steps. "
+            "Leave the others out, or start a new run with --out."
         )
     use_all_cores()
     run = folders.open_run(args.resume)
@@ -62,7 +62,7 @@ def _resumed(args: Any) -> tuple[Any, str]:
 
 
 def _begun(args: Any) -> tuple[Any, str]:
-    """The run of these options, a new one or the one that the same options began, and what of it is not the usual value."""
+    """The run of these options, new or begun before, and a note on values that were fitted to the data."""
     from lethax.devices import use_all_cores
     from lethax.runs import folder as folders
 
@@ -86,7 +86,7 @@ def _described(run: Any) -> str:
 
 
 def show_training(run: Any) -> None:
-    """Train with a line of progress, and say what comes next."""
+    """Train a run, show its progress, and say which command comes next."""
     from lethax.runs import folder as folders
     from lethax.runs import training
 

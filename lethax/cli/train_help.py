@@ -1,4 +1,4 @@
-"""The help of `lethax train` and `lethax recipe`: the options that matter for the data and the method that are named."""
+"""The help of `lethax train` and `lethax recipe`, which lists the options that matter for the given data and method."""
 
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +22,7 @@ _MORE = (
 
 
 def print_help(command: str, words: Sequence[str]) -> None:
-    """The help of a command that takes the options of a recipe, whose other words are given."""
+    """Print the help of a command; `words` are the other words of the command line, which may name data and a method."""
     usage = f"usage: lethax {command} [DATA] [OPTIONS]"
     parts: list[Any] = [Text(f"{usage}\n\n{arguments.commands()[command].__doc__}")]
     asked = _asked(words)
@@ -58,7 +58,7 @@ def _sections() -> list[str]:
 
 
 def _asked(words: Sequence[str]) -> Recipe | None:
-    """The recipe of what stands beside --help; None where it names neither data nor method nor a recipe."""
+    """The recipe that the words beside --help describe; None if they name neither data nor a method nor a recipe."""
     given, data, path, words = {}, None, None, list(words)
     known = {f"--{one.flag}": one for one in recipe_options.every_option()}
     while words:
@@ -80,7 +80,7 @@ def _asked(words: Sequence[str]) -> Recipe | None:
 
 
 def _value(one: Option, text: str) -> Any:
-    """A word as the value of an option; None where it is none, which the parser will say."""
+    """A word as the value of an option; None if it is not one, which the parser reports."""
     for kind in typing.get_args(one.kind) if typing.get_origin(one.kind) is typing.Literal else (one.kind,):
         if kind == text or str(kind) == text:
             return kind
@@ -93,7 +93,7 @@ def _value(one: Option, text: str) -> Any:
 
 
 def _values(asked: Recipe) -> Mapping[str, list[tuple[Option, Any]]]:
-    """The options that are read, by section, with the values that would be used."""
+    """The options that the method and the data read, by section, with the values that would be used."""
     from lethax.recipe.resolve import fit, resolve
 
     try:

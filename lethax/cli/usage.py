@@ -1,4 +1,4 @@
-"""One sentence for a command line that was refused: what was typed, what was expected, where the help is."""
+"""Explain in one sentence why a command line was refused: what was typed, what was expected, and where the help is."""
 
 import dataclasses
 import typing
@@ -15,7 +15,7 @@ from lethax.text import shown
 
 
 class Option(typing.NamedTuple):
-    """An option or, where `flag` has no dashes, a positional argument; kind: the type of its value, or of each of them."""
+    """An option, or a positional argument if `flag` has no dashes. `kind` is the type of its value, or of each of many values."""
 
     flag: str
     kind: Any
@@ -23,7 +23,7 @@ class Option(typing.NamedTuple):
 
 
 def explain(argv: list[str], otherwise: str) -> RecipeError:
-    """The first fault of a command line that did not parse; `otherwise` is what the parser itself said."""
+    """An error that names the first fault of a command line; `otherwise` is what the parser said, for a fault not known here."""
     command, rest, known = "lethax", list(argv), arguments.commands()
     while True:
         if not rest:
@@ -41,7 +41,7 @@ def explain(argv: list[str], otherwise: str) -> RecipeError:
 
 
 def options_of(command: Any) -> Iterator[Option]:
-    """What a command takes."""
+    """The options and positional arguments of a command."""
     hints = typing.get_type_hints(command, include_extras=True)
     for f in dataclasses.fields(command):
         kind, *extras = typing.get_args(hints[f.name]) if hasattr(hints[f.name], "__metadata__") else (hints[f.name],)
@@ -57,7 +57,7 @@ def options_of(command: Any) -> Iterator[Option]:
 
 
 def _faults(command: str, words: list[str], known: list[Option]) -> Iterator[str]:
-    """Sentences about what does not fit, in the order of the words."""
+    """A sentence for each fault, in the order of the words."""
     options = {option.flag: option for option in known if option.flag.startswith("--")}
     places = [option for option in known if not option.flag.startswith("--")]
     while words:
@@ -86,7 +86,7 @@ def _faults(command: str, words: list[str], known: list[Option]) -> Iterator[str
 
 
 def _values(option: Option, words: list[str]) -> list[str]:
-    """Take the words that are an option's."""
+    """Take the words that belong to an option from the front of `words`."""
     found: list[str] = []
     while option.kind is not bool and words and not words[0].startswith("--") and (option.many or not found):
         found.append(words.pop(0))
@@ -94,7 +94,7 @@ def _values(option: Option, words: list[str]) -> list[str]:
 
 
 def fits(value: str, kind: Any) -> bool:
-    """Whether a word is a value of the type."""
+    """Whether a word can be read as a value of the type."""
     if typing.get_origin(kind) is Literal:
         return value in map(str, typing.get_args(kind))
     if kind in (str, Path):
@@ -107,14 +107,14 @@ def fits(value: str, kind: Any) -> bool:
 
 
 def expected(kind: Any) -> str:
-    """What a value of the type is called."""
+    """Describe the values of a type."""
     if typing.get_origin(kind) is Literal:
         return f"one of {', '.join(map(str, typing.get_args(kind)))}"
     return noun(kind)
 
 
 def _nearest_option(flag: str, options: dict[str, Option]) -> str:
-    """A hint without the dashes, which all have in common, in the comparison."""
+    """A hint at the nearest option. Names are compared without their dashes, which all have in common."""
     hint = did_you_mean(flag.removeprefix("--"), [known.removeprefix("--") for known in options])
     return hint.replace("'", "'--", 1)
 
@@ -125,7 +125,7 @@ def _wrong(flag: str, value: str, kind: Any) -> str:
 
 
 def _plain(said: str) -> str:
-    """What the parser said, without the frame that it draws."""
+    """The words of the parser without the frame that it draws around them."""
     rows = [line.strip("│|+- ─") for line in said.splitlines()]
     words = " ".join(row for row in rows if row and not row.startswith(("╭", "╰", "For full help")))
     return shown(words, 300) or "The command line cannot be read."

@@ -9,7 +9,7 @@ from lethax import nets
 from lethax.data import curves
 from lethax.domains.contract import Family, Inputs, Judging, Values
 from lethax.domains.made import Made
-from lethax.evaluate import by_repeats
+from lethax.evaluation import by_repeats
 from lethax.methods.registry import Method
 from lethax.names import CURVES
 from lethax.objectives import SquaredError

@@ -14,7 +14,7 @@ from lethax.data.store import ClassSplit, Store, open_store
 from lethax.domains.contract import Inputs, Judging, Values
 from lethax.domains.supervised import Supervised, shape_of
 from lethax.errors import DataError, RecipeError
-from lethax.evaluate import bernoulli_std, evaluate, score
+from lethax.evaluation import bernoulli_std, evaluate, score
 from lethax.recipe import Recipe, Resolved
 from lethax.text import counted
 

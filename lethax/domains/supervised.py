@@ -14,7 +14,7 @@ from jaxtyping import PRNGKeyArray
 
 from lethax.devices import TaskLoop, devices_for
 from lethax.domains.contract import Family, Inputs, Judged, Judging, Values
-from lethax.evaluate import Trial, episodes_hash, evaluate
+from lethax.evaluation import Trial, episodes_hash, evaluate
 from lethax.inner import Loop
 from lethax.learner import Learner, Net
 from lethax.methods.registry import Method, method_of

@@ -159,7 +159,7 @@ def _leo(preset: Preset) -> Values:
 
 def _reptile_fits(recipe: Resolved) -> None:
     if not recipe.inner.rate:
-        raise RecipeError("inner.rate is 0; reptile divides by it: it has to be above 0.")
+        raise RecipeError("inner.rate is 0.0; reptile divides by it: it has to be above 0.")
 
 
 _MULTI_STEP = frozenset({"inner.multi_step_steps", "inner.multi_step_epochs"})

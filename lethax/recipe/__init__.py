@@ -1,4 +1,4 @@
-"""A recipe is every value of an experiment that matters: what a user gives (`Recipe`), and what that comes to (`Resolved`)."""
+"""Recipes: the values of an experiment as a user gives them (`Recipe`), and with all others filled in (`Resolved`)."""
 
 from lethax.recipe.record import Recipe as Recipe
 from lethax.recipe.record import Resolved as Resolved

@@ -1,4 +1,4 @@
-"""What a user says of an experiment (`Recipe`), and the same with every value filled in (`Resolved`)."""
+"""The two records of an experiment: what a user gives (`Recipe`), and the same with every value filled in (`Resolved`)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -28,7 +28,7 @@ def _top(default: Any, text: str, **bounds: float) -> Any:
 
 @dataclass(frozen=True)
 class _Top:
-    """What belongs to no section."""
+    """The values that belong to no section."""
 
     data: str = _top("sinusoid", "A prepared data set, or a kind of tasks that lethax makes itself, such as sinusoid.")
     method: str = _top("l2f", "The method. +l2f behind its name, as in metasgd+l2f, adds L2F's attenuated start.")
@@ -43,14 +43,14 @@ TOP = {f.name: f for f in fields(_Top)}
 
 
 def check_seed(seed: int) -> None:
-    """RecipeError unless the seed is one that JAX tells from every other: its keys leave out what is beyond 32 bits."""
+    """Raise RecipeError unless the seed fits 32 bits, because JAX's keys ignore all further bits."""
     bounds = TOP["seed"].metadata["range"]
     if not bounds.low <= seed <= bounds.high:
         raise RecipeError(f"seed is {long_count(seed)}; it has to be from {bounds.low} to {bounds.high}.")
 
 
 def long_count(value: int) -> str:
-    """An integer as text, however long it is."""
+    """Write an integer as text; one of more than 24 digits is only described."""
     return str(value) if abs(value) < 10**24 else f"{'-' if value < 0 else ''}a number of more than 24 digits"
 
 
@@ -87,14 +87,14 @@ class Recipe(_Top):
 
     @staticmethod
     def of(**values: Any) -> "Recipe":
-        """A recipe by the short names of its options: Recipe.of(data="sinusoid", shot=5, inner_steps=1, gate_scope="filter").
+        """Make a recipe by the short names of its options: Recipe.of(data="sinusoid", shot=5, inner_steps=1, gate_scope="filter").
 
         RecipeError for a name that no option has.
         """
         return Recipe().with_values(**values)
 
     def with_values(self, **values: Any) -> "Recipe":
-        """The same with other values, by short names; None takes a value back."""
+        """A copy with other values, given by short names; None takes a value back."""
         given, top = dict(self.given), {}
         for name, value in values.items():
             if name in TOP:
@@ -106,12 +106,12 @@ class Recipe(_Top):
         return replace(self, given=given, **top)
 
     def get(self, key: str, otherwise: Any = None) -> Any:
-        """The given value of "SECTION.NAME"."""
+        """The value that was given for "SECTION.NAME", or `otherwise` if none was."""
         return self.given.get(key, otherwise)
 
 
 def key_of(name: str) -> str:
-    """ "inner.steps" of "inner_steps" or "inner.steps", "gate.scope" of "gate_scope"; RecipeError for any other name."""
+    """The key of an option by any spelling: "gate.scope" for "gate_scope" or "gate.scope". RecipeError for an unknown name."""
     key = _names().get(name)
     if key is None:
         raise RecipeError(f"no option is called '{shown(name, 60)}'.{did_you_mean(name, _names())}")
@@ -119,7 +119,7 @@ def key_of(name: str) -> str:
 
 
 def _names() -> dict[str, str]:
-    """The key of every option by each of its spellings: "shot", "gate.scope", "gate_scope", and the rl_… of earlier recipes."""
+    """A table from every spelling of an option to its key: "shot", "gate.scope", "gate_scope", and rl_… of earlier recipes."""
     found = {}
     for key, one in sections.by_key().items():
         found[key] = found[key.replace(".", "_")] = key
@@ -132,7 +132,7 @@ def _names() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Resolved(_Top):
-    """An experiment with every value; sections that its method and data do not use have their defaults.
+    """An experiment with every value set. Sections that its method and data do not use have their defaults.
 
     used: the options that they do read, by "SECTION.NAME". more: sections from outside the package, by name.
     """
@@ -152,16 +152,16 @@ class Resolved(_Top):
     used: tuple[str, ...] = ()
 
     def section(self, name: str) -> Any:
-        """A section by its name, one from outside the package too."""
+        """A section by its name; it may come from outside the package."""
         return self.more[name] if name in self.more else getattr(self, name)
 
     def reads(self, section: str) -> bool:
-        """Whether a section is in use."""
+        """Whether the method or the data read a section."""
         return section in self.sections
 
     @property
     def sections(self) -> tuple[str, ...]:
-        """The names of the sections in use."""
+        """The names of the sections that the method or the data read."""
         return tuple(dict.fromkeys(key.partition(".")[0] for key in self.used))
 
     def value(self, key: str) -> Any:
@@ -170,14 +170,14 @@ class Resolved(_Top):
         return getattr(self.section(section), name)
 
     def values(self) -> dict[str, Any]:
-        """The values in use, by "SECTION.NAME"."""
+        """All values that the method or the data read, by "SECTION.NAME"."""
         return {key: self.value(key) for key in self.used}
 
     @property
     def recipe(self) -> Recipe:
-        """The recipe that gives all of it."""
+        """A recipe that gives all these values explicitly."""
         return Recipe(self.data, self.method, self.preset, self.seed, self.memory, self.values())
 
     def with_values(self, **values: Any) -> Recipe:
-        """The recipe that gives all of it but for these values, by short names."""
+        """A recipe that gives all these values, except that some have other values, given by short names."""
         return self.recipe.with_values(**values)

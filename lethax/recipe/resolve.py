@@ -1,4 +1,4 @@
-"""From what is given of an experiment to every value of it, once; what comes after asks nothing again."""
+"""Resolve a recipe: fill in every value that was not given, and check all of them, once."""
 
 import re
 from collections.abc import Collection, Mapping
@@ -21,7 +21,7 @@ _LARGEST = 2**31  # no count of a recipe comes near, and the arrays on the devic
 
 
 class Parts(NamedTuple):
-    """The domain and the method of a recipe, the sections that they have, and the options of these that they read."""
+    """The domain and the method of a recipe, the sections that they use, and the options that they read."""
 
     domain: Domain
     method: Method
@@ -30,7 +30,7 @@ class Parts(NamedTuple):
 
 
 def parts_of(recipe: Recipe) -> Parts:
-    """RecipeError for data or a method that cannot be, or that do not fit each other."""
+    """Find the parts of a recipe. RecipeError if the data or the method do not exist or do not fit each other."""
     if not re.fullmatch(DATA_NAME, recipe.data):
         raise RecipeError(
             f"data is '{shown(recipe.data, 60)}'; the name of a data set has lower-case letters, digits, - and _ alone."
@@ -89,7 +89,7 @@ def resolve(recipe: Recipe) -> Resolved:
 
 
 def _read(recipe: Recipe, parts: Parts) -> Mapping[str, Any]:
-    """What is given, without what is not read here; RecipeError for that, unless the recipe is from before there were sections."""
+    """The given values. RecipeError if one of them is not read here; in a recipe without sections it is left out instead."""
     fixed = parts.method.fixed
     strange = [key for key, value in recipe.given.items() if key not in parts.options and fixed.get(key) != value]
     if strange and not recipe.flat:
@@ -99,7 +99,7 @@ def _read(recipe: Recipe, parts: Parts) -> Mapping[str, Any]:
 
 
 def _unread(recipe: Recipe, key: str, parts: Parts) -> str:
-    """Why an option changes nothing here."""
+    """A sentence that says why an option changes nothing here."""
     section, value = key.partition(".")[0], recipe.given[key]
     if section not in parts.sections:
         where = f"method '{recipe.method}' on '{recipe.data}'"
@@ -116,7 +116,7 @@ def _unread(recipe: Recipe, key: str, parts: Parts) -> str:
 
 
 def _scaled(values: Mapping[str, Any], given: Collection[str]) -> dict[str, Any]:
-    """The outer steps, and the phases that follow them."""
+    """The number of outer steps, and the phases that are scaled with it."""
     full, epochs = values["outer.full_steps"], values["inner.multi_step_epochs"]
     steps = values["outer.steps"] if "outer.steps" in given else full
     share = min(steps / max(full, 1), 1.0)
@@ -139,7 +139,7 @@ def _made(recipe: Recipe, parts: Parts, values: Mapping[str, Any]) -> Resolved:
 
 
 def _check_sizes(recipe: Recipe, given: Mapping[str, Any]) -> None:
-    """RecipeError unless every number is finite, and no count is beyond what an array can have."""
+    """Raise RecipeError unless every number is finite and every count fits an array."""
     check_seed(recipe.seed)
     for name, kind in TOP_KINDS.items():
         read(getattr(recipe, name), kind, name)
@@ -152,7 +152,7 @@ def _check_sizes(recipe: Recipe, given: Mapping[str, Any]) -> None:
 
 
 def _check(recipe: Resolved, parts: Parts, given: Collection[str]) -> None:
-    """RecipeError naming the first value that cannot be, one that is given before others that follow from it."""
+    """Raise RecipeError for the first value that is not allowed. Values that were given are named before others."""
     known = sections.by_key()
     for key in dict.fromkeys((*given, *recipe.used)):
         _check_range(known[key], recipe.value(key))
@@ -183,7 +183,7 @@ def _check_range(one: sections.Option, value: Any) -> None:
 
 
 def fit(recipe: Recipe) -> tuple[Resolved, str]:
-    """`resolve`, with the shape of episodes that the data allow, unless the recipe gives it, and what of that is not usual."""
+    """Resolve a recipe, with way, shot and query that fit the data; returns a note as well if they are not the usual ones."""
     usual = resolve(recipe)
     fitted, note = domain_of(recipe).fit(recipe, usual)
     return resolve(fitted), note

@@ -14,7 +14,7 @@ _MANY = 100_000
 
 
 class Range(NamedTuple):
-    """The values that a number can take, ends included; `above` excludes its own end."""
+    """The range of a number: `low` and `high` are allowed themselves, `above` and `below` are not."""
 
     low: float | None = None
     high: float | None = None
@@ -23,7 +23,7 @@ class Range(NamedTuple):
 
 
 class Option(NamedTuple):
-    """One value of a recipe: "inner.rate". short: a spelling without the section, "inner-rate"; "" where there is none."""
+    """One option of a recipe, such as "inner.rate". `short` is its spelling without the section, "inner-rate", or ""."""
 
     section: str
     name: str
@@ -35,7 +35,7 @@ class Option(NamedTuple):
 
     @property
     def key(self) -> str:
-        """SECTION.NAME."""
+        """The name with its section: "inner.rate"."""
         return f"{self.section}.{self.name}"
 
     @property
@@ -45,7 +45,7 @@ class Option(NamedTuple):
 
 
 def option(default: Any, text: str, short: str = "", **bounds: float) -> Any:
-    """A field of a section: what it does in a whole sentence, its short spelling, and the range of a number."""
+    """Make a field of a section from its default, a sentence of help, its short spelling and the range of its numbers."""
     return field(default=default, metadata={"text": text, "short": short, "range": Range(**bounds)})
 
 
@@ -313,7 +313,7 @@ SECTIONS: dict[str, type] = {
 
 
 def register_section(name: str, section: type) -> None:
-    """A section of a method or domain from outside the package; RecipeError for a name that is taken."""
+    """Make a section of a plugin known. RecipeError if another section has the name."""
     if SECTIONS.setdefault(name, section) is not section:
         raise RecipeError(f"a section called '{name}' exists already: choose another name.")
 
@@ -336,5 +336,5 @@ def by_key() -> dict[str, Option]:
 
 
 def defaults(section: str) -> Mapping[str, Any]:
-    """The values of a section that nothing changes, by "SECTION.NAME"."""
+    """The default values of a section, by "SECTION.NAME"."""
     return {one.key: one.default for one in options(section).values()}

@@ -1,8 +1,7 @@
-"""Recipes as TOML: a table for every section, every value with its help as a comment above it."""
+"""Read and write recipes as TOML: a table for each section, and above each value its help as a comment."""
 
 import json
 import tomllib
-import types
 import typing
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +18,7 @@ TOP_KINDS = {name: kind for name, kind in typing.get_type_hints(Recipe).items() 
 
 
 def load(path: Path) -> Recipe:
-    """A recipe from a file; RecipeError names an unknown key and the nearest known one."""
+    """Read a recipe from a file. RecipeError names what is wrong, and for an unknown key the nearest known one."""
     try:
         with path.open("rb") as file:
             raw = file.read(_LARGEST_FILE + 1)
@@ -35,9 +34,10 @@ def load(path: Path) -> Recipe:
 
 
 def parse(text: str, name: str) -> Recipe:
-    """A recipe from TOML text; RecipeError says what is wrong in `name`.
+    """Read a recipe from TOML text. RecipeError says what is wrong and where; `name` is what the text is called there.
 
-    Keys outside of tables may be short names ("shot"), as in recipes before there were sections.
+    Keys outside of tables may be the short names of options ("shot"). A recipe without any table may be from before there were
+    sections.
     """
     try:
         source = tomllib.loads(text)
@@ -47,16 +47,16 @@ def parse(text: str, name: str) -> Recipe:
         raise RecipeError(f"{name} is not TOML: {error}; correct it there.") from None
     top: dict[str, Any] = {}
     given: dict[str, Any] = {}
-    known, flat = sections.by_key(), False
+    known, flat = sections.by_key(), not any(isinstance(value, dict) for value in source.values())
     for key, value in source.items():
         if isinstance(value, dict):
             given |= _section(key, value, name)
         elif key in TOP:
             top[key] = read(value, TOP_KINDS[key], f"{name}: {key}")
         else:
-            found, flat = _flat(key, name), True
+            found = _flat(key, value, name)
             given[found] = read(value, known[found].kind, f"{name}: {key}")
-    return Recipe(**top, given=given, flat=flat)
+    return Recipe(**top, given=given, flat=flat and bool(given))
 
 
 def _section(section: str, values: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -72,7 +72,12 @@ def _section(section: str, values: Mapping[str, Any], name: str) -> dict[str, An
     return found
 
 
-def _flat(key: str, name: str) -> str:
+def _flat(key: str, value: Any, name: str) -> str:
+    if key in sections.SECTIONS:
+        example = next(iter(sections.options(key).values())).key
+        raise RecipeError(
+            f"{name} has the value {_quoted(value)} for the section [{key}]; expected a table of its options, as in {example}."
+        )
     try:
         return key_of(key)
     except RecipeError as error:
@@ -80,7 +85,7 @@ def _flat(key: str, name: str) -> str:
 
 
 def dump(resolved: Resolved) -> str:
-    """A table a section in use, one `key = value` an option, its help as a comment above."""
+    """Write a resolved recipe: a table for each section that is read, and a line `key = value` for each option below its help."""
     lines = []
     for key, f in TOP.items():
         lines += [f"# {f.metadata['text']}", f"{key} = {write(getattr(resolved, key))}"]
@@ -93,7 +98,7 @@ def dump(resolved: Resolved) -> str:
 
 
 def write(value: Any) -> str:
-    """A value as TOML."""
+    """Write a value as TOML."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
@@ -107,7 +112,7 @@ def write(value: Any) -> str:
 
 
 def read(value: Any, kind: Any, where: str) -> Any:
-    """A value as the type of an option; RecipeError says what was expected."""
+    """Convert a value to the type of an option. RecipeError says what was found and what was expected."""
     if typing.get_origin(kind) is typing.Literal:
         known = typing.get_args(kind)
         if value in known and type(value) in map(type, known):
@@ -139,12 +144,10 @@ def _quoted(value: Any) -> str:
 
 
 def noun(kind: Any) -> str:
-    """What a value of a type is called: "an integer", "a list, each entry a number", "one of: sum, mean"."""
+    """Describe the values of a type: "an integer", "a list, each entry a number", "one of: sum, mean"."""
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin is typing.Literal:
         return f"one of: {', '.join(map(str, args))}"
     if origin is tuple:
         return f"a list, each entry {noun(args[0])}"
-    if origin in (types.UnionType, typing.Union):
-        return " or ".join(noun(one) for one in args if one is not type(None))
     return _NOUNS.get(kind, str(kind))

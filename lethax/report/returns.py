@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from lethax.evaluate import score
+from lethax.evaluation import score
 from lethax.files import read_json
 from lethax.methods import METHODS
 from lethax.recipe import Resolved

@@ -12,7 +12,7 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
-from lethax.evaluate import paired
+from lethax.evaluation import paired
 from lethax.text import counted, plural, showable, shown
 
 BASELINE = "nearest prototype, no learning"

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lethax.evaluate import by_repeats, score
+from lethax.evaluation import by_repeats, score
 from lethax.files import read_json, read_lines, to_json, write_atomic
 from lethax.methods import METHODS, method_of
 from lethax.recipe import Resolved

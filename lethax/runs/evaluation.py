@@ -12,7 +12,7 @@ import safetensors.numpy
 
 from lethax import checkpoint
 from lethax.errors import DivergedError, RunError
-from lethax.evaluate import Score, score
+from lethax.evaluation import Score, score
 from lethax.files import to_json, write_atomic
 from lethax.outer import begin
 from lethax.runs.folder import EVALUATIONS, Run, best_path, check_data, checkpoints, environment, listed_best

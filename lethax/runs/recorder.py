@@ -17,7 +17,7 @@ import numpy as np
 
 from lethax import checkpoint, signals
 from lethax.errors import CheckpointError, DivergedError
-from lethax.evaluate import score
+from lethax.evaluation import score
 from lethax.files import append_line, settle_lines, to_json, truncate_lines
 from lethax.learner import Learner
 from lethax.outer import OuterPlan, TrainState, begin
