@@ -1,4 +1,4 @@
-"""Data sets by name: what prepares them. Importers are loaded when used, so that a short command stays short."""
+"""Prepare data sets by name. Importers are loaded only when they are used, so that other commands start quickly."""
 
 import os
 import re
@@ -35,9 +35,9 @@ OPTIONS: dict[str, tuple[str, ...]] = {
 def prepare(
     layout: str, source: Path | None, root: Path | None, progress: Callable[[str, float], None], **options: Any
 ) -> list[str]:
-    """Turn a published layout into stores and give their names; DataError says what is missing or damaged.
+    """Turn a published layout into stores and return their names. DataError says what is missing or damaged.
 
-    `options` are those of `lethax data prepare`; what of them is None was not given.
+    `options` are those of `lethax data prepare`; an option that is None was not given.
     """
     given = {name: value for name, value in options.items() if value is not None}
     for name in given.keys() - set(OPTIONS.get(layout, ())):
@@ -64,7 +64,7 @@ def prepare(
 
 
 def _store_name(source: Path) -> str:
-    """The name of a folder or file in the letters that a store's name may have: "mes-images-ete" of "Mes images été"."""
+    """Turn the name of a folder or file into the name of a store, which has fewer letters: "mes-images-ete" of "Mes images été"."""
     plain = (
         unicodedata.normalize("NFKD", Path(os.path.realpath(source)).name.partition(".")[0])
         .encode("ascii", "ignore")

@@ -1,4 +1,4 @@
-"""Archives read in place: a folder, a tar or a zip; nothing is unpacked to the disk, and what they take of memory is bounded.
+"""Read archives in place: folders, tars and zips. Nothing is unpacked to the disk, and their memory is bounded.
 
 What a header says of a size is looked at before anything is read, and contents and headers are read in small pieces.
 """
@@ -41,7 +41,7 @@ _DAMAGE = (
 
 
 def _is_old_tar(begins: bytes) -> bool:
-    """Whether this is the header of a tar from before `ustar`: all it has is a sum of its bytes."""
+    """Whether this is the header of a tar from before `ustar`, which has no other mark than a sum of its bytes."""
     try:
         tarfile.TarInfo.frombuf(begins, "latin1", "strict")
     except (tarfile.HeaderError, ValueError, struct.error):
@@ -50,7 +50,7 @@ def _is_old_tar(begins: bytes) -> bool:
 
 
 class Archive:
-    """A folder, a .tar (.gz, .xz, .bz2) or a .zip, read in place: nothing is ever unpacked to the disk.
+    """A folder, a .tar (.gz, .xz, .bz2) or a .zip, which is read in place: nothing is unpacked to the disk.
 
     DataError for links, devices, sparse members, absolute names, `..`, names that are not UTF-8, and more or larger members than
     the bounds allow.
@@ -63,7 +63,7 @@ class Archive:
         self.kind = "folder" if path.is_dir() else self._kind()
 
     def names(self) -> list[str]:
-        """Names of all files, in archive order. A compressed tar is read once for it."""
+        """The names of all files, in the order of the archive. This reads a compressed tar once."""
         names: list[str] = []
 
         def note(name: str) -> bool:
@@ -75,7 +75,7 @@ class Archive:
         return names
 
     def read(self, name: str) -> bytes | bytearray:
-        """The content of one file; DataError if there is none of that name."""
+        """Read the content of one file. DataError if there is no file of that name."""
         found = dict(self.items(lambda member: member == name))  # to the end, see `Tape.finish`
         if name in found:
             return found[name]
@@ -83,7 +83,7 @@ class Archive:
         raise DataError(f"{self.title} has no {shown(name)}.{shown(near)} Fetch it again.")
 
     def items(self, wanted: Wanted | None = None, limit: int | None = None) -> Iterator[tuple[str, bytes | bytearray]]:
-        """(name, content) of every file in archive order; of those alone whose name `wanted` accepts, where given.
+        """Yield (name, content) of every file in the order of the archive, or only of those whose names `wanted` accepts.
 
         limit: bytes of the largest content, MEMBER_BYTES unless given.
         """
@@ -114,7 +114,7 @@ class Archive:
             ) from None
 
     def _kind(self) -> str:
-        """zip or tar, by how it begins; DataError for any other file."""
+        """Whether a file is a zip or a tar, by its first bytes. DataError for any other file."""
         begins = self._begins(tarfile.BLOCKSIZE)
         if begins.startswith(b"PK"):
             return "zip"
@@ -146,7 +146,7 @@ class Archive:
                     yield name, self._content(file, name, os.fstat(file.fileno()).st_size)
 
     def _walk(self) -> list[Path]:
-        """All files, and the links to folders, which are not followed; sorted."""
+        """Find all files, sorted, and the links to folders, which are not followed."""
         found: list[Path] = []
         for at, folders, files in os.walk(self.path):
             found += [Path(at) / name for name in files]
@@ -196,7 +196,7 @@ class Archive:
         return BufferedReader(Xz(file, self.title)) if begins == _XZ else file
 
     def _content(self, file: IO[bytes], name: str, size: int, tape: Tape | None = None) -> bytearray:
-        """Exactly `size` bytes. They grow as they come: a header may claim much more than there is."""
+        """Read exactly `size` bytes. Memory grows as they come, because a header may claim much more than there is."""
         self._bound(name, size, self._limit)
         content = bytearray()
         while len(content) < size:
@@ -239,7 +239,7 @@ class Archive:
 
 
 class _Disk:
-    """The file of a zip: its list of members is read at once and is bounded here; contents are read in pieces."""
+    """The file of a zip. Its list of members is read as a whole, so its size is bounded here; contents are read in pieces."""
 
     def __init__(self, file: IO[bytes], archive: Archive) -> None:
         self._file, self._archive = file, archive

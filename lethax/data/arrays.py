@@ -1,4 +1,4 @@
-"""Arrays rebuilt from what a file says of them: type from a closed list, shape, bytes; every length is checked first."""
+"""Rebuild arrays from the type, shape and bytes that a file gives. Types are of a closed list; lengths are checked first."""
 
 import math
 import re
@@ -18,14 +18,14 @@ _DIMENSIONS, _LENGTH = 32, 1 << 40
 
 
 def element(code: Any) -> np.dtype:
-    """The type of an array's elements, such as `<f4`; DataError for all but numbers, truth values and strings."""
+    """The type of an array's elements, such as `<f4`. DataError unless it is one of numbers, truth values or strings."""
     if not isinstance(code, str) or not _CODE.fullmatch(code):
         raise DataError(f"holds an array of type '{shown(code, 40)}', where numbers or strings were expected")
     return np.dtype(code)
 
 
 def rebuilt(dtype: np.dtype, shape: Sequence[Any], content: Content, *, fortran: bool = False) -> np.ndarray:
-    """A read-only array over `content`, which is not copied; ValueError unless it has exactly the bytes of that shape."""
+    """Make a read-only array over `content` without a copy. ValueError unless that has exactly the bytes of the shape."""
     if len(shape) > _DIMENSIONS or not all(type(n) is int and 0 <= n <= _LENGTH for n in shape):
         raise DataError("holds an array of a shape which none can have")  # not shown: it may be anything
     if math.prod(n for n in shape if n) > _LENGTH:
@@ -43,7 +43,7 @@ def rebuilt(dtype: np.dtype, shape: Sequence[Any], content: Content, *, fortran:
 
 
 def _check_values(flat: np.ndarray) -> None:
-    """Bytes that are neither true nor false, and numbers that are no characters, would be met far from here."""
+    """Check truth values and characters here, because a wrong one would cause an error far from its origin."""
     if flat.dtype.kind == "b" and flat.view(np.uint8).max() > 1:
         raise ValueError("a truth value that is neither true nor false")
     if flat.dtype.kind == "U":
@@ -55,7 +55,7 @@ def _check_values(flat: np.ndarray) -> None:
 
 
 def whole_numbers(value: Any) -> np.ndarray:
-    """int64 [n] of an array or a list of whole numbers; ValueError where it is neither."""
+    """Convert an array or a list of whole numbers to int64 [n]. ValueError if it is neither."""
     if (
         isinstance(value, np.ndarray)
         and value.ndim == 1
@@ -69,7 +69,7 @@ def whole_numbers(value: Any) -> np.ndarray:
 
 
 def texts(value: Any) -> list[str]:
-    """The strings of a list or an array; ValueError where it holds anything else."""
+    """The strings of a list or an array. ValueError if it holds anything else."""
     found = value.tolist() if isinstance(value, np.ndarray) and value.ndim == 1 else value
     if not isinstance(found, list | tuple) or not all(isinstance(text, str | bytes) for text in found):
         raise ValueError("no list of strings")

@@ -1,4 +1,4 @@
-"""CIFAR-100's published python pickles, as the two data sets that are splits of it: CIFAR-FS and FC100.
+"""Import CIFAR-100's published Python pickles as CIFAR-FS and FC100, two data sets that split its classes.
 
 Both merge the train and test parts: 600 images a class. Splits: Bertinetto et al. 2019; Oreshkin et al. 2018.
 """
@@ -33,7 +33,7 @@ STORES = ("cifar_fs", "fc100")
 
 
 def published_split(name: str) -> dict[str, Any]:
-    """A class list that ships with the package."""
+    """Read a list of classes that comes with the package."""
     text = resources.files("lethax.data").joinpath("splits", f"{name}.json").read_text(encoding="utf-8")
     found: dict[str, Any] = json.loads(text)
     return found
@@ -42,7 +42,7 @@ def published_split(name: str) -> dict[str, Any]:
 def prepare_cifar100(
     source: Path, root: Path | None, progress: Progress, *, per_class: tuple[int, int] = COUNTS
 ) -> list[str]:
-    """Write the stores cifar_fs and fc100 from cifar-100-python.tar.gz, or a folder that holds it or its files.
+    """Write the stores cifar_fs and fc100 from cifar-100-python.tar.gz, or from a folder that holds it or its files.
 
     `per_class`: images of a class in the train and test parts; the published counts also have the published MD5s. DataError
     names the file and what is missing.
@@ -68,13 +68,13 @@ def prepare_cifar100(
 
 
 def _place(source: Path) -> Path:
-    """The folder or archive itself, where a folder was given that holds it."""
+    """The archive or folder of the data, which a given folder may hold."""
     inside = [source / TOP, source / f"{TOP}.tar.gz"] if source.is_dir() else []
     return next((path for path in inside if path.exists()), source)
 
 
 def _read(source: Path, progress: Progress, md5: dict[str, str]) -> tuple[Parts, dict[str, str]]:
-    """The three pickles' dicts, and the SHA-256 of each file."""
+    """Read the dicts of the three pickles, and the SHA-256 of each file."""
 
     def wanted(name: str) -> bool:
         path = PurePosixPath(name)
@@ -103,7 +103,7 @@ def _read(source: Path, progress: Progress, md5: dict[str, str]) -> tuple[Parts,
 
 
 def _pixels(parts: Parts, part: str, total: int, source: Path) -> np.ndarray:
-    """A part's images [n, 32, 32, 3]."""
+    """The images of a part, [n, 32, 32, 3]."""
     data = parts[part].get(b"data")
     if not isinstance(data, np.ndarray) or data.shape != (total, 3072) or data.dtype != np.uint8:
         found = f"{data.dtype}{list(data.shape)}" if isinstance(data, np.ndarray) else _kind(data)
@@ -112,7 +112,7 @@ def _pixels(parts: Parts, part: str, total: int, source: Path) -> np.ndarray:
 
 
 def _rows(parts: Parts, part: str, count: int, source: Path) -> np.ndarray:
-    """Rows of each class in a part, in the file's order [100, count]."""
+    """The rows of each class in a part, [100, count], in the order of the file."""
     labels = _labels(parts, part, b"fine_labels", 100, 100 * count, source)
     found = np.bincount(labels, minlength=100)
     wrong = np.flatnonzero(found != count)
@@ -125,7 +125,7 @@ def _rows(parts: Parts, part: str, count: int, source: Path) -> np.ndarray:
 
 
 def _labels(parts: Parts, part: str, key: bytes, bound: int, total: int, source: Path) -> np.ndarray:
-    """A list of `total` labels below `bound`, checked."""
+    """Check and return a list of `total` labels below `bound`."""
     labels, name = parts[part].get(key), key.decode()
     if not isinstance(labels, list) or len(labels) != total:
         found = f"{len(labels)} {name}" if isinstance(labels, list) else f"{_kind(labels)} as {name}"
@@ -136,7 +136,7 @@ def _labels(parts: Parts, part: str, key: bytes, bound: int, total: int, source:
 
 
 def _superclasses(parts: Parts, rows: np.ndarray, source: Path) -> np.ndarray:
-    """The superclass of each class [100]; the same for all its images."""
+    """The superclass of each class, [100], which has to be the same for all images of the class."""
     coarse = _labels(parts, "train", b"coarse_labels", 20, rows.size, source)[rows]
     mixed = np.flatnonzero((coarse != coarse[:, :1]).any(1))
     if mixed.size:
@@ -145,7 +145,7 @@ def _superclasses(parts: Parts, rows: np.ndarray, source: Path) -> np.ndarray:
 
 
 def _names(parts: Parts, source: Path) -> tuple[list[str], list[str]]:
-    """Names of the classes and of the superclasses, by label."""
+    """The names of the classes and of the superclasses, by label."""
     try:
         names = [n.decode() for n in parts["meta"][b"fine_label_names"]]
         above = [n.decode() for n in parts["meta"][b"coarse_label_names"]]

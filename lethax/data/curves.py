@@ -21,7 +21,7 @@ FORMS = {
 
 
 class Ranges(NamedTuple):
-    """Half-open ranges of the parameters of every form, and the deviation of the noise on y."""
+    """The half-open ranges of the parameters of every form, and the deviation of the noise on y."""
 
     low: Float[Array, "forms 4"]
     high: Float[Array, "forms 4"]
@@ -30,13 +30,13 @@ class Ranges(NamedTuple):
 
 @dataclass(frozen=True)
 class Curves:
-    """Tasks of one function each, of a form drawn uniformly from `forms`; x uniform in [−5, 5)."""
+    """A family of tasks that are curves. The form of a curve is drawn uniformly from `forms`, and x is uniform in [−5, 5)."""
 
     forms: tuple[str, ...] = ("sine",)
     noisy: bool = False
 
     def draw(self, ranges: Ranges, shape: EpisodeShape, key: PRNGKeyArray) -> Episode:
-        """K support and Q query points of one curve, all x independent; arrays [points, 1]."""
+        """Draw K support and Q query points of one curve, with independent x. All arrays are [points, 1]."""
         for_form, for_parameters, for_x, for_noise = jax.random.split(key, 4)
         x = jax.random.uniform(for_x, (shape.shot + shape.query, 1), minval=-5.0, maxval=5.0)
         if len(self.forms) == 1:
@@ -52,7 +52,7 @@ class Curves:
 
 
 class Family(NamedTuple):
-    """Curves with the ranges of training and of evaluation."""
+    """A family of curves, with its ranges in training and in evaluation."""
 
     curves: Curves
     training: Ranges
@@ -84,7 +84,7 @@ _SINES = {
 
 
 def family(name: str) -> Family:
-    """A regression family by name: the sinusoids, or "modes2", "modes3", "modes5".
+    """Find a family of curves by its name: a kind of sinusoids, or "modes2", "modes3" or "modes5".
 
     Mixtures: Vuorio et al. 2019 (code), noise of deviation 0.3 on support and query. Differs: a batch has random, not equal,
     counts of its forms.

@@ -1,4 +1,4 @@
-"""One picture of any known format as an array of a given size, within a bound of memory that all threads share."""
+"""Decode a picture of any known format to an array of a given size, within a bound of memory that all threads share."""
 
 import io
 import os
@@ -32,11 +32,11 @@ _TURNS: dict[Any, Image.Transpose] = {  # by EXIF's orientation
 
 
 class PictureError(Exception):
-    """A picture that cannot be decoded, or must not be."""
+    """The error of a picture that cannot be decoded, or is refused."""
 
 
 class Room:
-    """Bytes that threads share: whoever needs more than are left waits until others are done."""
+    """Bytes of memory that threads share. A thread that needs more than are left waits until others are done."""
 
     def __init__(self, size: int) -> None:
         self.size = self._left = size
@@ -59,7 +59,7 @@ _room = Room(DECODE_BYTES)
 
 
 def decode(blob: Blob, image: int, channels: int = 3, resize: Resize = "crop") -> np.ndarray:
-    """A picture as [image, image, channels] uint8; PictureError for anything broken or over MAX_PIXELS."""
+    """Decode a picture to uint8 [image, image, channels]. PictureError if it is broken or has more than MAX_PIXELS."""
     try:
         with _opened(blob) as file, Image.open(file, formats=FORMATS) as picture:
             _check(picture)
@@ -82,7 +82,7 @@ def _opened(blob: Blob) -> IO[bytes]:
 
 
 def _check(picture: Image.Image) -> None:
-    """By its header alone, before any memory is taken."""
+    """Check a picture by its header alone, before any memory is taken."""
     tile = getattr(picture, "tag_v2", {})  # of a TIFF: the size of a tile, which may be larger than the picture
     sides = [picture.size, (tile.get(322, 1), tile.get(323, 1))]
     for width, height in sides:
@@ -93,13 +93,13 @@ def _check(picture: Image.Image) -> None:
 
 
 def _need(picture: Image.Image, whole: int, encoded: int) -> int:
-    """Bytes that decoding takes at most; `whole`: pixels before a JPEG is drafted, `encoded`: bytes of the file."""
+    """The most bytes that decoding takes. `whole` are the pixels before a JPEG is drafted, `encoded` the bytes of the file."""
     need = picture.width * picture.height * _BYTES[str(picture.format)] + encoded
     return need + whole * _PROGRESSIVE if picture.format == "JPEG" and picture.info.get("progressive") else need
 
 
 def _upright(picture: Image.Image) -> Image.Image:
-    """Turned as its orientation tag says. The tag alone is read: damage elsewhere in the metadata matters to nobody here."""
+    """Turn a picture as its orientation tag says. Only this tag is read, because other metadata may be damaged."""
     picture.load()
     try:
         turn = _TURNS.get(picture.getexif().get(0x0112))
@@ -109,14 +109,14 @@ def _upright(picture: Image.Image) -> Image.Image:
 
 
 def _draft(picture: Image.Image, side: int) -> None:
-    """Let the JPEG decoder halve a large picture as long as its shorter side keeps `side` pixels."""
+    """Let the JPEG decoder halve a large picture for as long as its shorter side has at least `side` pixels."""
     short = min(picture.size)
     if picture.format == "JPEG" and short > side:
         picture.draft(None, (picture.width * side // short, picture.height * side // short))
 
 
 def _flatten(picture: Image.Image, channels: int) -> Image.Image:
-    """Gray or RGB; what is transparent becomes white. Strip by strip: the steps between take more than the picture itself."""
+    """Convert to gray or RGB, with white where it is transparent. It goes by strips, because intermediate steps take memory."""
     mode = "L" if channels == 1 else "RGB"
     if picture.mode == mode:
         return picture
@@ -151,14 +151,14 @@ def _resized(picture: Image.Image, image: int, resize: Resize) -> Image.Image:
 
 
 def _reason(error: Exception) -> str:
-    """What goes into the manifest: no path and no address of an object."""
+    """The reason that goes into the manifest, without paths and addresses of objects."""
     if isinstance(error, UnidentifiedImageError):
         return "not a JPEG, PNG, WebP, BMP, PPM, GIF or TIFF picture"
     return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
 
 
 def resize_array(pixels: np.ndarray, image: int) -> np.ndarray:
-    """Decoded pictures [n, H, W, 3] as [n, image, image, 3]; the same array where nothing is to be done."""
+    """Resize decoded pictures [n, H, W, 3] to [n, image, image, 3]. Pictures of that size are returned as they are."""
     if pixels.shape[1:3] == (image, image):
         return pixels
     return np.stack([np.asarray(_resized(Image.fromarray(one), image, "stretch")) for one in pixels])

@@ -1,4 +1,4 @@
-"""Import of features from elsewhere into a store: LEO's published pickles, .safetensors, .npz, or a folder of .npy files."""
+"""Import features from elsewhere into a store: LEO's published pickles, .safetensors, .npz, or a folder of .npy files."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -21,7 +21,7 @@ WIDTH = 1 << 20  # entries of a vector
 def prepare_features(
     source: Path, root: Path | None, progress: Callable[[str, float], None], *, name: str = "features"
 ) -> list[str]:
-    """Write the store NAME; DataError says what was found and expected."""
+    """Write the store `name`. DataError says what was found and what was expected."""
     progress(f"reading {source.name}", 0.0)
     splits = read_features(source)
     for split, found in splits.items():
@@ -39,7 +39,7 @@ def prepare_features(
 
 
 def write_features(name: str, splits: Mapping[str, Split], root: Path | None, origin: dict[str, Any]) -> None:
-    """The store; classes in the order in which they first appear."""
+    """Write a store of features. Its classes have the order in which they first appear."""
     with StoreWriter(root, name, mean=(), std=(), source=origin) as writer:
         for split, (features, numbers, names, _) in splits.items():
             used, first, numbers = np.unique(numbers, return_index=True, return_inverse=True)
@@ -52,13 +52,13 @@ def write_features(name: str, splits: Mapping[str, Split], root: Path | None, or
 
 
 def _pieces(features: np.ndarray) -> Iterable[slice]:
-    """Rows of all vectors in pieces of about CHUNK bytes, so that they are never copied as a whole."""
+    """Yield the vectors in pieces of about CHUNK bytes, so that they are never copied as a whole."""
     step = max(1, CHUNK // max(1, features[:1].nbytes))
     return (slice(begin, begin + step) for begin in range(0, len(features), step))
 
 
 def _check(where: str, split: Split) -> None:
-    """Finite floats [n, d], also in the store's float32, and names that can be written and shown."""
+    """Check that features are finite floats [n, d], also as float32, and that names can be written and shown."""
     features = split.features
     fits = features.ndim == 2 and features.dtype.kind == "f" and len(features) <= ROWS and features.shape[1] <= WIDTH
     if not fits or not features.size:
@@ -80,7 +80,7 @@ def _check(where: str, split: Split) -> None:
 
 
 def _check_disjoint(source: Path, splits: Mapping[str, Split]) -> None:
-    """Labels that are numbers of their split alone say nothing of the other splits."""
+    """Check that no two splits share a class. Labels that are mere numbers say nothing about other splits."""
     uses = Counter(name for split in splits.values() if not split.local for name in set(split.names))
     twice = sorted(name for name, count in uses.items() if count > 1)
     if twice:

@@ -1,4 +1,4 @@
-"""Features in the forms they are passed around in, each as a table with the class of every row."""
+"""Read features in the forms that are in use, each as a table with the class of every row."""
 
 import json
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ FORMS = (
 
 
 class Split(NamedTuple):
-    """Features [n, d], and the number of the class of each [n]; names by number.
+    """One split of features [n, d]: the number of each one's class [n], and the names of the classes by number.
 
     local: the labels are mere numbers, which say nothing of other splits.
     """
@@ -36,7 +36,7 @@ class Split(NamedTuple):
 
 
 def split_of(where: str, features: np.ndarray, labels: np.ndarray, local: bool = False) -> Split:
-    """A split of labels that are names or whole numbers; DataError where they are neither, too many or of another length."""
+    """Make a split from labels that are names or whole numbers. DataError if they are neither, too many or of another length."""
     if (
         labels.dtype.kind not in "iuSU"
         or labels.ndim != 1
@@ -58,7 +58,7 @@ def _name(value: str | bytes | int) -> str:
 
 
 def read_features(source: Path) -> dict[str, Split]:
-    """Features and classes by split, in any of the known forms; DataError where it is none of them."""
+    """Read features and classes by split, in any of the known forms. DataError for any other form."""
     if not source.exists():
         raise DataError(f"{shown(source)} does not exist; expected {FORMS}.")
     if source.suffix == ".safetensors":
@@ -98,7 +98,7 @@ def _leo(path: Path) -> Split:
 
 
 def _matrix(path: Path, value: Any) -> np.ndarray:
-    """[n, d] of an array, or of a list of rows, which are arrays or lists of numbers."""
+    """Make an array [n, d] of an array or of a list of rows, which are arrays or lists of numbers."""
     if isinstance(value, np.ndarray) and value.ndim == 2:
         return value
     rows = value if isinstance(value, list | tuple) else []
@@ -147,7 +147,7 @@ def _named(path: Path, split: str, labels: np.ndarray, part: Split, names: list[
 
 
 def _classes(path: Path, text: Any) -> dict[str, list[str]]:
-    """Names by split of the metadata."""
+    """The names of classes by split, as the metadata give them."""
     try:
         found: Any = json.loads(text) if isinstance(text, str) else None
     except (ValueError, RecursionError):

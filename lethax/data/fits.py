@@ -1,4 +1,4 @@
-"""Which episodes the splits of a store allow: for the report of `data prepare`, and for what `train` takes unless told.
+"""Which episodes the splits of a store allow. `data prepare` reports this, and `train` takes it where nothing else is given.
 
 Nothing here imports JAX.
 """
@@ -15,7 +15,7 @@ WAY, SHOT, QUERY = 5, 1, 15  # the usual episode: five classes, one example and 
 
 
 class Room(NamedTuple):
-    """The largest episodes: `way` classes, and `examples` (support and queries together) of each.
+    """The largest episodes that fit: `way` classes, and `examples` of each (support and queries together).
 
     narrow: the split of fewest classes, which bounds `way`. small: (split, class) of fewest examples, which bounds `examples`.
     """
@@ -34,7 +34,7 @@ class Room(NamedTuple):
 
 
 def room(splits: Mapping[str, ClassSplit]) -> Room:
-    """What all of these splits allow, at least one of which there has to be."""
+    """The largest episodes that all of these splits allow. There has to be at least one split."""
     narrow = min(splits, key=lambda split: len(splits[split].classes))
     examples, split, place = min(
         (int(counts.min()), split, int(counts.argmin()))
@@ -46,7 +46,7 @@ def room(splits: Mapping[str, ClassSplit]) -> Room:
 def nearest(
     splits: Mapping[str, ClassSplit], way: int, shot: int, query: int, fixed: Collection[str] = ()
 ) -> tuple[int, int, int] | None:
-    """(way, shot, query) that fit, none above what is wanted, with fewer queries before fewer shots; None where none fit.
+    """Find (way, shot, query) that fit, at most what is wanted, with fewer queries rather than fewer shots. None if none fit.
 
     fixed: those of "way", "shot" and "query" that stay as they are. An episode has two classes or more.
     """
@@ -61,7 +61,7 @@ def nearest(
 
 
 def too_small(splits: Mapping[str, ClassSplit], examples: int) -> list[tuple[str, str, int]]:
-    """(split, class, its examples) of the classes that have fewer than `examples`, smallest first."""
+    """List (split, class, its examples) of the classes that have fewer than `examples`, the smallest first."""
     found = [
         (count, split, name)
         for split, part in splits.items()

@@ -1,4 +1,4 @@
-"""Import of a folder (or archive) of class folders with pictures into a store."""
+"""Import a folder or an archive of class folders with pictures into a store."""
 
 import os
 from collections import Counter
@@ -20,7 +20,7 @@ from lethax.text import counted
 
 
 def check_disjoint(plan: Plan) -> None:
-    """DataError if a class is in two splits, or there is nothing to train on."""
+    """Raise DataError if a class is in two splits, or there is nothing to train on."""
     if not plan.get("train"):
         raise DataError("no class is left for the split 'train'; add class folders with pictures.")
     count = Counter(name for classes in plan.values() for name in classes)
@@ -38,9 +38,9 @@ def write_plan(
     resize: Resize = "crop",
     above: Callable[[str], str] = superclass,
 ) -> None:
-    """Decode all pictures of a plan into the splits of a store, classes in the plan's order; `above` gives superclasses.
+    """Decode all pictures of a plan into the splits of a store, in the plan's order of classes. `above` gives superclasses.
 
-    BrokenPictures, after all others, names those of all splits that do not decode.
+    When all others are decoded, BrokenPictures names those of all splits that cannot be.
     """
     broken: dict[str, str] = {}
     for split in (split for split in SPLITS if plan.get(split)):
@@ -62,7 +62,7 @@ def write_plan(
 
 
 def _plan(tree: Tree, split: Path | None) -> tuple[Plan | None, str, Layout]:
-    """(plan, or None where the classes of the layout are to be split at random; the rule it follows; the layout)."""
+    """Find (plan, rule that it follows, layout). The plan is None if the classes are to be split at random."""
     if split is not None and split.is_dir():
         texts = {part: read_text(split / f"{part}.csv") for part in SPLITS if (split / f"{part}.csv").is_file()}
         plan = label_files(tree, texts)
@@ -79,7 +79,7 @@ def _plan(tree: Tree, split: Path | None) -> tuple[Plan | None, str, Layout]:
 
 
 def _seeded(classes: Classes, seed: int, fractions: tuple[float, float, float], source: Path) -> Plan:
-    """Classes at random; a split has `WAY` classes or more where there are enough for all."""
+    """Split classes at random. Each split has at least `WAY` classes if there are enough for all."""
     if min(fractions) < 0 or fractions[0] <= 0 or abs(sum(fractions) - 1) > 1e-6:
         raise DataError(f"the fractions {fractions} must be positive for train, not negative, and sum to one.")
     used = [split for split, fraction in zip(SPLITS, fractions, strict=True) if fraction > 0]
@@ -101,7 +101,7 @@ def _seeded(classes: Classes, seed: int, fractions: tuple[float, float, float], 
 
 
 def _without(plan: Plan, broken: Mapping[str, str], least: int) -> tuple[Plan, dict[str, str]]:
-    """The plan without broken pictures and without classes of fewer than `least` others, which are named with the reason."""
+    """The plan without broken pictures, and without classes that then have fewer than `least`, which are named with the reason."""
     kept: Plan = {split: {} for split in plan}
     dropped: dict[str, str] = {}
     for split, classes in plan.items():
@@ -128,7 +128,7 @@ def prepare_folder(
     fractions: tuple[float, float, float] = (0.64, 0.16, 0.20),
     resize: Resize = "crop",
 ) -> list[str]:
-    """Write the store `name` from class folders; what is not read is listed with the reason (see `left_out`).
+    """Write the store `name` from class folders. What is not read is listed with the reason (see `left_out`).
 
     A class is the folder that holds its pictures; where folders hold class folders, the class is "folder/class" and the folder
     its superclass. split: a JSON file {"train": [class, ...], ...}, a CSV file with columns class and split, or a folder of
@@ -181,10 +181,10 @@ def _left(left_out: dict[str, str], broken: dict[str, str]) -> dict[str, list[di
 
 
 def skipped(store: Store) -> list[tuple[str, str]]:
-    """(file, reason) of the pictures that the import left out as broken."""
+    """List (file, reason) of the pictures that the import left out because they are broken."""
     return [(entry["file"], entry["reason"]) for entry in store.manifest["source"].get("skipped", [])]
 
 
 def left_out(store: Store) -> list[tuple[str, str]]:
-    """(name, reason) of all else that the import did not take: other files, dead links, classes; folders end in a slash."""
+    """List (name, reason) of all else that the import left out: other files, dead links, classes. Folders end in a slash."""
     return [(entry["name"], entry["reason"]) for entry in store.manifest["source"].get("left_out", [])]

@@ -1,4 +1,4 @@
-"""Arrays in .npy, .npz and .safetensors files: headers are read here, and their arrays by `arrays.rebuilt`."""
+"""Read arrays from .npy, .npz and .safetensors files. Headers are read here, and `arrays.rebuilt` makes the arrays."""
 
 import json
 import re
@@ -27,7 +27,7 @@ _DTYPES = {
 
 
 def read_npy(path: Path) -> np.ndarray:
-    """The array of a .npy file, which is mapped; DataError for anything but numbers and strings."""
+    """Map the array of a .npy file. DataError unless it has numbers or strings."""
     try:
         return _npy(memoryview(mapped(path)))
     except (ValueError, DataError) as error:
@@ -35,7 +35,7 @@ def read_npy(path: Path) -> np.ndarray:
 
 
 def read_npz(path: Path, names: tuple[str, ...]) -> list[np.ndarray]:
-    """Arrays of an .npz file by name; DataError where one is missing, too large, or none of numbers and strings."""
+    """Read the arrays of an .npz file by name. DataError if one is missing, too large, or not of numbers or strings."""
     wanted = {f"{name}.npy" for name in names}
     try:
         found = dict(Archive(path).items(wanted.__contains__, NPZ_BYTES))
@@ -47,7 +47,7 @@ def read_npz(path: Path, names: tuple[str, ...]) -> list[np.ndarray]:
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """The arrays of a .safetensors file, which is mapped, and its metadata; arrays of other types than NumPy's are left out."""
+    """Map the arrays of a .safetensors file, and read its metadata. Arrays of types that NumPy lacks are left out."""
     view = memoryview(mapped(path))
     try:
         length = int.from_bytes(view[:8], "little")

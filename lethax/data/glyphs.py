@@ -83,7 +83,7 @@ class Glyph:
 
 
 class _Fonts:
-    """The faces with the characters each of them really has."""
+    """The font faces, with the characters that each of them really has."""
 
     def __init__(self) -> None:
         folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
@@ -99,7 +99,7 @@ class _Fonts:
         return [i for i, chars in enumerate(self.chars) if ord(char) in chars]
 
     def ink(self, char: str, face: int = 0, weight: int = 0) -> Image.Image | None:
-        """The character as white on black, cropped to its ink; weight -1 is thinner, 1 and 2 bolder."""
+        """Draw a character white on black, cropped to its ink. Weight -1 is thinner, 1 and 2 are bolder."""
         stroke = max(weight, 0)
         left, top, right, bottom = self.faces[face].getbbox(char, stroke_width=stroke)
         drawn = Image.new("L", (int(right - left) + 4, int(bottom - top) + 4))
@@ -121,7 +121,7 @@ Linear = tuple[float, float, float, float]
 
 
 def _place(ink: Image.Image, size: int, linear: Linear, shift: tuple[float, float] = (0.0, 0.0)) -> Image.Image:
-    """`ink` under the map `linear` (to half pixels of the picture), centred and shifted, white on black."""
+    """Draw `ink` under the map `linear` (in half pixels of the picture), centred and shifted, white on black."""
     a, b, c, d = linear
     det = a * d - b * c
     a, b, c, d = d / det, -b / det, -c / det, a / det
@@ -132,7 +132,7 @@ def _place(ink: Image.Image, size: int, linear: Linear, shift: tuple[float, floa
 
 
 def _fit(ink: Image.Image, size: int) -> float:
-    """The scale at which the longer side takes 21 of 28 pixels; small marks are enlarged only so far."""
+    """The scale at which the longer side takes 21 of 28 pixels. Small marks are enlarged only up to a bound."""
     return min(2 * size * 0.75 / max(ink.width, ink.height), 2.5 * size / _DRAWN)
 
 
@@ -142,13 +142,13 @@ def _plain(ink: Image.Image, size: int) -> np.ndarray:
 
 
 def _boldest(ink: Image.Image) -> int:
-    """The weight up to which the strokes of a character do not run into each other."""
+    """The largest weight at which the strokes of a character do not run into each other."""
     cover = 1 - ink.histogram()[0] / (ink.width * ink.height)
     return 2 if cover < 0.3 and min(ink.size) > 24 else 1 if cover < 0.45 and min(ink.size) > 12 else 0
 
 
 def _pictures(fonts: _Fonts, char: str, size: int, seed: int) -> Iterator[np.ndarray]:
-    """Random pictures of a character: dark on white, [size, size] uint8."""
+    """Draw random pictures of a character, dark on white, each uint8 [size, size]."""
     plain = {face: ink for face in fonts.having(char) if (ink := fonts.ink(char, face)) is not None}
     boldest = {face: _boldest(ink) for face, ink in plain.items()}
     faces = list(plain)
@@ -162,7 +162,7 @@ def _pictures(fonts: _Fonts, char: str, size: int, seed: int) -> Iterator[np.nda
 
 
 def _vary(ink: Image.Image, size: int, u: Sequence[float]) -> np.ndarray:
-    """`ink` under an affine map and a blur drawn by eight numbers `u` of [0, 1)."""
+    """Vary `ink` by an affine map and a blur, which follow from eight numbers `u` in [0, 1)."""
     angle, shear = math.radians(24 * u[0] - 12), 0.3 * u[1] - 0.15
     scale = _fit(ink, size) * (0.85 + 0.2 * u[2])
     wide, high = scale * (0.92 + 0.16 * u[3]), scale * (0.92 + 0.16 * u[4])
@@ -177,7 +177,7 @@ def _vary(ink: Image.Image, size: int, u: Sequence[float]) -> np.ndarray:
 
 
 def _candidates(fonts: _Fonts, scripts: Sequence[str]) -> Iterator[Glyph]:
-    """The characters of the scripts that are no composition of another one; of alphabets no punctuation."""
+    """The characters of the scripts, without compositions of other characters and without punctuation of alphabets."""
     for script in scripts:
         split, ranges = SCRIPTS[script]
         kinds = "LNSP" if script in _SYMBOLS else "LN"
@@ -189,7 +189,7 @@ def _candidates(fonts: _Fonts, scripts: Sequence[str]) -> Iterator[Glyph]:
 
 
 def select_glyphs(scripts: Sequence[str] | None = None, classes_limit: int | None = None) -> list[Glyph]:
-    """The classes: every candidate with ink whose plain render is unlike that of all before it."""
+    """Select the classes: every candidate with ink that looks unlike all candidates before it."""
     return _select(_Fonts(), scripts, classes_limit)
 
 
@@ -219,7 +219,7 @@ def _select(fonts: _Fonts, scripts: Sequence[str] | None, classes_limit: int | N
 
 
 def _unlike(renders: np.ndarray) -> list[int]:
-    """The rows that differ from every kept row before them."""
+    """Find the rows that differ from every kept row before them."""
     norms = np.linalg.norm(renders, axis=1)
     squares = norms[:, None] ** 2 + norms[None] ** 2 - 2 * renders @ renders.T
     alike = squares < (_SAME * np.minimum(norms[:, None], norms[None])) ** 2
@@ -240,7 +240,7 @@ def build_glyphs(
     classes_limit: int | None = None,
     seed: int = 0,
 ) -> str:
-    """Draw the data set into the store `name`, unless the same one is there already; its name."""
+    """Draw the data set into the store `name`, unless it is there already. Returns the name."""
     source = {
         "kind": "glyphs",
         "version": VERSION,

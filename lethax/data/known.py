@@ -1,10 +1,10 @@
-"""The data sets that `lethax data prepare` knows by name: how each is made, and where its source is had."""
+"""The data sets that `lethax data prepare` knows by name: the command that makes each, and where its source comes from."""
 
 from typing import NamedTuple
 
 
 class Known(NamedTuple):
-    """`command` makes the data set; `source` says what to give it."""
+    """A data set that is known: `command` makes it, and `source` says what to give to the command."""
 
     command: str
     source: str
@@ -41,7 +41,7 @@ KNOWN = {
 
 
 def remedy(name: str) -> str:
-    """How the data set NAME comes to be: a sentence or two."""
+    """Say in a sentence or two how a data set is made."""
     image_set, _, net = name.rpartition("-")
     if net in ("conv4", "resnet12"):
         return f"Features of a backbone are made with: lethax embed {image_set} --net {net}."

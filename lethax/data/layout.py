@@ -1,4 +1,4 @@
-"""Which class and split a picture is of, by the folders it lies in. What can be meant in two ways is refused, not guessed."""
+"""Find the class and the split of a picture from its folders. A layout that can be meant in two ways is refused."""
 
 import unicodedata
 from collections import defaultdict
@@ -28,7 +28,7 @@ class Layout(NamedTuple):
 
 
 def same(name: str) -> str:
-    """A name in one form (NFC): the letters of "été" can be written in two ways that look alike."""
+    """Bring a name into one form (NFC), because letters such as those of "été" can be written in two ways that look alike."""
     return unicodedata.normalize("NFC", name)
 
 
@@ -38,7 +38,7 @@ def superclass(name: str) -> str:
 
 
 def class_folders(tree: Tree, listed: bool = False) -> Layout:
-    """Split folders and class folders; DataError where they are ambiguous, unless classes are `listed` elsewhere."""
+    """Find split folders and class folders. DataError if they are ambiguous, unless classes are `listed` elsewhere."""
     folders: dict[Folder, list[str]] = defaultdict(list)
     for short, name in tree.below_top().items():
         folders[tuple(short.split("/")[:-1])].append(name)
@@ -65,7 +65,7 @@ def class_folders(tree: Tree, listed: bool = False) -> Layout:
 
 
 def _splits(folders: dict[Folder, list[str]], source: Path, listed: bool) -> dict[str, str]:
-    """{top folder: split}, empty where the top folders are classes."""
+    """The split of each top folder; empty if the top folders are classes."""
     roles = {folder[0]: split for folder in folders if (split := split_of(folder[0]))}
     found, deep = set(roles.values()), {folder[0] for folder in folders if len(folder) > 1}
     if len(found) < 2 and not deep & set(roles):
@@ -124,7 +124,7 @@ def _text(folder: Folder) -> str:
 
 
 def alike(names: list[str]) -> list[list[str]]:
-    """Names that differ in nothing but upper and lower case, such as `tiger` and `Tiger`."""
+    """Find names that differ only in upper and lower case, such as `tiger` and `Tiger`."""
     groups: dict[str, list[str]] = defaultdict(list)
     for name in sorted(names):
         groups[name.casefold()].append(name)

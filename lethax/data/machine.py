@@ -1,4 +1,4 @@
-"""The machine under `pickles`: a stack and a memo that values are put on, each counted before it is made."""
+"""The machine below `pickles`: a stack and a memo of values, each of which is counted before it is made."""
 
 import codecs
 import mmap
@@ -19,7 +19,7 @@ _NOTHING = object()
 
 @dataclass(slots=True, eq=False)
 class Long:
-    """A string over SHORT as it lies in the file."""
+    """A string longer than SHORT, as its bytes in the file."""
 
     content: memoryview
     text: bool  # UTF-8, of which `_codecs.encode` makes bytes
@@ -29,7 +29,7 @@ class Long:
 
 
 class Machine:
-    """Stack, marks and memo of a pickle's program, and the bytes it is read from; it makes only plain data and `Long`."""
+    """The stack, the marks and the memo of a pickle's program, and its bytes. It makes only plain data and `Long`."""
 
     def __init__(self, data: bytes | bytearray | mmap.mmap, latin1: bool, values: int) -> None:
         self.data, self.view, self.latin1 = data, memoryview(data).toreadonly(), latin1
@@ -47,7 +47,7 @@ class Machine:
             raise DataError(f"holds values that take more than {self.values >> 20} MiB of memory")
 
     def toil(self, count: int) -> None:
-        """Count the bytes that are looked at: a short file may point to the same ones again and again."""
+        """Count the bytes that are looked at, because a short file may point to the same bytes again and again."""
         self.work -= count
         if self.work < 0:
             raise DataError("uses the same values so often that they cannot be read")
@@ -92,7 +92,7 @@ class Machine:
         self.push(Long(content, text=False) if length > SHORT else self._bytes(content))
 
     def pushed_string(self, length: int) -> None:
-        """A `str` of Python 2."""
+        """Push a `str` of Python 2."""
         self.pushed_bytes(length)
         if self.latin1 and isinstance(self.stack[-1], bytes):
             self.stack[-1] = self.stack[-1].decode("latin1")
@@ -106,7 +106,7 @@ class Machine:
             self.push(str(content, "utf-8"))
 
     def pushed_line(self, text: bool) -> None:
-        """A string of protocol 0: between quotes, or `text` as it is but for escapes."""
+        """Push a string of protocol 0: one in quotes, or a `text` with escapes."""
         line = self.line()
         self.spend(5 * len(line))
         if text:

@@ -1,4 +1,4 @@
-"""Import of miniImageNet from the three layouts it is passed around in."""
+"""Import mini-ImageNet from any of the three layouts that are in use."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -77,7 +77,7 @@ def _complete(found: Mapping[str, str], pattern: str, source: Path) -> None:
 
 
 def check_counts(split: str, counts: Mapping[str, int], classes: int, per_class: int) -> None:
-    """DataError unless the split has that many classes of that many pictures each."""
+    """Raise DataError unless the split has that many classes of that many pictures each."""
     if len(counts) != classes:
         raise DataError(
             f"split {split} has {counted(len(counts), 'class')}, expected {classes}; download the data set again."
@@ -104,13 +104,13 @@ def _from_folders(tree: Tree, split: Mapping[str, Sequence[str]] | None) -> Plan
 
 
 def published_split(name: str) -> dict[str, Any]:
-    """The split file that comes with the package."""
+    """Read the split file that comes with the package."""
     text = resources.files("lethax.data").joinpath("splits", f"{name}.json").read_text(encoding="utf-8")
     return dict(json.loads(text))
 
 
 def read_pickle(tree: Tree, name: str) -> Any:
-    """A pickle of arrays, lists and strings."""
+    """Read a pickle of arrays, lists and strings."""
     return load_pickle(tree.blob(name), name, encoding="latin1")
 
 
@@ -142,7 +142,7 @@ def _from_caches(
 
 
 def _cache(content: Any, name: str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """(image_data, rows of each class) of one cached pickle, checked."""
+    """Read and check (image_data, rows of each class) of one cached pickle."""
     if not isinstance(content, dict) or not {"image_data", "class_dict"} <= set(content):
         raise DataError(f"{name} has no image_data and class_dict; download the cached pickles again.")
     pixels, classes = content["image_data"], content["class_dict"]

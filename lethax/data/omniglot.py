@@ -1,4 +1,4 @@
-"""Omniglot's published pictures (Lake et al. 2015) as 28 x 28 images of 0 and 255, in one of three splits.
+"""Import Omniglot's published pictures (Lake et al. 2015) as 28 x 28 images of 0 and 255, in one of three splits.
 
 Pictures are made smaller as the released MAML++ and L2F code does it: 1-bit pictures, of which Pillow takes the
 nearest pixel. Paper is 255 and ink 0. Rotations are a matter of training and not of the store.
@@ -62,7 +62,7 @@ def prepare_omniglot(source: Path, root: Path | None, progress: Progress, split:
 
 
 def _place(source: Path, part: str) -> Path:
-    """The unpacked folder of a part, or else its zip."""
+    """The unpacked folder of a part, or its zip if there is no folder."""
     found = next((path for path in (source / part, source / f"{part}.zip") if path.exists()), None)
     if found is None:
         raise DataError(f"{source} lacks {part}: expected {part}.zip or an unpacked folder {part} in it.")
@@ -70,7 +70,7 @@ def _place(source: Path, part: str) -> Path:
 
 
 def _read(place: Path, part: str, progress: Progress, start: float) -> tuple[Characters, str]:
-    """The pictures of a part by character, both sorted, and a SHA-256 of the zip or of all pictures in order."""
+    """Read the pictures of a part by character, both sorted, and a SHA-256 of the zip or of all pictures in order."""
     pictures: dict[str, dict[str, np.ndarray]] = {}
     total, count = COUNTS[part][1] * DRAWERS, 0
     digest = hashlib.sha256()
@@ -88,7 +88,7 @@ def _read(place: Path, part: str, progress: Progress, start: float) -> tuple[Cha
 
 
 def _pictures(place: Path) -> Iterator[tuple[str, str, bytes | bytearray]]:
-    """("Alphabet/characterNN", file name, content) of every picture."""
+    """Yield ("Alphabet/characterNN", file name, content) of every picture."""
     for name, content in Archive(place).items(lambda n: n.endswith(".png") and not n.startswith("__MACOSX/")):
         parts = PurePosixPath(name).parts
         if len(parts) < 3 or not parts[-2].startswith("character"):
@@ -97,7 +97,7 @@ def _pictures(place: Path) -> Iterator[tuple[str, str, bytes | bytearray]]:
 
 
 def decode(content: bytes | bytearray, name: str) -> np.ndarray:
-    """A 105 x 105 1-bit picture as uint8 [28, 28, 1]; the size is looked at before any pixel is decoded."""
+    """Decode a 105 x 105 1-bit picture to uint8 [28, 28, 1]. The size is checked before any pixel is decoded."""
     try:
         with Image.open(io.BytesIO(content), formats=("PNG",)) as picture:
             found = f"{picture.width} x {picture.height} of mode {picture.mode}"
@@ -126,7 +126,7 @@ def _check(characters: Characters, part: str, place: Path) -> None:
 
 
 def _vinyals(parts: dict[str, Characters], source: Path) -> tuple[Plan, str]:
-    """Number n of a list is characterNN of the alphabet: the published numbers begin at 1, as the folders do."""
+    """The split of Vinyals et al. Number n of its lists is characterNN of the alphabet; both begin at 1."""
     lists: dict[str, dict[str, list[int]]] = published_split("omniglot_vinyals")
     plan = {
         split: [f"{alphabet}/character{number:02d}" for alphabet in alphabets for number in alphabets[alphabet]]
@@ -143,7 +143,7 @@ def _vinyals(parts: dict[str, Characters], source: Path) -> tuple[Plan, str]:
 
 
 def _lake(parts: dict[str, Characters], source: Path) -> tuple[Plan, str]:
-    """Background and evaluation; no validation split was published, so some alphabets of the background are it."""
+    """The split of Lake et al. No validation split was published, so some alphabets of the background set are taken for it."""
     background, evaluation = (list(parts[part]) for part in PARTS)
     held = sorted({c.partition("/")[0] for c in background})[-LAKE_VAL:]
     val = [c for c in background if c.partition("/")[0] in held]

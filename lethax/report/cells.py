@@ -1,4 +1,4 @@
-"""The cells of the paper's tables: a recipe each in `recipes/TABLE/`, and the published numbers in `published.toml`."""
+"""The cells of the paper's tables. Each has a recipe in `recipes/TABLE/`; published numbers are in `published.toml`."""
 
 import tomllib
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ FOLDER = next((f for f in (_HERE.parent / "recipes", _HERE.parent.parent / "reci
 
 
 class Published(NamedTuple):
-    """A number as printed; `interval` is what stands after its ±, which for the classification tables is √(p(1 − p)).
+    """A published number. `interval` is what is printed after its ±, which in the classification tables is √(p(1 − p)).
 
     `by_updates`: in control, returns after 0, 1, … updates, `value` among them.
     """
@@ -29,7 +29,7 @@ class Published(NamedTuple):
 
 
 class Setting(NamedTuple):
-    """What two cells have to share for a difference between them to be the methods'."""
+    """What two cells have to share, so that a difference between them comes from their methods."""
 
     base: str
     data: str
@@ -43,7 +43,7 @@ class Setting(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """One number of a table. name: "table_b/l2f_cifar_fs_5way5shot_conv4". recipe: not yet resolved."""
+    """One number of a table. Its name is such as "table_b/l2f_cifar_fs_5way5shot_conv4"; its recipe is not resolved yet."""
 
     name: str
     recipe: Recipe
@@ -51,11 +51,11 @@ class Cell(NamedTuple):
 
     @property
     def table(self) -> str:
-        """The folder of its recipe."""
+        """The table of the cell, which is the folder of its recipe."""
         return self.name.partition("/")[0]
 
     def setting(self) -> "Setting":
-        """All that cells to be compared have in common: what the method that differences are taken to would have in its place."""
+        """The setting of the cell. It has the values that the method compared with, such as MAML, would have in this cell."""
         from lethax.methods.registry import (
             method_of,
         )  # not at the top: they import JAX, which `lethax --help` does not wait for
@@ -70,13 +70,13 @@ class Cell(NamedTuple):
 
     @property
     def is_base(self) -> bool:
-        """Whether differences are taken to it."""
+        """Whether the other methods of the setting are compared with this cell."""
         return self.recipe.method == self.setting().base
 
 
 @cache
 def published() -> dict[str, Published]:
-    """The published numbers by cell."""
+    """The published numbers, by the name of their cell."""
     entries = tomllib.loads((_HERE / "published.toml").read_text(encoding="utf-8"))
     return {
         name: Published(e["value"], e.get("interval"), e["source"], tuple(e.get("by_updates", ())))
@@ -85,19 +85,19 @@ def published() -> dict[str, Published]:
 
 
 def table_names() -> list[str]:
-    """All tables: the folders of recipes."""
+    """The names of all tables, which are the folders of recipes."""
     return sorted(path.name for path in FOLDER.glob("*") if path.is_dir())
 
 
 def every_cell() -> list[Cell]:
-    """All cells, by table and name."""
+    """All cells, sorted by table and name."""
     paths = sorted(FOLDER.glob("*/*.toml"))
     names = [f"{path.parent.name}/{path.stem}" for path in paths]
     return [Cell(name, load(path), published().get(name)) for name, path in zip(names, paths, strict=True)]
 
 
 def find(target: str, only: Sequence[str] = ()) -> list[Cell]:
-    """The cells of a table ("table_b", "table-b", "b") or one cell, of the methods `only` where given; RecipeError if none."""
+    """Find the cells of a table ("table_b", "table-b", "b") or one cell; `only` keeps some methods. RecipeError if none is left."""
     wanted = target.lower().replace("-", "_").removesuffix(".toml").removeprefix("recipes/")
     wanted = _ALIASES.get(wanted, wanted)
     cells = every_cell()

@@ -1,4 +1,4 @@
-"""Figures from the records of runs; the only place where matplotlib draws."""
+"""Figures from the records of runs. No other file draws with matplotlib."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ TITLES = {"maml": "MAML", "l2f": "MAML+L2F"}
 
 
 def adaptation_curves(records: Mapping[str, dict[str, Any]], path: Path) -> None:
-    """Score against inner steps, one line a method, its 95 % interval as a band."""
+    """Draw scores against inner steps: a line for each method, with its 95 % interval as a band."""
     figure, axes = plt.subplots(figsize=(5, 3.5), layout="constrained")
     for method, record in records.items():
         curve = record["by_inner_steps"]
@@ -38,7 +38,7 @@ def adaptation_curves(records: Mapping[str, dict[str, Any]], path: Path) -> None
 
 
 def sinusoid_fits(fits: Mapping[str, dict[str, Any]], path: Path) -> None:
-    """One curve before and after adaptation, a panel a method."""
+    """Draw one curve before and after adaptation, with a panel for each method."""
     figure, panels = plt.subplots(
         1, len(fits), figsize=(4.5 * len(fits), 3.5), sharey=True, layout="constrained", squeeze=False
     )
@@ -57,7 +57,7 @@ def sinusoid_fits(fits: Mapping[str, dict[str, Any]], path: Path) -> None:
 
 
 def returns_after_updates(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Return against the number of updates, a panel a setting, a line a method, its 95 % interval over tasks as a band."""
+    """Draw returns against updates: a panel for each setting, a line for each method, its 95 % interval over tasks as a band."""
     settings = list(dict.fromkeys(row["data"] for row in rows))
     figure, panels = plt.subplots(
         1, len(settings), figsize=(3.4 * len(settings), 3.2), layout="constrained", squeeze=False

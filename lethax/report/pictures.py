@@ -1,4 +1,4 @@
-"""Pictures of one evaluation, beside its record."""
+"""Draw pictures of one evaluation, beside its record."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,9 +12,9 @@ from lethax.streams import test_key
 
 
 def draw(run: Run, result: Result, seed: int) -> list[Path]:
-    """Scores against inner steps, and the drawings of the run's domain.
+    """Draw scores against inner steps, and the pictures of the run's domain. Returns the files.
 
-    EnvironmentFault where films cannot be drawn: there is no OpenGL, not even in software.
+    EnvironmentFault if films cannot be drawn, because there is no OpenGL, not even in software.
     """
     stem = result.path.with_suffix("")
     made = [stem.with_name(f"{stem.name}-curve.png")]
@@ -25,7 +25,7 @@ def draw(run: Run, result: Result, seed: int) -> list[Path]:
 
 
 def _paths(run: Run, result: Result, stem: Path, seed: int) -> list[Path]:
-    """Ways to the goal."""
+    """Draw paths to the goal."""
     made = stem.with_name(f"{stem.name}-paths.png")
     setting = navigation_setting(result.record["data"])
     figures.navigation_paths({run.recipe.method: {setting: result.kept}}, made)
@@ -33,7 +33,7 @@ def _paths(run: Run, result: Result, stem: Path, seed: int) -> list[Path]:
 
 
 def _films(run: Run, result: Result, stem: Path, seed: int) -> list[Path]:
-    """A robot before and after adaptation, as GIFs and as strips."""
+    """Draw a robot before and after adaptation, as GIFs and as strips of pictures."""
     domain, meta = run.domain, best_metas(run, 1)[0][0]
     world, made = domain.environment(run.recipe), []  # type: ignore[attr-defined]  # control has one
     for number, (task, *takes) in enumerate(domain.films(run.recipe, meta, test_key(seed))):  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Tables of returns: control, judged after 0, 1, … updates, made from run folders and from nothing else."""
+"""Tables of returns in control after 0, 1, … updates. They are made from run folders and from nothing else."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ from lethax.text import counted, plural
 def entry(
     cell: Cell, recipe: Resolved, folders: Sequence[Path], evaluation: str, command: str
 ) -> dict[str, Any] | None:
-    """A row from a cell's runs, one a seed, on one setting; None where one is not evaluated yet.
+    """Make a row from the runs of a cell, one for each seed, in one setting. None if a run is not evaluated yet.
 
     `by_updates`: after each number of updates, the mean over tasks and seeds and 1.96 s/√n over tasks, each one's return a mean
     over seeds.
@@ -47,7 +47,7 @@ def entry(
 
 
 def _env_steps(folder: Path, recipe: Resolved) -> int:
-    """Steps of the environment that a run's training took."""
+    """The number of environment steps that the training of a run took."""
     lines = learning_curve(folder, ("step", "env_steps"))
     since = [0, *(line["step"] for line in lines[:-1])]
     each = [line["env_steps"] * (line["step"] - start) for line, start in zip(lines, since, strict=True)]
@@ -55,7 +55,7 @@ def _env_steps(folder: Path, recipe: Resolved) -> int:
 
 
 def compare(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows, each with its paired differences to MAML in the same setting on the same tasks, after each number of updates."""
+    """Add to each row its paired differences to MAML in the same setting, on the same tasks, after each number of updates."""
     made = []
     for row in rows:
         plain = {key: value for key, value in row.items() if key != "_returns"}
@@ -70,7 +70,7 @@ def compare(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def markdown(table: str, rows: Sequence[dict[str, Any]]) -> str:
-    """The table for reading."""
+    """Write the table as Markdown."""
     updates = len(rows[0]["by_updates"]) if rows else 0
     columns = ["tasks from", "method", *(f"{counted(u, 'update')}" for u in range(updates)), "budget", "hours"]
     lines = [

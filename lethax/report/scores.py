@@ -1,4 +1,4 @@
-"""What `lethax evaluate` shows of results: a line that says on what, a table that fits the terminal, and a line about gates."""
+"""What `lethax evaluate` prints: a title, a table that fits the terminal, and a line about gates."""
 
 import os
 import re
@@ -22,7 +22,7 @@ _GAP = 2  # columns between two columns of a table
 
 
 def number(value: float, sign: str = "") -> str:
-    """Four decimals; fewer of large numbers, so that a column stays narrow."""
+    """Write a number with four decimals, or with fewer if it is large, so that a column stays narrow."""
     size = abs(value)
     if size >= 1e6:
         return f"{value:{sign}.2e}"
@@ -35,7 +35,7 @@ def interval(mean: float, ci95: float, n: int, sign: str = "") -> str:
 
 
 def title(results: Sequence[Any]) -> str:
-    """On what all of these were judged: "accuracy on 600 test episodes of cifar_fs: 5-way 1-shot, 5 inner steps, seed 0"."""
+    """A title that says what was evaluated: "accuracy on 600 test episodes of cifar_fs: 5-way 1-shot, 5 inner steps, seed 0"."""
 
     def all_of(name: str) -> str:
         return " or ".join(dict.fromkeys(shown(r.record[name], 60) for r in results))
@@ -49,7 +49,7 @@ def title(results: Sequence[Any]) -> str:
 
 
 def tables(folders: Sequence[Path], results: Sequence[Any], width: int, encoding: str) -> list[Table]:
-    """One table of scores and their course over inner steps; two where they do not fit side by side.
+    """Make a table of scores, also after each number of inner steps; two tables if that does not fit the terminal.
 
     width: columns of the terminal. encoding: that of the terminal, whose signs alone the cells have.
     """
@@ -68,7 +68,7 @@ def tables(folders: Sequence[Path], results: Sequence[Any], width: int, encoding
 
 
 def unpaired(folders: Sequence[Path], results: Sequence[Any]) -> str:
-    """Why a run has no difference to the first; "" where each has one."""
+    """A sentence that says why a run has no difference to the first one; "" if each has one."""
     first = results[0].record["episodes_hash"]
     others = [shown(f) for f, r in zip(folders, results, strict=True) if r.record["episodes_hash"] != first]
     if not others:
@@ -79,7 +79,7 @@ def unpaired(folders: Sequence[Path], results: Sequence[Any]) -> str:
 
 
 def short_names(folders: Sequence[Path]) -> list[str]:
-    """The runs' names without the folder that all lie in; one run's own path as it was given."""
+    """The names of the runs without the folder that holds them all. A single run has its path as it was given."""
     paths = [str(folder) for folder in folders]
     above = (
         os.path.commonpath([os.path.dirname(path) or "." for path in paths])
@@ -91,7 +91,7 @@ def short_names(folders: Sequence[Path]) -> list[str]:
 
 
 def _lines(names: Sequence[str], results: Sequence[Any]) -> list[tuple[str, str, str]]:
-    """(run, score, difference to the first) of every run, and of the baseline on each list of episodes."""
+    """A line (name, score, difference to the first) for every run, and for the baseline on each list of episodes."""
     first, lines = results[0].record, []
     for name, result in zip(names, results, strict=True):
         same = result is not results[0] and result.record["episodes_hash"] == first["episodes_hash"]
@@ -111,7 +111,7 @@ def _lines(names: Sequence[str], results: Sequence[Any]) -> list[tuple[str, str,
 
 
 def _baseline_names(records: Sequence[dict[str, Any]]) -> list[str]:
-    """The baseline's name, once for each list of episodes: of several, with the data set and with what of the shape differs."""
+    """The name of the baseline on each list of episodes. If there are several, it says their data set and how they differ."""
     if len(records) < 2:
         return [BASELINE] * len(records)
     kinds = [
@@ -127,13 +127,13 @@ def _gap(per_task: np.ndarray, first: dict[str, Any]) -> str:
 
 
 def _widths(rows: list[list[str]]) -> list[int]:
-    """Columns of the terminal that the names, of which long ones fold, and every column of numbers take."""
+    """The width of the column of names, which is bounded because long names fold, and of each column of numbers."""
     names, *numbers = (max(map(cell_len, column)) for column in zip(*rows, strict=True))
     return [min(names, _LONGEST), *(width + _GAP for width in numbers)]
 
 
 def _table(rows: list[list[str]], width: int) -> Table:
-    """Names fold, numbers never: the first row is the header."""
+    """Make a table whose first row is the header. Names fold where they are long; numbers never do."""
     room = max(width - sum(_widths(rows)[1:]), _SHORTEST)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
     table.add_column(rows[0][0], overflow="fold")
@@ -145,7 +145,7 @@ def _table(rows: list[list[str]], width: int) -> Table:
 
 
 def folded(name: str, room: int) -> str:
-    """`name` in lines of at most `room` columns, which end after a space or one of - _ / + where a word is not longer."""
+    """Break a name into lines of at most `room` columns, if possible after a space or one of - _ / +."""
     lines = [""]
     for piece in re.findall(r"[^-_/+ ]*[-_/+ ]|[^-_/+ ]+", name):
         if lines[-1] and cell_len(lines[-1] + piece.rstrip()) > room:
@@ -155,7 +155,7 @@ def folded(name: str, room: int) -> str:
 
 
 def gates(record: dict[str, Any]) -> str:
-    """One line about the gates of a result; "" where there are none."""
+    """A line about the gates of a result; "" if there are none."""
     found = sorted(record.get("gates", []), key=lambda gate: gate["mean"])
     if not found:
         return ""

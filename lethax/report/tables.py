@@ -1,4 +1,4 @@
-"""Tables as JSON, Markdown and CSV, made from run folders and from nothing else."""
+"""Tables as JSON, Markdown and CSV. They are made from run folders and from nothing else."""
 
 import csv
 import io
@@ -20,7 +20,7 @@ from lethax.text import counted, plural
 def entry(
     cell: Cell, recipe: Resolved, folders: Sequence[Path], evaluation: str, command: str
 ) -> dict[str, Any] | None:
-    """A cell's row from its runs, one a seed, of the resolved `recipe`; None where one is not evaluated yet.
+    """Make the row of a cell from its runs, one for each seed, of the resolved `recipe`. None if a run is not evaluated yet.
 
     The interval is over test episodes, each one's score a mean over seeds: 1.96 s/√n. Sinusoids: the mean over seeds of the
     protocol's own, over 100 curves.
@@ -64,12 +64,12 @@ def _entry(cell: Cell, recipe: Resolved, folders: Sequence[Path], paths: list[Pa
 
 
 def in_repeats(curves: int) -> bool:
-    """Whether so many test curves are judged as sets of 100, the published protocol of sinusoids."""
+    """Whether a number of test curves is judged in sets of 100, as in the published protocol of sinusoids."""
     return curves > 0 and curves % 100 == 0
 
 
 def common_entry(cell: Cell, recipe: Resolved, folders: Sequence[Path], command: str) -> dict[str, Any]:
-    """What every row says of how it was made."""
+    """The part of every row that says how it was made."""
     return {
         "cell": cell.name, "method": method_of(recipe).full, "seeds": len(folders),
         "outer_steps": recipe.outer.steps, "full_outer_steps": recipe.outer.full_steps,
@@ -99,7 +99,7 @@ def progress(folder: Path) -> tuple[int, float]:
 def learning_curve(
     folder: Path, wanted: Sequence[str] = ("step", "val_score", "val_ci95", "val_episodes")
 ) -> list[dict[str, Any]]:
-    """What each validation of a run found."""
+    """The results of all validations of a run."""
     return [{key: line[key] for key in wanted} for line in _lines(folder / "metrics.jsonl") if "val_score" in line]
 
 
@@ -108,7 +108,7 @@ def _skipped(folder: Path) -> int:
 
 
 def compare(entries: Mapping[str, tuple[Cell, dict[str, Any]]]) -> list[dict[str, Any]]:
-    """The rows by setting, each with its paired difference to MAML (to LEO for LEO's) in that setting on the same episodes."""
+    """Sort the rows by setting, and add to each its paired difference to MAML (or LEO) there, on the same episodes."""
     order = {name: i for i, name in enumerate(METHODS)}
     bases = {cell.setting(): row for cell, row in entries.values() if cell.is_base}
 
@@ -154,7 +154,7 @@ _COLUMNS = (
 
 
 def _columns(rows: Sequence[dict[str, Any]]) -> tuple[str, ...]:
-    """The net only where rows look alike without it, the nearest prototype only where a row has one."""
+    """The columns of the table: the net only if rows look alike without it, the nearest prototype only if a row has one."""
     seen = {(row["data"], row["shot"], row["inner_steps"], row["method"]) for row in rows}
     needed = {"net": len(seen) < len(rows), "nearest prototype": any(row.get("nearest_prototype") for row in rows)}
     return tuple(column for column in _COLUMNS if needed.get(column, True))
@@ -187,7 +187,7 @@ def _text(row: dict[str, Any], columns: Sequence[str]) -> dict[str, str]:
 
 
 def markdown(table: str, rows: Sequence[dict[str, Any]]) -> str:
-    """The table for reading."""
+    """Write the table as Markdown."""
     measure = "mean squared error" if rows and rows[0]["score"] != "accuracy" else "accuracy, %"
     columns = _columns(rows)
     lines = [
@@ -201,7 +201,7 @@ def markdown(table: str, rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _legend(rows: Sequence[dict[str, Any]]) -> str:
-    """What every column holds, and what its ± says and does not say."""
+    """Explain every column, and what its ± says and does not say."""
     counts = list(dict.fromkeys(row["episodes"] for row in rows)) or [0]
     interval = (
         "Its ± is a 95 % interval over the episodes, 1.96 s/√n, after each episode's score was averaged over the seeds."
@@ -226,12 +226,12 @@ def _legend(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def legend(*items: str) -> str:
-    """A list in Markdown, wrapped for reading as text, and an empty line."""
+    """Write a Markdown list, wrapped to be read as text, and an empty line."""
     return "\n".join(textwrap.fill(f"- {item}", 120, subsequent_indent="  ") for item in items) + "\n"
 
 
 def seeds_caveat(rows: Sequence[dict[str, Any]]) -> str:
-    """What intervals over episodes, or over tasks, leave out."""
+    """A sentence on what intervals over episodes or tasks leave out."""
     if all(row["seeds"] == 1 for row in rows):
         return (
             "Every number comes from one training run, and no interval here says anything about another run. This table cannot "
@@ -241,7 +241,7 @@ def seeds_caveat(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def write(table: str, rows: Sequence[dict[str, Any]], folder: Path) -> list[Path]:
-    """TABLE.json, TABLE.md and TABLE.csv."""
+    """Write TABLE.json, TABLE.md and TABLE.csv."""
     sheet = io.StringIO()
     columns = _columns(rows)
     writer = csv.DictWriter(sheet, columns, lineterminator="\n")
@@ -251,7 +251,7 @@ def write(table: str, rows: Sequence[dict[str, Any]], folder: Path) -> list[Path
 
 
 def write_files(table: str, rows: Sequence[dict[str, Any]], folder: Path, others: Mapping[str, str]) -> list[Path]:
-    """TABLE.json with the rows, and the others by their endings."""
+    """Write TABLE.json with the rows, and the other files, whose contents are given by their endings."""
     name = table.replace("_", "-")
     folder.mkdir(parents=True, exist_ok=True)
     contents = {"json": to_json({"table": table, "cells": list(rows)}) + "\n", **others}

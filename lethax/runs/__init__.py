@@ -1,1 +1,1 @@
-"""Runs: their folders, what is written while they train, how they train, and how they are judged."""
+"""Runs: their folders, their training, what is written while they train, and their evaluation."""

@@ -1,4 +1,4 @@
-"""Evaluation of runs: the best checkpoints, judged on fixed episodes, and the record that is kept in the run folder."""
+"""Evaluation of runs: judge the best checkpoints on fixed episodes, and keep a record in the run folder."""
 
 import math
 import shlex
@@ -21,7 +21,7 @@ from lethax.text import counted, shown
 
 
 class Result(NamedTuple):
-    """An evaluation: the score after the last step trained for, of each number of inner steps, the record, its file.
+    """An evaluation: the score after the trained number of inner steps, the score after each number, the record and its file.
 
     kept: arrays that the domain keeps beside the record, such as rollouts of control.
     """
@@ -34,9 +34,9 @@ class Result(NamedTuple):
 
 
 def best_metas(run: Run, count: int) -> tuple[list[Any], list[int]]:
-    """Meta-parameters of the `count` best validation scores, and their steps; RunError where there are fewer.
+    """Load the `count` checkpoints with the best validation scores, and their steps. RunError if there are fewer.
 
-    DivergedError where no validation had a finite score.
+    DivergedError if no validation had a finite score.
     """
     learner, plan = run.learner(), run.plan()
     fresh = begin(learner, plan, jax.random.key(run.recipe.seed))
@@ -68,7 +68,7 @@ def evaluate_run(
     data: str | None = None,
     watch: Callable[[Iterable[Any]], Iterable[Any]] = iter,
 ) -> Result:
-    """Judge the best checkpoints on fixed test episodes after 0 … `steps` inner steps; `write_evaluation` keeps the result.
+    """Judge the best checkpoints on fixed test episodes after 0 … `steps` inner steps. `write_evaluation` keeps the result.
 
     `data`: another data set, of examples of the same shape, or another setting of control; named on purpose, it may also be the
     run's own, prepared anew. The record has `Store.identity` of both: "data_sha256" and "trained_on".
@@ -114,7 +114,7 @@ def evaluate_run(
 
 
 def write_evaluation(result: Result) -> None:
-    """Write evaluations/….json, with the arrays that the domain keeps beside it; RunError where the disk does not take them."""
+    """Write evaluations/….json, and beside it the arrays that the domain keeps. RunError if they cannot be written."""
     result.path.parent.mkdir(exist_ok=True)
     if result.kept:
         write_atomic(kept_path(result.path), safetensors.numpy.save(result.kept))
@@ -122,12 +122,12 @@ def write_evaluation(result: Result) -> None:
 
 
 def kept_path(evaluation: Path) -> Path:
-    """Where the arrays beside an evaluation are: of control, a rollout of every task."""
+    """The file of the arrays that are kept beside an evaluation; in control it has a rollout of every task."""
     return evaluation.with_suffix(".rollouts.safetensors")
 
 
 def read_kept(evaluation: Path) -> dict[str, np.ndarray]:
-    """The arrays beside an evaluation."""
+    """Read the arrays that are kept beside an evaluation."""
     try:
         return safetensors.numpy.load_file(kept_path(evaluation))
     except (OSError, safetensors.SafetensorError) as error:

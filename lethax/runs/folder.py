@@ -36,7 +36,7 @@ _SHOWN = 10  # runs, or differences, that a message names
 
 
 class Run(NamedTuple):
-    """A run folder, its resolved recipe, and what it knows of its data (None for tasks that are made)."""
+    """A run: its folder, its resolved recipe, and what it knows of its data (None if lethax makes its tasks itself)."""
 
     folder: Path
     recipe: Resolved
@@ -44,20 +44,20 @@ class Run(NamedTuple):
 
     @property
     def domain(self) -> Domain:
-        """The kind of its tasks."""
+        """The domain of the run's tasks."""
         return domain_of(self.recipe)
 
     def learner(self) -> Learner:
-        """Its learner; the data that it was trained on need not be there."""
+        """Make the run's learner. The data that it was trained on are not needed."""
         return self.domain.learner(self.recipe, self.inputs)
 
     def plan(self) -> OuterPlan:
-        """Its outer loop."""
+        """The plan of the run's outer loop."""
         return self.domain.plan(self.recipe)
 
 
 def create(recipe: Resolved, folder: Path) -> Run:
-    """A new run folder; RunError where there is one already."""
+    """Make a new run folder. RunError if the folder holds a run already."""
     if (folder / RECIPE).exists():
         raise RunError(f"{shown(folder)} holds a run already: go on with it, or choose another --out.")
     strange = _strange(folder)
@@ -69,7 +69,7 @@ def create(recipe: Resolved, folder: Path) -> Run:
 
 
 def checked(recipe: Resolved) -> Inputs | None:
-    """What is known of the data; an error, before a folder is made or anything compiles, where data, method and net do not fit."""
+    """Check that data, method and net fit, before a folder is made or anything compiles. Returns what is known of the data."""
     domain = domain_of(recipe)
     inputs = domain.inputs(recipe)
     learner = domain.learner(recipe, inputs)
@@ -82,7 +82,7 @@ def checked(recipe: Resolved) -> Inputs | None:
 
 
 def _strange(folder: Path) -> list[str]:
-    """What a folder holds that no run has."""
+    """The names in a folder that do not belong to a run."""
     if folder.exists() and not folder.is_dir():
         raise RunError(f"{shown(folder)} is a file, but a run is a folder: choose another --out.")
     there = folder.iterdir() if folder.is_dir() else ()
@@ -90,7 +90,7 @@ def _strange(folder: Path) -> list[str]:
 
 
 def _write(recipe: Resolved, inputs: Inputs | None, folder: Path) -> Run:
-    """The recipe comes last: it makes a folder a run."""
+    """Write the files of a new run. The recipe comes last, because a folder with a recipe is a run."""
     write_atomic(folder / ENVIRONMENT, to_json(environment()) + "\n")
     if inputs:
         write_atomic(folder / INPUTS, to_json(inputs._asdict()) + "\n")
@@ -101,9 +101,9 @@ def _write(recipe: Resolved, inputs: Inputs | None, folder: Path) -> Run:
 
 
 def open_run(folder: Path, advice: str = "Name the one that you mean") -> Run:
-    """An existing run; RunError where there is none, with the runs that are in the folder or near it.
+    """Open an existing run. If there is none, RunError names the runs in the folder or near it.
 
-    advice: what the error says to do where the folder holds runs.
+    advice: what the error says to do if the folder holds runs.
     """
     if not (folder / RECIPE).is_file():
         raise RunError(_no_run(folder, advice))
@@ -112,7 +112,7 @@ def open_run(folder: Path, advice: str = "Name the one that you mean") -> Run:
 
 
 def _inputs(folder: Path, recipe: Resolved) -> Inputs | None:
-    """What the run knows of its data; one from before that was kept asks the data set."""
+    """What the run knows of its data. Runs of earlier versions have no such file, so the data set is asked."""
     path, domain = folder / INPUTS, domain_of(recipe)
     if not path.is_file():
         found = None if recipe.data in domain.made else domain.inputs(recipe)
@@ -145,15 +145,15 @@ def _no_run(folder: Path, advice: str) -> str:
 
 
 def _runs_in(folder: Path) -> list[Path]:
-    """Run folders that are in a folder, or in its folders."""
+    """The run folders in a folder and in its subfolders."""
     found = [path.parent for depth in ("*", "*/*") for path in folder.glob(f"{depth}/recipe.toml")]
     return sorted(found)
 
 
 def enter(recipe: Resolved, folder: Path, advice: str = "choose another --out") -> Run:
-    """The run of this recipe in this folder, new or begun; RunError where there is a state of another recipe.
+    """Open the run of this recipe in this folder, or make it. RunError if the folder has a state of another recipe.
 
-    Another recipe that has not reached a state, as after a trial that failed, gives way. `advice`: what the error says to do.
+    A run of another recipe that has no state yet, as after a trial that failed, is replaced. `advice`: what the error says to do.
     """
     if not (folder / RECIPE).exists():
         return create(recipe, folder)
@@ -186,7 +186,7 @@ def _value(recipe: Resolved, name: str) -> Any:
 
 
 def replace(recipe: Resolved, folder: Path) -> Run:
-    """A new run in place of what the folder holds; RunError where that is in use, or holds anything that no run has."""
+    """Make a new run in place of an old one. RunError if that is in use, or the folder holds other files."""
     folder = folder.resolve() if folder.is_symlink() else folder
     strange = _strange(folder)
     if not folder.exists() or not any(folder.iterdir()):
@@ -231,17 +231,17 @@ def extend(run: Run, steps: int) -> Run:
 
 
 def checkpoints(run: Run) -> Path:
-    """The folder of its checkpoints, which may not exist yet."""
+    """The folder of a run's checkpoints, which may not exist yet."""
     return run.folder / CHECKPOINTS
 
 
 def best_path(run: Run, step: int) -> Path:
-    """The file of the meta-parameters of one of the best validations."""
+    """The file that holds the meta-parameters of one of the best validations."""
     return checkpoint.path_of(checkpoints(run), "best", step)
 
 
 def reached(run: Run) -> int:
-    """The outer step of its newest state, 0 where there is none; the state is not read."""
+    """The outer step of a run's newest state, or 0 if there is none. The state is not read."""
     return max(checkpoint.numbered(checkpoints(run), "step"), default=0)
 
 
@@ -258,7 +258,7 @@ def listed_best(path: Path, info: dict[str, Any]) -> list[list[float]]:
 
 
 def check_data(run: Run, advice: str) -> None:
-    """RunError if the run's data were prepared again in another way: its test classes may be those it was trained on."""
+    """Raise RunError if the run's data were prepared anew in another way: test classes may then be classes it was trained on."""
     if run.inputs is None or run.inputs.sha256 is None:
         return
     found, known = open_store(run.recipe.data).identity, run.inputs.sha256
@@ -270,7 +270,7 @@ def check_data(run: Run, advice: str) -> None:
 
 
 def environment() -> dict[str, Any]:
-    """What a run, or an evaluation, was made with."""
+    """The versions, the device and the command that a run or an evaluation was made with."""
     return {
         "lethax": __version__,
         "python": platform.python_version(),

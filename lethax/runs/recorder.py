@@ -1,6 +1,6 @@
-"""What is written of one run while it trains: metrics, validation, the best checkpoints, states.
+"""Write the files of a run while it trains: metrics, validation scores, the best checkpoints, states.
 
-At a checkpoint, in this order: the logs, down to the disk; the best meta-parameters; the state with the list of the best. What is
+A checkpoint has this order: the logs, down to the disk; the best meta-parameters; the state with the list of the best. What is
 newer than the state that a run goes on from is dropped and done again, to the same bits.
 """
 
@@ -25,7 +25,7 @@ from lethax.runs.folder import LOGS, METRICS, TIMING, Run, best_path, checkpoint
 from lethax.streams import validation_key
 from lethax.text import shown
 
-# What metrics.jsonl has of a step; from "before" on, of control alone.
+# What metrics.jsonl holds of an outer step; names from "before" on are of control only.
 LOGGED = (
     "loss", "score", "gates", "before", "kl", "accepted", "backtracks", "std", "env_steps", "moved_weights", "moved_rule",
     "moved_start",
@@ -36,7 +36,7 @@ SAVE_SECONDS = 60.0  # between checkpoints that are not at the end of an epoch
 
 @dataclass
 class Window:
-    """Sums since the last line of metrics; part of a checkpoint, so that a resumed run writes the same lines.
+    """Sums since the last line of metrics. They are part of a checkpoint, so that a resumed run writes the same lines.
 
     Steps whose meta-gradient was not finite, which a run with `non_finite` "skip" passes over, are counted and not summed.
     """
@@ -46,7 +46,7 @@ class Window:
     sums: dict[str, Any] = field(default_factory=dict)
 
     def add(self, info: dict[str, Any]) -> None:
-        """Take in the steps of a call."""
+        """Add the outer steps of a call to the sums."""
         kept = np.all(info["finite"], axis=-1)
         for name in LOGGED:
             if name in info:
@@ -56,7 +56,7 @@ class Window:
         self.skipped += int((~kept).sum())
 
     def line(self, step: int) -> dict[str, Any]:
-        """The line of metrics at a step; a new window begins."""
+        """Make the line of metrics of an outer step, and begin a new window."""
         counted = self.sums if self.count else {}
         means = {name: (np.asarray(total) / self.count).tolist() for name, total in counted.items()}
         line = {"step": step, **means, **({"skipped": self.skipped} if self.skipped else {})}
@@ -65,7 +65,7 @@ class Window:
 
 
 def window_of(path: Path, info: dict[str, Any]) -> Window:
-    """The window that a state keeps; CheckpointError where it is none, though the file's checksum is right."""
+    """Read the window that a state keeps. CheckpointError if it is damaged although the file's checksum is right."""
     try:
         window = Window(**info["window"])
         if type(window.count) is not int or type(window.skipped) is not int or set(window.sums) - set(LOGGED):
@@ -80,7 +80,7 @@ def window_of(path: Path, info: dict[str, Any]) -> Window:
 
 
 class Recorder:
-    """What is written of one run, with its share of the time where it trains `together` with others."""
+    """Writes the files of one run. If it trains `together` with others, its time is its share of the time of all."""
 
     def __init__(self, run: Run, learner: Learner, plan: OuterPlan, together: int = 1) -> None:
         self.run, self.learner, self.plan, self.together = run, learner, plan, together
@@ -92,11 +92,11 @@ class Recorder:
 
     @property
     def skipped(self) -> int:
-        """Outer steps that were passed over, of the whole run."""
+        """The number of outer steps of the whole run that were skipped."""
         return self.logged_skips + self.window.skipped
 
     def restore(self, up_to: int | None = None) -> TrainState:
-        """The newest state, of step `up_to` at most, or a fresh one."""
+        """Load the newest state, of step `up_to` at most, or make a fresh one."""
         folder = checkpoints(self.run)
         found = checkpoint.newest(folder, self.fresh, up_to) if folder.is_dir() else None
         if found is None:
@@ -108,7 +108,7 @@ class Recorder:
         return state
 
     def drop_after(self, step: int) -> None:
-        """Delete what is newer than the state of `step`: it will be done again."""
+        """Delete what is newer than the state of `step`, because it will be computed again."""
         logs = [self.run.folder / name for name in LOGS]
         kept = {path.name: truncate_lines(path, step) for path in logs if path.exists()}
         self.logged_skips = sum(int(line.get("skipped", 0)) for line in kept.get(METRICS, []))
@@ -118,7 +118,7 @@ class Recorder:
                     path.unlink()
 
     def after_call(self, done: int, seen: dict[str, Any], state: Callable[[], TrainState]) -> dict[str, Any] | None:
-        """Take in a call that ended at step `done`; the line of metrics, if one is due."""
+        """Record a call that ended at outer step `done`. Returns the line of metrics, if one is due."""
         self.window.add(seen)
         ends = done == self.plan.total
         line = self._line(done) if done % LOG_EVERY == 0 or ends else None
@@ -138,11 +138,11 @@ class Recorder:
         return self.window.line(done)
 
     def mark(self) -> tuple[Window, list[list[float]]]:
-        """What a checkpoint holds beside the state: an interrupt may come when some of the next call is taken in already."""
+        """Copy what a checkpoint holds beside the state, because an interrupt may come while the next call is being recorded."""
         return deepcopy(self.window), self.best
 
     def save(self, state: TrainState) -> None:
-        """A checkpoint to go on from."""
+        """Save a checkpoint to go on from."""
         folder, step, now = checkpoints(self.run), int(state.step), time.monotonic()
         folder.mkdir(exist_ok=True)
         spent = {"step": step, "seconds": round((now - self.timed) / self.together, 3)}
@@ -160,13 +160,13 @@ class Recorder:
         self.saved = self.timed = now
 
     def save_marked(self, state: TrainState, mark: tuple[Window, list[list[float]]]) -> None:
-        """`save` after an interrupt, as it was at a mark; not where there is a state of that step."""
+        """Save the state at a mark, after an interrupt, unless a state of that step was saved already."""
         self.window, self.best = mark
         if self.at != int(state.step):
             self.save(state)
 
     def _keep_best(self, meta: Any, value: float, step: int) -> None:
-        """The recipe's `keep` best [score, step]; among equals the earlier. A score that is not finite is none of them."""
+        """Keep the checkpoint if its score is finite and among the `keep` best. Of equal scores, the earlier is better."""
         if not math.isfinite(value):
             return
         sign = -1 if self.learner.objective.higher_is_better else 1
@@ -189,7 +189,7 @@ class Recorder:
         return {"val_score": result.mean, "val_ci95": result.ci95, "val_episodes": result.n}
 
     def diverged(self, step: int, tensor: str) -> DivergedError:
-        """The error of a meta-gradient that is not finite."""
+        """Make the error for a meta-gradient that is not finite."""
         at = reached(self.run)
         last = f"the last good checkpoint is of step {at}" if at else "there is no checkpoint yet"
         return DivergedError(
@@ -198,7 +198,7 @@ class Recorder:
         )
 
     def judge_end(self) -> None:
-        """DivergedError at the end of a run that has learned nothing."""
+        """Raise DivergedError at the end of a run that has learned nothing."""
         if self.skipped >= self.plan.total:
             why = "all outer steps were skipped, because no meta-gradient was finite"
         elif not any(math.isfinite(value) for value, _ in self.best):

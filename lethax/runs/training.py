@@ -1,4 +1,4 @@
-"""Training of run folders, with exact resume: one run, or several of one shape together. `recorder` says what is written."""
+"""Train run folders, with exact resume: one run, or several of one shape together. `recorder` writes their files."""
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack
@@ -19,7 +19,7 @@ from lethax.text import shown
 
 
 class Status(NamedTuple):
-    """Where training stands: the step reached, the line of metrics written there, if one was, and the steps skipped so far."""
+    """The progress of training: the step reached, the line of metrics if one was written there, and the steps skipped so far."""
 
     step: int
     total: int
@@ -28,7 +28,7 @@ class Status(NamedTuple):
 
 
 def train(run: Run) -> Generator[Status, None, None]:
-    """Train to the recipe's last step, from the newest checkpoint if there is one; yields after every compiled call.
+    """Train a run to its last outer step, from the newest checkpoint if there is one. Yields after every compiled call.
 
     RunError if another process trains here, or its data were prepared anew; DivergedError, naming step and tensor, when a
     meta-gradient is NaN or Inf, and at the end where nothing was learned.
@@ -43,7 +43,7 @@ def train(run: Run) -> Generator[Status, None, None]:
 
 
 def train_together(runs: Sequence[Run]) -> Generator[Status, None, None]:
-    """`train` for runs of one key of `Domain.together` in one program; the lines of metrics yielded are the first run's.
+    """Train several runs in one program, whose keys of `Domain.together` are equal. The lines yielded are those of the first run.
 
     A run has the numbers that it has alone but for rounding; resumed with the same others, it has the same bits.
     """
@@ -63,14 +63,14 @@ def train_together(runs: Sequence[Run]) -> Generator[Status, None, None]:
 
 
 def _check(run: Run) -> None:
-    """RunError where the folder, now that it is locked, or the data are not what they were."""
+    """Raise RunError if the folder, which is locked now, or the data have changed since the run was opened."""
     if open_run(run.folder).recipe != run.recipe:
         raise RunError(f"{shown(run.folder)} was given another recipe by another process: choose another --out.")
     check_data(run, "start a new run with another --out")
 
 
 def _at_one_step(recorders: list[Recorder]) -> list[TrainState]:
-    """The newest states that all runs have: a kill may have come between the writing of one and the next."""
+    """Load the newest states that all runs have at one step. A kill may have come between the writing of one and the next."""
     states = [recorder.restore() for recorder in recorders]
     while len(steps := {int(state.step) for state in states}) > 1:
         states = [recorder.restore(min(steps)) for recorder in recorders]
@@ -80,7 +80,7 @@ def _at_one_step(recorders: list[Recorder]) -> list[TrainState]:
 def _follow(
     recorders: list[Recorder], done: int, calls: Iterator[Any], take: Callable[[Any, int], Any]
 ) -> Generator[Status, None, None]:
-    """Record every call; `take(tree, i)` is run i's part of what a call gives."""
+    """Record every call. `take(tree, i)` gives the part of run i."""
     for recorder in recorders:
         recorder.drop_after(done)
     _say(recorders)
@@ -115,7 +115,7 @@ def _follow(
 
 
 def _say(recorders: list[Recorder]) -> None:
-    """What is true if a signal ends the program now."""
+    """Set the sentence that is printed if a signal ends the program now."""
     step = min(recorder.at for recorder in recorders)
     if step:
         signals.say(f"the state is saved at step {step}")
