@@ -1,4 +1,4 @@
-"""Pickles as data: a small machine that knows the opcodes of plain data, and in which nothing is called, looked up or set.
+"""Read pickles as data, by a small machine that knows the opcodes of plain data. Nothing is called, looked up or set.
 
 A pickle is a program. Python's own machine for it finds classes by name, calls them and fills their attributes, so even a short
 list of admitted classes is a way to memory that is not the file's. Here names such as `numpy.dtype` are words without any object
@@ -27,7 +27,7 @@ ARRAY = 12 * OBJECT  # bytes counted for an array beside its content, without it
 
 
 def load_pickle(source: bytes | bytearray | Path, name: str, encoding: str = "bytes", values: int = VALUES) -> Any:
-    """Plain data of a pickle: dicts, lists, tuples, strings, numbers, and arrays and scalars of NumPy, read-only.
+    """Read the plain data of a pickle: dicts, lists, tuples, strings, numbers, and NumPy's arrays and scalars, read-only.
 
     `encoding`: what Python 2's strings become, "bytes" or "latin1". A file is mapped, and its arrays stay in it. DataError says
     what was found where something else than data was asked for, or more memory than `values` bytes.
@@ -74,7 +74,7 @@ class _Dtype:
 
 @dataclass(slots=True, eq=False)
 class _Empty:
-    """An array that is not filled yet, and the places of the memo that have to know when it is."""
+    """An array that is not filled yet, and the places of the memo to put it when it is."""
 
     places: set[int] = field(default_factory=set)
 
@@ -136,7 +136,7 @@ class _Pickle(Machine):
                 raise DataError(f"uses {word.value} for something else than numbers or strings, which were expected")
 
     def build(self) -> None:
-        """Fill an array or complete a type; nothing else can be."""
+        """Fill an array or complete a type. Nothing else can be built."""
         state, into = self.stack.pop(), self.stack[-1]
         match into, state:
             case _Empty(places), (int(), tuple() as shape, _Dtype() as dtype, int() as fortran, content):
@@ -155,7 +155,7 @@ class _Pickle(Machine):
     def _array(
         self, dtype: _Dtype, shape: tuple[Any, ...], content: Any, fortran: bool = False, axes: tuple[Any, ...] = ()
     ) -> np.ndarray:
-        """A read-only array; `axes` is the order that NumPy's `transpose` gives them afterwards."""
+        """Make a read-only array. `axes` is the order that NumPy's `transpose` gives its axes afterwards."""
         real = dtype.real()
         self.spend(ARRAY + SLOT * 8 * len(shape) + real.itemsize)  # NumPy takes one element also for an empty array
         if type(content) is str:
@@ -178,7 +178,7 @@ class _Pickle(Machine):
         return array
 
     def _encoded(self, text: str | Long) -> bytes:
-        """latin1 of a text; of a long one piece by piece, so that it is never whole as a string."""
+        """Encode a text as latin1. A long text is encoded piece by piece, so that it is never a whole string in memory."""
         if isinstance(text, str):
             self.spend(len(text))
             return text.encode("latin1")
@@ -209,7 +209,7 @@ class _Pickle(Machine):
 
     @staticmethod
     def _size(value: Any) -> int:
-        """Bytes that a value takes where it stands; DataError for what is no data."""
+        """The bytes that a value takes in its place. DataError for what is not plain data."""
         if isinstance(value, list | tuple | dict):
             return OBJECT * (1 + len(value))
         if isinstance(value, np.ndarray | np.generic):

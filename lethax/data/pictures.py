@@ -31,7 +31,7 @@ _HELD_BYTES = 1 << 28  # of the files of all tasks that are under way
 
 
 class BrokenPictures(DataError):
-    """Pictures that do not decode. found: the reasons by name."""
+    """The error of pictures that cannot be decoded. `found` has the reasons by name."""
 
     def __init__(self, found: dict[str, str]) -> None:
         name, why = next(iter(found.items()))
@@ -43,7 +43,7 @@ class BrokenPictures(DataError):
 
 
 def statistics(channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and deviation to normalise by: ImageNet's for colour, a half each for gray."""
+    """The mean and the deviation that pixels are normalised by: ImageNet's for colour, one half each for gray."""
     return (IMAGENET_MEAN, IMAGENET_STD) if channels == 3 else ((0.5,), (0.5,))
 
 
@@ -54,7 +54,7 @@ def fill(
     label: str,
     resize: Resize = "crop",
 ) -> None:
-    """Decode pictures (row, name, content) into rows of `out`; BrokenPictures, after all others, names those that do not decode."""
+    """Decode pictures (row, name, content) into rows of `out`. At the end, BrokenPictures names those that cannot be decoded."""
     total, image, _, channels = out.shape
 
     def work(batch: list[tuple[int, str, Blob]]) -> dict[str, str]:
@@ -74,7 +74,7 @@ def fill(
 def _parallel(
     work: Callable[[list[T]], R], jobs: Iterable[T], total: int, progress: Progress, label: str
 ) -> Iterator[R]:
-    """The results of `work` over batches of `jobs`, in order, with only a few batches held at a time."""
+    """Yield the results of `work` on batches of `jobs`, in order. Only a few batches are held at a time."""
     cores = os.cpu_count() or 1
     waiting: deque[tuple[Future[R], int]] = deque()
     done = held = 0
@@ -97,7 +97,7 @@ def _parallel(
 
 
 def _batches(jobs: Iterable[T]) -> Iterator[tuple[list[T], int]]:
-    """Jobs in lists for one task each, and the bytes of files that they hold."""
+    """Yield lists of jobs, each for one task, with the bytes of the files that they hold."""
     batch: list[T] = []
     size = 0
     for job in jobs:

@@ -1,4 +1,4 @@
-"""How a store changes on the disk: by one rename, that of its manifest. Before it all is old, after it all is new.
+"""Change a store on the disk by one rename, that of its manifest: before it everything is old, after it everything is new.
 
 The parts of a store have their content's SHA-256 in their names, so old and new ones lie in one folder side by side until the
 manifest that names the new ones is there; then the old ones go. Who has an old part open goes on reading it.
@@ -24,7 +24,7 @@ _PART = re.compile(r"(train|val|test)(-[0-9a-f]{16})?\.npy")
 
 
 def part_name(form: int, split: str, sha256: str) -> str:
-    """The file of a split: `train-0123456789abcdef.npy`, in stores of format 1 `train.npy`."""
+    """The file name of a split: `train-0123456789abcdef.npy`, or `train.npy` in stores of format 1."""
     if not re.fullmatch("[0-9a-f]{64}", sha256):
         raise ValueError(f"the SHA-256 of {split} is '{sha256[:80]}'")
     return f"{split}.npy" if form == 1 else f"{split}-{sha256[:16]}.npy"
@@ -32,7 +32,7 @@ def part_name(form: int, split: str, sha256: str) -> str:
 
 @contextlib.contextmanager
 def workplace(target: Path) -> Iterator[Path]:
-    """A folder beside `target` to write in, gone at the end; what killed imports of the same store left goes at once."""
+    """Make a folder beside `target` to write in, and delete it at the end. Remains of killed imports are deleted too."""
     beside = target.resolve().parent
     beside.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as running:
@@ -46,7 +46,7 @@ def workplace(target: Path) -> Iterator[Path]:
 
 
 def publish(work: Path, target: Path) -> None:
-    """Make the parts and the manifest in `work`, complete and on the disk, those of `target`; an OSError leaves what was."""
+    """Move the parts and the manifest from `work`, complete and on the disk, to `target`. An OSError leaves what was there."""
     with _alone(target.resolve().parent) as alone:
         target.mkdir(exist_ok=True)
         try:
@@ -62,7 +62,7 @@ def publish(work: Path, target: Path) -> None:
 
 
 def _tidy(target: Path) -> None:
-    """Delete the parts that the manifest does not name, and the folder where there is none."""
+    """Delete the parts that the manifest does not name, and the folder if there is no manifest."""
     try:
         manifest: dict[str, Any] = json.loads((target / MANIFEST).read_text(encoding="utf-8"))
         entries = manifest["splits"].items()
@@ -79,7 +79,7 @@ def _tidy(target: Path) -> None:
 
 
 def _sweep(beside: Path, prefix: str) -> None:
-    """Delete the folders of imports that were killed; that of one which still runs is locked."""
+    """Delete the folders of imports that were killed. The folder of an import that still runs is locked, and stays."""
     for path in [path for path in beside.iterdir() if path.name.startswith(prefix)]:
         try:
             with locked(path):
@@ -103,7 +103,7 @@ def _alone(folder: Path) -> Iterator[bool]:
 
 
 def reserve(path: Path) -> None:
-    """Allocate the file now: a disk that fills up under a memory map would kill the process without a word."""
+    """Allocate the file now, because a disk that fills up under a memory map would kill the process without a message."""
     if not hasattr(os, "posix_fallocate"):
         return
     with path.open("r+b") as file:

@@ -1,4 +1,4 @@
-"""Opening files from elsewhere: only plain files, which never block, and whose bytes are mapped rather than copied."""
+"""Open files from elsewhere. Only plain files are opened, which never block; their bytes are mapped and not copied."""
 
 import errno
 import hashlib
@@ -16,7 +16,7 @@ _READING = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 
 
 
 def open_plain(path: Path) -> BufferedReader:
-    """A plain file, open for reading; OSError for what is none, such as a pipe, which could block for ever."""
+    """Open a plain file for reading. OSError for anything else, such as a pipe, which could block for ever."""
     handle = os.open(path, _READING)
     file = os.fdopen(handle, "rb")
     if stat.S_ISREG(os.fstat(handle).st_mode):
@@ -26,7 +26,7 @@ def open_plain(path: Path) -> BufferedReader:
 
 
 def open_file(path: Path) -> BufferedReader:
-    """As `open_plain`, with DataError."""
+    """Open a plain file for reading. DataError if it cannot be opened."""
     try:
         return open_plain(path)
     except OSError as error:
@@ -45,7 +45,7 @@ def mapped(path: Path) -> bytes | mmap.mmap:
 
 
 def read_small(path: Path, limit: int) -> bytes:
-    """The bytes of a file that a person could have written; DataError if it has more than `limit`."""
+    """Read a file of the size that a person could have written. DataError if it has more than `limit` bytes."""
     with open_file(path) as file:
         content = file.read(limit + 1)
     if len(content) > limit:
@@ -54,7 +54,7 @@ def read_small(path: Path, limit: int) -> bytes:
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a file."""
+    """The SHA-256 of a file."""
     with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -1,4 +1,4 @@
-"""Episodes of images or features as a pure function of (arrays, shape, key), drawn inside the compiled program."""
+"""Draw episodes of images or features, as a pure function of (arrays, shape, key), inside the compiled program."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -15,14 +15,14 @@ from lethax.text import counted
 
 
 class Pixels(NamedTuple):
-    """One split on the device: class i is images[starts[i]:starts[i + 1]]."""
+    """One split of images on the device. Class i is images[starts[i]:starts[i + 1]]."""
 
     images: UInt8[Array, "n h w c"]
     starts: Int[Array, " classes_1"]
 
 
 class Features(NamedTuple):
-    """One split of feature vectors on the device, as `Pixels`."""
+    """One split of feature vectors on the device, with classes as in `Pixels`."""
 
     images: Float[Array, "n d"]
     starts: Int[Array, " classes_1"]
@@ -34,7 +34,7 @@ def draw_places(
     sizes: tuple[int, int],
     shape: EpisodeShape,
 ) -> Int[Array, "way shot_query"]:
-    """Where an episode's examples lie: classes without replacement, K + Q of each without replacement.
+    """Draw the rows of an episode's examples: classes without replacement, and K + Q examples of each without replacement.
 
     sizes: examples of the smallest and the largest class; DataError, before anything compiles, where the classes or the
     smallest one do not allow the shape. Labels are positions in the drawn list of classes.
@@ -57,7 +57,7 @@ def draw_places(
 
 
 def _episode(x: Array, shape: EpisodeShape) -> Episode:
-    """Examples [way, shot + query, ...] as support and query, class after class."""
+    """Divide examples [way, shot + query, ...] into support and query, class after class."""
     labels = jnp.arange(shape.way, dtype=jnp.int32)
 
     def flat(x: Array) -> Split:
@@ -68,16 +68,16 @@ def _episode(x: Array, shape: EpisodeShape) -> Episode:
 
 @dataclass(frozen=True)
 class FeatureTasks:
-    """N-way K-shot episodes of feature vectors. unit: scale each to length 1, as LEO does.
+    """A family of N-way K-shot episodes of feature vectors. `unit` scales each vector to length 1, as LEO does.
 
-    sizes: examples of the smallest and the largest class.
+    `sizes` has the number of examples of the smallest and of the largest class.
     """
 
     sizes: tuple[int, int]
     unit: bool = True
 
     def draw(self, features: Features, shape: EpisodeShape, key: PRNGKeyArray) -> Episode:
-        """Labels are positions in the drawn list of classes."""
+        """Draw an episode. Labels are positions in the drawn list of classes."""
         for_classes, for_images = jax.random.split(key)
         x = features.images[draw_places((for_classes, for_images), features.starts, self.sizes, shape)].astype(float)
         if self.unit:
@@ -87,7 +87,7 @@ class FeatureTasks:
 
 @dataclass(frozen=True)
 class ImageTasks:
-    """N-way K-shot episodes. mean, std: per channel, of pixels scaled to [0, 1].
+    """A family of N-way K-shot episodes of images. `mean` and `std` are those of each channel, of pixels scaled to [0, 1].
 
     sizes: images of the smallest and the largest class. rotate: each class of an episode is turned by a random multiple of
     90° (Omniglot's training, as in the MAML++ code).
@@ -99,7 +99,7 @@ class ImageTasks:
     rotate: bool = False
 
     def draw(self, pixels: Pixels, shape: EpisodeShape, key: PRNGKeyArray) -> Episode:
-        """Pixels scaled to [0, 1], less the mean, over the deviation; labels are positions in the drawn list of classes."""
+        """Draw an episode. Pixels are (pixel / 255 − mean) / std, and labels are positions in the drawn list of classes."""
         for_classes, for_images, for_turns = jax.random.split(key, 3)
         chosen = pixels.images[draw_places((for_classes, for_images), pixels.starts, self.sizes, shape)]
         if self.rotate:
@@ -139,7 +139,7 @@ def class_split(images: np.ndarray, labels: np.ndarray) -> ClassSplit:
 
 
 def check_shape(split: ClassSplit, shape: EpisodeShape, name: str) -> None:
-    """DataError unless the split has enough classes and every class enough images."""
+    """Raise DataError unless the split has enough classes, and every class has enough images."""
     counts = np.diff(split.starts)
     if shape.way > len(counts):
         raise DataError(
@@ -196,5 +196,5 @@ def on_device(
 
 
 def features_on_device(split: ClassSplit) -> tuple[FeatureTasks, Features]:
-    """`on_device` for features."""
+    """The task family of a split of features, and its arrays on the device; see `on_device`."""
     return FeatureTasks(_sizes(split)), Features(jnp.asarray(split.images), jnp.asarray(split.starts, jnp.int32))

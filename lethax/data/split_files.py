@@ -1,4 +1,4 @@
-"""Files that say which class or picture is of which split."""
+"""Read files that say which class or picture belongs to which split."""
 
 import csv
 import io
@@ -19,7 +19,7 @@ JSON_LETTERS = 1 << 24  # empty lists take thirty times the memory of their text
 
 
 def label_files(tree: Tree, texts: Mapping[str, str]) -> Plan:
-    """The plan of per-split CSV texts with the columns filename and label."""
+    """Make a plan from CSV texts, one for each split, with the columns filename and label."""
     by_path = {same(short): name for short, name in tree.below_top().items()}
     by_name: dict[str, list[str]] = {}
     for name in tree.pictures:
@@ -49,7 +49,7 @@ def label_files(tree: Tree, texts: Mapping[str, str]) -> Plan:
 
 
 def read_columns(text: str, name: str, columns: tuple[str, str]) -> list[tuple[str, str]]:
-    """Two columns of a CSV text, in NFC; a spreadsheet's byte-order mark is dropped."""
+    """Read two columns of a CSV text, in NFC. The byte-order mark of spreadsheets is dropped."""
     try:
         reader = csv.DictReader(io.StringIO(text.removeprefix("\ufeff")))
         found = reader.fieldnames or ()
@@ -67,7 +67,7 @@ def read_columns(text: str, name: str, columns: tuple[str, str]) -> list[tuple[s
 
 
 def assign(classes: Classes, wanted: Mapping[str, Iterable[str]], source: str) -> Plan:
-    """The plan that gives each split its listed classes; DataError names what is missing."""
+    """Make a plan that gives each split its listed classes. DataError names what is missing."""
     plan = {split: {same(name): classes.get(same(name), []) for name in names} for split, names in wanted.items()}
     missing = [name for split in plan.values() for name, names in split.items() if not names]
     if missing:
@@ -79,12 +79,12 @@ def assign(classes: Classes, wanted: Mapping[str, Iterable[str]], source: str) -
 
 
 def some(names: list[str]) -> str:
-    """The first five of a list, and how many more there are."""
+    """Name the first five of a list, and say how many more there are."""
     return ", ".join(shown(name, 60) for name in names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def read_text(path: Path) -> str:
-    """A UTF-8 text; DataError where it is none."""
+    """Read a text in UTF-8. DataError if it is not one."""
     try:
         return read_small(path, TEXT_BYTES).decode("utf-8")
     except UnicodeDecodeError:
@@ -92,7 +92,7 @@ def read_text(path: Path) -> str:
 
 
 def read_split(path: Path) -> dict[str, list[str]]:
-    """{split: classes} of a JSON file or of a CSV file with the columns class and split."""
+    """Read {split: classes} from a JSON file, or from a CSV file with the columns class and split."""
     text = read_text(path)
     if path.suffix.lower() == ".csv":
         found: dict[str, list[str]] = {}

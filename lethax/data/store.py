@@ -1,4 +1,4 @@
-"""Stores: one folder a data set, with an array per split sorted by class, of images or of features, and a manifest.
+"""Stores: a folder for each data set, with a manifest and, for each split, an array of images or features sorted by class.
 
     ROOT/NAME/manifest.json, {train,val,test}-SHA256.npy
 
@@ -36,7 +36,7 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class ClassSplit:
-    """One split: class i is images[starts[i]:starts[i + 1]]. images: uint8 [n, H, W, C], or features, float32 [n, d]."""
+    """One split: images uint8 [n, H, W, C], or features float32 [n, d]. Class i is images[starts[i]:starts[i + 1]]."""
 
     images: np.ndarray
     starts: np.ndarray
@@ -46,7 +46,7 @@ class ClassSplit:
 
 @dataclass(frozen=True)
 class Store:
-    """A prepared data set. mean, std: per channel, of pixels scaled to [0, 1]; empty for features."""
+    """A prepared data set. `mean` and `std` are those of each channel, of pixels scaled to [0, 1]; features have none."""
 
     name: str
     folder: Path
@@ -57,29 +57,29 @@ class Store:
 
     @property
     def identity(self) -> str:
-        """SHA-256 of all that training sees: mean, std, and every split's classes and content; not of where it came from."""
+        """The SHA-256 of all that training sees: mean, std, and the classes and content of every split, but not the origin."""
         parts = {s: [entry["shape"], entry["classes"], entry["sha256"]] for s, entry in self.entries().items()}
         content = json.dumps([list(self.mean), list(self.std), parts], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()
 
     def entries(self) -> dict[str, dict[str, Any]]:
-        """What the manifest says of every split: shape, classes, sha256."""
+        """The entries of the manifest on every split: shape, classes, sha256."""
         return {split: self.manifest["splits"][split] for split in self.splits}
 
     @property
     def features(self) -> int:
-        """Entries of a feature vector; 0 where there are images."""
+        """The number of entries of a feature vector; 0 for images."""
         images = next(iter(self.splits.values())).images
         return images.shape[1] if images.ndim == 2 else 0
 
 
 def default_root() -> Path:
-    """$LETHAX_DATA, or ~/.local/share/lethax."""
+    """The folder of prepared data sets: $LETHAX_DATA, or ~/.local/share/lethax."""
     return Path(os.environ.get("LETHAX_DATA") or Path.home() / ".local" / "share" / "lethax")
 
 
 def list_stores(root: Path | None = None) -> list[str]:
-    """Names of the prepared data sets."""
+    """The names of the prepared data sets."""
     root = root or default_root()
     return sorted(path.parent.name for path in root.glob("[a-z0-9]*/manifest.json"))
 
@@ -123,7 +123,7 @@ def open_store(name: str, root: Path | None = None) -> Store:
 
 
 def find_store(name: str, root: Path | None = None) -> Store | None:
-    """The data set, or None where there is none of that name; DataError where it is damaged."""
+    """Open the data set, or return None if there is none of that name. DataError if it is damaged."""
     folder = (root or default_root()) / name
     return open_store(name, root) if re.fullmatch(DATA_NAME, name) and _manifest(folder) is not None else None
 
@@ -141,7 +141,7 @@ def _missing(name: str, root: Path) -> DataError:
 
 
 def _manifest(folder: Path) -> str | None:
-    """The text of the manifest; None where there is none."""
+    """The text of the manifest; None if there is no manifest."""
     if not (folder / MANIFEST).exists():
         return None
     return read_small(folder / MANIFEST, MANIFEST_BYTES).decode("utf-8", errors="replace")
@@ -175,13 +175,13 @@ def _open(name: str, folder: Path, text: str) -> Store:
 
 
 def _checksum(manifest: dict[str, Any]) -> str:
-    """SHA-256 of a manifest's content beside the checksum itself."""
+    """The SHA-256 of a manifest's content, without the checksum itself."""
     content = {key: value for key, value in manifest.items() if key != "sha256"}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _dtype(entry: Sequence[int]) -> Any:
-    """Of an array whose entries have this shape: images or features."""
+    """The type of an array whose entries have this shape: uint8 for images, float32 for features."""
     if len(entry) not in (1, 3):
         raise ValueError(f"entries of shape {list(entry)} are neither images nor features")
     return np.uint8 if len(entry) == 3 else np.float32
@@ -228,7 +228,7 @@ def _statistics(manifest: dict[str, Any], splits: dict[str, ClassSplit]) -> tupl
 
 
 def verify_store(name: str, root: Path | None = None) -> Store:
-    """Recompute every checksum; DataError names the first file that differs. Of format 1 the manifest has none."""
+    """Recompute every checksum. DataError names the first file that differs. A manifest of format 1 has no checksum."""
     while True:
         store = open_store(name, root)
         try:
@@ -250,7 +250,7 @@ def _verify(store: Store) -> None:
 
 
 def checked_name(name: str) -> str:
-    """A name that a new data set may have; DataError otherwise."""
+    """Return the name if a new data set may have it. DataError otherwise."""
     if name in MADE:
         raise DataError(f"'{name}' is the name of tasks that lethax makes itself: choose another with --store.")
     return _checked(name)
@@ -263,7 +263,7 @@ def _checked(name: str) -> str:
 
 
 class StoreWriter:
-    """Context manager that builds a store; `split` gives the array to fill.
+    """A context manager that builds a store. Its `split` gives an array to fill.
 
     An exception leaves an earlier store as it was. A full disk is a DataError.
     """
@@ -287,7 +287,7 @@ class StoreWriter:
         return self
 
     def split(self, split: str, shape: tuple[int, ...], classes: Sequence[tuple[str, str, int]]) -> np.ndarray:
-        """A writable array in class order, uint8 [n, H, W, C] or float32 [n, d]; classes are (name, superclass, count)."""
+        """Make an array to fill in class order, uint8 [n, H, W, C] or float32 [n, d]. Classes are (name, superclass, count)."""
         total = sum(count for _, _, count in classes)
         if split not in SPLITS or split in self._arrays:
             raise DataError(

@@ -1,4 +1,4 @@
-"""The unpacked bytes of a tar on their way to `tarfile`: headers that would take memory or time without end stop here."""
+"""Pass the unpacked bytes of a tar to `tarfile`, and stop at headers that would take memory or time without end."""
 
 import io
 import re
@@ -17,7 +17,7 @@ _LONG = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
 
 
 class Tape:
-    """What `tarfile` reads from. `too_large` makes the error of an archive that holds too much; `total`: bytes of all."""
+    """The file that `tarfile` reads from. `too_large` makes the error of an archive of more than `total` bytes."""
 
     def __init__(self, file: IO[bytes], too_large: Callable[[str], Exception], total: int) -> None:
         self._file, self._too_large, self._total = file, too_large, total
@@ -30,7 +30,7 @@ class Tape:
         self._left = HEADER_BYTES
 
     def entry_type(self) -> type[tarfile.TarInfo]:
-        """What `tarfile` makes of headers; it tells this tape of each before it reads on."""
+        """The type that `tarfile` makes of headers. It tells this tape of each header before it reads on."""
         tape = self
 
         class Entry(tarfile.TarInfo):
@@ -70,7 +70,7 @@ class Tape:
         return self._file.seek(place, whence)
 
     def finish(self) -> None:
-        """Read to the end: what was compressed has its checksum there."""
+        """Read to the end, where compressed data have their checksum."""
         while self._file.read(PIECE):
             self.seek(self.tell())
 

@@ -1,4 +1,4 @@
-"""Import of tieredImageNet from its published pickles or from class folders."""
+"""Import tieredImageNet from its published pickles or from class folders."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -98,7 +98,7 @@ def _from_pickle(
     image: int,
     progress: Progress,
 ) -> None:
-    """One split; its compressed pictures are in memory, its pixels never are."""
+    """Import one split. Its compressed pictures are in memory, but never all of its pixels."""
     table, specific = _labels(read_pickle(tree, labels), labels)
     _check_count(part, len(table), classes)
     progress(f"reading {part}", 0.0)
@@ -126,7 +126,7 @@ def _png(content: Any, place: int, name: str) -> bytes:
 
 
 def _labels(content: Any, name: str) -> tuple[list[tuple[str, str, int]], np.ndarray]:
-    """(name, group and number of pictures of each class, class of each picture)."""
+    """Read (name, group and number of pictures of each class, class of each picture)."""
     keys = ("label_specific", "label_general", "label_specific_str", "label_general_str")
     if not isinstance(content, dict) or not set(keys) <= set(content):
         raise DataError(f"{name} lacks one of {', '.join(keys)}; download the pickles again.")

@@ -1,4 +1,4 @@
-"""What a folder or an archive of pictures holds: the pictures, and with a reason each, what is not read."""
+"""List what a folder or an archive of pictures holds: the pictures, and what is not read, each with a reason."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -37,7 +37,7 @@ def is_picture(name: str) -> bool:
 
 
 class Tree:
-    """The pictures of a folder or an archive: names below the lone folders at its top, and contents.
+    """The pictures of a folder or an archive: their contents, and their names without folders that hold everything.
 
     left_out: a reason for every other visible file, for links that lead nowhere, and for folders without pictures.
     """
@@ -61,7 +61,7 @@ class Tree:
                 self.left_out.setdefault(f"{folder}/", "there are no pictures in it that are read")
 
     def _inside(self) -> tuple[list[str], list[str]]:
-        """(files, folders) below a folder; DataError for a link that leads out of it."""
+        """List (files, folders) below a folder. DataError for a link that leads out of it."""
         root, files, folders = os.path.realpath(self.source), [], []
         for at, below, names in os.walk(self.source, onerror=self._unread):
             entries = [Path(at) / name for name in [*below, *names]]
@@ -87,7 +87,7 @@ class Tree:
         return files, sorted(folders)
 
     def _reason(self, path: Path, root: str) -> str | None:
-        """Why a path is not read; None for a file or a folder."""
+        """The reason why a path is not read; None for a file or a folder."""
         linked = path.is_symlink()
         if linked and path.exists() and not Path(os.path.realpath(path)).is_relative_to(root):
             raise DataError(f"{path} is a link out of {self.source}; replace it by the file or folder itself.")
@@ -104,28 +104,28 @@ class Tree:
         self.left_out[f"{folder}/"] = f"it cannot be read: {error.strerror}"
 
     def blobs(self, wanted: Iterable[str]) -> Iterator[tuple[str, Blob]]:
-        """Contents of pictures: paths, which the decoding threads read, or bytes in an archive's own order."""
+        """Yield the contents of pictures: paths, which the decoding threads read, or bytes in the order of the archive."""
         if self.source.is_dir():
             yield from ((name, self.source / name) for name in wanted)
         else:
             yield from self.archive.items(frozenset(wanted).__contains__, PICTURE_BYTES)
 
     def blob(self, name: str) -> Blob:
-        """One file: its path, or its content where it is in an archive."""
+        """One file: its path, or its content if it is in an archive."""
         return self.source / name if self.source.is_dir() else self.archive.read(name)
 
     def text(self, name: str) -> str:
-        """The text of one file, with a sign for what is not UTF-8."""
+        """The text of one file, in which a sign stands for what is not UTF-8."""
         blob = self.blob(name)
         return (read_small(blob, TEXT_BYTES) if isinstance(blob, Path) else blob).decode("utf-8", "replace")
 
     def find(self, basename: str) -> str | None:
-        """The file of that name nearest to the top."""
+        """Find the file of that name that is nearest to the top."""
         found = [name for name in self.files if PurePosixPath(name).name == basename]
         return min(found, key=lambda name: (name.count("/"), name), default=None)
 
     def below_top(self) -> dict[str, str]:
-        """Names of pictures without the folders that hold all of them: {short name: name}."""
+        """Map the names of pictures without the folders that hold all of them to the full names."""
         parts = [PurePosixPath(name).parts for name in self.pictures]
         depth = 0
         # an archive wraps everything in a folder of its own; a class folder or a split is kept
@@ -141,12 +141,12 @@ def _hidden(name: str) -> bool:
 
 
 def _above(name: str) -> str:
-    """The folder that holds a file or folder; the empty string at the top."""
+    """The folder that holds a file or folder; "" at the top."""
     return name.rpartition("/")[0]
 
 
 def _folders_of(names: list[str]) -> set[str]:
-    """All folders above the names, with the top."""
+    """All folders above the names, including the top."""
     found = {""}
     for name in names:
         while (name := _above(name)) not in found:

@@ -1,4 +1,4 @@
-"""xz files within a bound of memory, which `lzma.open` does not have: a file may ask for a window of 4 GiB."""
+"""Read xz files within a bound of memory. `lzma.open` has no bound, although a file may ask for a window of 4 GiB."""
 
 import io
 import lzma
@@ -12,7 +12,7 @@ PIECE = 1 << 16  # bytes that are read at once
 
 
 class Xz(io.RawIOBase):
-    """The unpacked bytes of an xz file, forwards. DataError where more than WINDOW bytes are needed to unpack it."""
+    """The unpacked bytes of an xz file, read forwards. DataError if unpacking needs more than WINDOW bytes."""
 
     def __init__(self, file: BufferedReader, title: str) -> None:
         self._file, self._title, self._at = file, title, 0
@@ -54,7 +54,7 @@ class Xz(io.RawIOBase):
             ) from None
 
     def seek(self, place: int, whence: int = io.SEEK_SET) -> int:
-        """Forwards only, as `tarfile` reads."""
+        """Move forwards only, which is enough for `tarfile`."""
         target = self._at + place if whence == io.SEEK_CUR else place
         if target < self._at or whence == io.SEEK_END:
             raise io.UnsupportedOperation("an xz file is read forwards")
