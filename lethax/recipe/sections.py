@@ -5,6 +5,7 @@ A default here is what holds where neither the domain nor the method has a publi
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from functools import cache
 from typing import Any, Literal, NamedTuple, get_type_hints
 
 from lethax.errors import RecipeError
@@ -316,11 +317,16 @@ def register_section(name: str, section: type) -> None:
     """Make a section of a plugin known. RecipeError if another section has the name."""
     if SECTIONS.setdefault(name, section) is not section:
         raise RecipeError(f"a section called '{name}' exists already: choose another name.")
+    by_key.cache_clear()
 
 
-def options(section: str) -> dict[str, Option]:
+def options(section: str) -> Mapping[str, Option]:
     """The options of a section by name."""
-    cls = SECTIONS[section]
+    return _options(section, SECTIONS[section])
+
+
+@cache
+def _options(section: str, cls: type) -> Mapping[str, Option]:
     hints = get_type_hints(cls)
     return {
         f.name: Option(
@@ -330,7 +336,8 @@ def options(section: str) -> dict[str, Option]:
     }
 
 
-def by_key() -> dict[str, Option]:
+@cache
+def by_key() -> Mapping[str, Option]:
     """Every option, by "SECTION.NAME"."""
     return {one.key: one for section in SECTIONS for one in options(section).values()}
 
