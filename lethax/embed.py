@@ -10,7 +10,7 @@ import numpy as np
 import safetensors.numpy
 
 from lethax import nets, pretrain
-from lethax.data.feature_files import Split
+from lethax.data.feature_files import FeatureSplit
 from lethax.data.store import ClassSplit, Store, open_store
 from lethax.domains import images
 from lethax.errors import DataError, RecipeError
@@ -81,7 +81,7 @@ def from_run(folder: Path) -> Backbone:
     return Backbone(images.DOMAIN.net(run.recipe, run.inputs), best_metas(run, 1)[0][0]["weights"], None)
 
 
-def features_of(store: Store, backbone: Backbone, progress: Progress) -> dict[str, Split]:
+def features_of(store: Store, backbone: Backbone, progress: Progress) -> dict[str, FeatureSplit]:
     """Features and class names of every split."""
     found, done = {}, 0
     total = sum(len(split.images) for split in store.splits.values())
@@ -93,11 +93,11 @@ def features_of(store: Store, backbone: Backbone, progress: Progress) -> dict[st
             parts.append(part)
             done += len(part)
             progress(done, total, name)
-        found[name] = Split(np.concatenate(parts), _numbers(split), split.classes)
+        found[name] = FeatureSplit(np.concatenate(parts), _numbers(split), split.classes)
     return found
 
 
-def write(path: Path, splits: dict[str, Split]) -> None:
+def write(path: Path, splits: dict[str, FeatureSplit]) -> None:
     """SPLIT/features and SPLIT/labels, and the names of the classes as JSON metadata."""
     arrays: dict[str, np.ndarray] = {}
     classes: dict[str, list[str]] = {}

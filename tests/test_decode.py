@@ -13,7 +13,7 @@ from PIL import Image
 
 from lethax.data import decode as module
 from lethax.data import pictures
-from lethax.data.decode import PictureError, Room, decode
+from lethax.data.decode import PictureError, PixelRoom, decode
 
 
 def encoded(picture: Image.Image, form: str = "PNG", **options: object) -> bytes:
@@ -49,10 +49,10 @@ def test_sixteen_bits_keep_the_upper_eight() -> None:
 
 def test_what_takes_too_much_is_refused_by_its_header(monkeypatch: pytest.MonkeyPatch) -> None:
     blob = encoded(Image.new("RGBA", (600, 500)))
-    monkeypatch.setattr(module, "_room", Room(3 << 20))
+    monkeypatch.setattr(module, "_room", PixelRoom(3 << 20))
     with pytest.raises(PictureError, match="decoding it takes 3 MiB of memory, over 3"):
         decode(blob, 8)
-    monkeypatch.setattr(module, "_room", Room(4 << 20))
+    monkeypatch.setattr(module, "_room", PixelRoom(4 << 20))
     assert (decode(blob, 8) == 255).all()
     monkeypatch.setattr(module, "MAX_PIXELS", 299_999)
     with pytest.raises(PictureError, match="600 x 500 pixels"):
@@ -66,7 +66,7 @@ def test_what_takes_too_much_is_refused_by_its_header(monkeypatch: pytest.Monkey
 
 def test_threads_share_the_room() -> None:
     """Four pictures that take two fifths each: never more than two at a time, and all have their turn."""
-    room, inside, most = Room(100), [0], [0]
+    room, inside, most = PixelRoom(100), [0], [0]
     lock = threading.Lock()
     pause = threading.Barrier(2)
 

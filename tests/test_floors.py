@@ -192,3 +192,13 @@ def test_workarounds_are_seen() -> None:
     for line in ("assert recipe.way", "x = run.recipe.outer.rate or 0.1", "f(r.inner.steps or 5)"):
         assert len(list(workarounds(ast.parse(line)))) == 1
     assert not list(workarounds(ast.parse("if learner.ready or recipe.reads('leo'): pass")))
+
+
+def test_no_two_classes_share_a_name() -> None:
+    """A word means one thing: a reader who has met it once knows it everywhere."""
+    seen: dict[str, str] = {}
+    for name in CHECKED:
+        for node in ast.walk(tree(name)):
+            if isinstance(node, ast.ClassDef):
+                assert node.name not in seen, f"{node.name} is a class of {seen[node.name]} and of {name}"
+                seen[node.name] = name

@@ -14,7 +14,7 @@ from lethax.recipe.toml import noun
 from lethax.text import shown
 
 
-class Option(typing.NamedTuple):
+class Word(typing.NamedTuple):
     """An option, or a positional argument if `flag` has no dashes. `kind` is the type of its value, or of each of many values."""
 
     flag: str
@@ -40,7 +40,7 @@ def explain(argv: list[str], otherwise: str) -> RecipeError:
     return RecipeError(f"{said or _plain(otherwise)} See {command} --help.")
 
 
-def options_of(command: Any) -> Iterator[Option]:
+def options_of(command: Any) -> Iterator[Word]:
     """The options and positional arguments of a command."""
     hints = typing.get_type_hints(command, include_extras=True)
     for f in dataclasses.fields(command):
@@ -51,12 +51,12 @@ def options_of(command: Any) -> Iterator[Option]:
         many = typing.get_origin(kinds[0]) is tuple
         name = next((e.name for e in extras if getattr(e, "name", None)), f.name.replace("_", "-"))
         flag = f.name.upper() if tyro.conf.Positional in extras else f"--{name}"
-        yield Option(flag, typing.get_args(kinds[0])[0] if many else kinds[0], many)
+        yield Word(flag, typing.get_args(kinds[0])[0] if many else kinds[0], many)
         if kinds[0] is bool and tyro.conf.FlagCreatePairsOff not in extras:
-            yield Option(f"--no-{name}", bool)
+            yield Word(f"--no-{name}", bool)
 
 
-def _faults(command: str, words: list[str], known: list[Option]) -> Iterator[str]:
+def _faults(command: str, words: list[str], known: list[Word]) -> Iterator[str]:
     """A sentence for each fault, in the order of the words."""
     options = {option.flag: option for option in known if option.flag.startswith("--")}
     places = [option for option in known if not option.flag.startswith("--")]
@@ -85,7 +85,7 @@ def _faults(command: str, words: list[str], known: list[Option]) -> Iterator[str
     yield from (f"{command} needs {option.flag}." for option in places[:1] if not option.many)
 
 
-def _values(option: Option, words: list[str]) -> list[str]:
+def _values(option: Word, words: list[str]) -> list[str]:
     """Take the words that belong to an option from the front of `words`."""
     found: list[str] = []
     while option.kind is not bool and words and not words[0].startswith("--") and (option.many or not found):
@@ -113,7 +113,7 @@ def expected(kind: Any) -> str:
     return noun(kind)
 
 
-def _nearest_option(flag: str, options: dict[str, Option]) -> str:
+def _nearest_option(flag: str, options: dict[str, Word]) -> str:
     """A hint at the nearest option. Names are compared without their dashes, which all have in common."""
     hint = did_you_mean(flag.removeprefix("--"), [known.removeprefix("--") for known in options])
     return hint.replace("'", "'--", 1)

@@ -51,7 +51,7 @@ class Curves:
         return Episode(Split(x[: shape.shot], y[: shape.shot]), Split(x[shape.shot :], y[shape.shot :]))
 
 
-class Family(NamedTuple):
+class CurveFamily(NamedTuple):
     """A family of curves, with its ranges in training and in evaluation."""
 
     curves: Curves
@@ -83,7 +83,7 @@ _SINES = {
 }
 
 
-def family(name: str) -> Family:
+def family(name: str) -> CurveFamily:
     """Find a family of curves by its name: a kind of sinusoids, or "modes2", "modes3" or "modes5".
 
     Mixtures: Vuorio et al. 2019 (code), noise of deviation 0.3 on support and query. Differs: a batch has random, not equal,
@@ -91,7 +91,7 @@ def family(name: str) -> Family:
     """
     if name in _SINES:
         training, evaluation = (_ranges(form) for form in _SINES[name])
-        return Family(Curves(), training, evaluation)
+        return CurveFamily(Curves(), training, evaluation)
     forms = tuple(FORMS)[: int(name.removeprefix("modes"))]
     ranges = _ranges(*(_MODES[form] for form in forms), noise=0.3)
-    return Family(Curves(forms, noisy=True), ranges, ranges)
+    return CurveFamily(Curves(forms, noisy=True), ranges, ranges)

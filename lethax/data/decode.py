@@ -35,7 +35,7 @@ class PictureError(Exception):
     """The error of a picture that cannot be decoded, or is refused."""
 
 
-class Room:
+class PixelRoom:
     """Bytes of memory that threads share. A thread that needs more than are left waits until others are done."""
 
     def __init__(self, size: int) -> None:
@@ -55,7 +55,7 @@ class Room:
                 self._changed.notify_all()
 
 
-_room = Room(DECODE_BYTES)
+_room = PixelRoom(DECODE_BYTES)
 
 
 def decode(blob: Blob, image: int, channels: int = 3, resize: Resize = "crop") -> np.ndarray:

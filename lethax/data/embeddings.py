@@ -9,7 +9,7 @@ import numpy as np
 
 from lethax.data.archives import NAME
 from lethax.data.arrays import CHUNK
-from lethax.data.feature_files import ROWS, Split, read_features
+from lethax.data.feature_files import ROWS, FeatureSplit, read_features
 from lethax.data.safe import is_text, sha256
 from lethax.data.store import StoreWriter
 from lethax.errors import DataError
@@ -38,7 +38,7 @@ def prepare_features(
     return [name]
 
 
-def write_features(name: str, splits: Mapping[str, Split], root: Path | None, origin: dict[str, Any]) -> None:
+def write_features(name: str, splits: Mapping[str, FeatureSplit], root: Path | None, origin: dict[str, Any]) -> None:
     """Write a store of features. Its classes have the order in which they first appear."""
     with StoreWriter(root, name, mean=(), std=(), source=origin) as writer:
         for split, (features, numbers, names, _) in splits.items():
@@ -57,7 +57,7 @@ def _pieces(features: np.ndarray) -> Iterable[slice]:
     return (slice(begin, begin + step) for begin in range(0, len(features), step))
 
 
-def _check(where: str, split: Split) -> None:
+def _check(where: str, split: FeatureSplit) -> None:
     """Check that features are finite floats [n, d], also as float32, and that names can be written and shown."""
     features = split.features
     fits = features.ndim == 2 and features.dtype.kind == "f" and len(features) <= ROWS and features.shape[1] <= WIDTH
@@ -79,7 +79,7 @@ def _check(where: str, split: Split) -> None:
             raise DataError(f"{where} has the class name '{shown(name, 80)}'; expected 1 to {NAME} letters of UTF-8.")
 
 
-def _check_disjoint(source: Path, splits: Mapping[str, Split]) -> None:
+def _check_disjoint(source: Path, splits: Mapping[str, FeatureSplit]) -> None:
     """Check that no two splits share a class. Labels that are mere numbers say nothing about other splits."""
     uses = Counter(name for split in splits.values() if not split.local for name in set(split.names))
     twice = sorted(name for name, count in uses.items() if count > 1)

@@ -23,7 +23,7 @@ FORMS = (
 )
 
 
-class Split(NamedTuple):
+class FeatureSplit(NamedTuple):
     """One split of features [n, d]: the number of each one's class [n], and the names of the classes by number.
 
     local: the labels are mere numbers, which say nothing of other splits.
@@ -35,7 +35,7 @@ class Split(NamedTuple):
     local: bool = False
 
 
-def split_of(where: str, features: np.ndarray, labels: np.ndarray, local: bool = False) -> Split:
+def split_of(where: str, features: np.ndarray, labels: np.ndarray, local: bool = False) -> FeatureSplit:
     """Make a split from labels that are names or whole numbers. DataError if they are neither, too many or of another length."""
     if (
         labels.dtype.kind not in "iuSU"
@@ -50,14 +50,16 @@ def split_of(where: str, features: np.ndarray, labels: np.ndarray, local: bool =
     values, numbers = np.unique(labels, return_inverse=True)
     if len(values) > CLASSES:
         raise DataError(f"{where} has {len(values)} classes; expected at most {CLASSES}.")
-    return Split(features, numbers, [_name(value) for value in values.tolist()], local and labels.dtype.kind in "iu")
+    return FeatureSplit(
+        features, numbers, [_name(value) for value in values.tolist()], local and labels.dtype.kind in "iu"
+    )
 
 
 def _name(value: str | bytes | int) -> str:
     return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else str(value)
 
 
-def read_features(source: Path) -> dict[str, Split]:
+def read_features(source: Path) -> dict[str, FeatureSplit]:
     """Read features and classes by split, in any of the known forms. DataError for any other form."""
     if not source.exists():
         raise DataError(f"{shown(source)} does not exist; expected {FORMS}.")
@@ -74,7 +76,7 @@ def read_features(source: Path) -> dict[str, Split]:
     raise DataError(f"{shown(source)} holds no features that are known; expected {FORMS}.")
 
 
-def _leo(path: Path) -> Split:
+def _leo(path: Path) -> FeatureSplit:
     """{"embeddings": [n, d], "keys": n of "…-CLASS-CLASS_IMAGE"}; other entries are not looked at."""
     content = load_pickle(path, str(path), encoding="latin1", values=LIST_BYTES)
     if not isinstance(content, dict) or not {"embeddings", "keys"} <= set(content):
@@ -94,7 +96,7 @@ def _leo(path: Path) -> Split:
             )
         seen.add(parts[2])
         numbers[row] = known.setdefault(parts[1], len(known))
-    return Split(features, numbers, list(known))
+    return FeatureSplit(features, numbers, list(known))
 
 
 def _matrix(path: Path, value: Any) -> np.ndarray:
@@ -122,7 +124,7 @@ def _matrix(path: Path, value: Any) -> np.ndarray:
     return out
 
 
-def _safetensors(path: Path) -> dict[str, Split]:
+def _safetensors(path: Path) -> dict[str, FeatureSplit]:
     arrays, metadata = read_safetensors(path)
     classes = _classes(path, metadata.get("classes", "{}"))
     found = {}
@@ -137,13 +139,13 @@ def _safetensors(path: Path) -> dict[str, Split]:
     return found
 
 
-def _named(path: Path, split: str, labels: np.ndarray, part: Split, names: list[str]) -> Split:
+def _named(path: Path, split: str, labels: np.ndarray, part: FeatureSplit, names: list[str]) -> FeatureSplit:
     low, high = int(labels.min(initial=0)), int(labels.max(initial=0))
     if low < 0 or high >= len(names):
         raise DataError(
             f"{shown(path)} has labels of {split} from {low} to {high}, and names for {counted(len(names), 'class')}."
         )
-    return Split(part.features, labels.astype(np.int64), names)
+    return FeatureSplit(part.features, labels.astype(np.int64), names)
 
 
 def _classes(path: Path, text: Any) -> dict[str, list[str]]:
@@ -163,7 +165,7 @@ def _classes(path: Path, text: Any) -> dict[str, list[str]]:
     return dict(found)
 
 
-def _npz(path: Path) -> dict[str, Split]:
+def _npz(path: Path) -> dict[str, FeatureSplit]:
     features, labels, split = read_npz(path, ("features", "labels", "split"))
     if split.dtype.kind not in "SU" or split.shape != features.shape[:1] or split.nbytes > LABEL_BYTES:
         raise DataError(
@@ -175,6 +177,6 @@ def _npz(path: Path) -> dict[str, Split]:
     return {s: split_of(f"{shown(path)}, {s}", features[rows], labels[rows]) for s, rows in where.items() if rows.any()}
 
 
-def _npy(folder: Path, split: str) -> Split:
+def _npy(folder: Path, split: str) -> FeatureSplit:
     features, labels = (read_npy(folder / f"{split}_{what}.npy") for what in ("features", "labels"))
     return split_of(f"{shown(folder)}, {split}", features, labels, local=True)

@@ -21,7 +21,7 @@ from lethax.objectives import CrossEntropy, Objective
 from lethax.records import Episode, Info, Progress, Split
 
 
-class Start(Protocol):
+class LatentStart(Protocol):
     """Gates of a code or of a classifier, one a dimension, read from its mean gradient: `l2f.Attenuator` of scope "filter"."""
 
     @property
@@ -69,7 +69,7 @@ class LEO:
 
     net: MLP
     objective: Objective = CrossEntropy()
-    start: Start | None = None
+    start: LatentStart | None = None
     latents: int = 64
     latent_steps: int = 5
     steps: int = 5

@@ -7,17 +7,17 @@ from typing import Any, Literal
 from lethax.errors import RecipeError, did_you_mean
 from lethax.recipe import sections
 from lethax.recipe.sections import (
-    Control,
-    Episode,
-    Gate,
-    Imaml,
-    Inner,
-    Leo,
-    Locomotion,
-    Mumomaml,
-    Navigation,
-    Net,
-    Outer,
+    ControlSection,
+    EpisodeSection,
+    GateSection,
+    ImamlSection,
+    InnerSection,
+    LeoSection,
+    LocomotionSection,
+    MumomamlSection,
+    NavigationSection,
+    NetSection,
+    OuterSection,
 )
 from lethax.text import shown
 
@@ -137,17 +137,17 @@ class Resolved(_Top):
     used: the options that they do read, by "SECTION.NAME". more: sections from outside the package, by name.
     """
 
-    episode: Episode = Episode()
-    net: Net = Net()
-    inner: Inner = Inner()
-    outer: Outer = Outer()
-    gate: Gate = Gate()
-    leo: Leo = Leo()
-    mumomaml: Mumomaml = Mumomaml()
-    imaml: Imaml = Imaml()
-    control: Control = Control()
-    navigation: Navigation = Navigation()
-    locomotion: Locomotion = Locomotion()
+    episode: EpisodeSection = EpisodeSection()
+    net: NetSection = NetSection()
+    inner: InnerSection = InnerSection()
+    outer: OuterSection = OuterSection()
+    gate: GateSection = GateSection()
+    leo: LeoSection = LeoSection()
+    mumomaml: MumomamlSection = MumomamlSection()
+    imaml: ImamlSection = ImamlSection()
+    control: ControlSection = ControlSection()
+    navigation: NavigationSection = NavigationSection()
+    locomotion: LocomotionSection = LocomotionSection()
     more: Mapping[str, Any] = field(default_factory=dict)
     used: tuple[str, ...] = ()
 

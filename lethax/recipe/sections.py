@@ -51,7 +51,7 @@ def option(default: Any, text: str, short: str = "", **bounds: float) -> Any:
 
 
 @dataclass(frozen=True)
-class Episode:
+class EpisodeSection:
     """The classes and the examples of an episode."""
 
     way: int = option(5, "An episode has this many classes.", "way", low=1)
@@ -66,7 +66,7 @@ class Episode:
 
 
 @dataclass(frozen=True)
-class Net:
+class NetSection:
     """The network that the method trains."""
 
     kind: Literal["conv4", "resnet12", "mlp"] = option("conv4", "The kind of network.", "net")
@@ -94,7 +94,7 @@ class Net:
 
 
 @dataclass(frozen=True)
-class Inner:
+class InnerSection:
     """The inner loop: fast adaptation to one task."""
 
     steps: int = option(
@@ -137,7 +137,7 @@ class Inner:
 
 
 @dataclass(frozen=True)
-class Outer:
+class OuterSection:
     """Meta-training: the outer loop and its optimiser."""
 
     steps: int = option(50_000, "Training takes this many outer steps.", "steps", low=1)
@@ -185,7 +185,7 @@ class Outer:
 
 
 @dataclass(frozen=True)
-class Gate:
+class GateSection:
     """L2F's gates of the initial weights (Baik et al. 2020)."""
 
     scope: Literal["network", "layer", "tensor", "filter", "parameter"] = option(
@@ -214,7 +214,7 @@ class Gate:
 
 
 @dataclass(frozen=True)
-class Leo:
+class LeoSection:
     """LEO's dropout, penalties and deviations (Rusu et al. 2019)."""
 
     dropout: float = option(
@@ -234,7 +234,7 @@ class Leo:
 
 
 @dataclass(frozen=True)
-class Mumomaml:
+class MumomamlSection:
     """MuMoMAML's modulation (Vuorio et al. 2019)."""
 
     modulation: Literal["film", "sigmoid", "softmax"] = option(
@@ -245,7 +245,7 @@ class Mumomaml:
 
 
 @dataclass(frozen=True)
-class Imaml:
+class ImamlSection:
     """iMAML's proximal inner problem (Rajeswaran et al. 2019)."""
 
     proximity: float = option(
@@ -254,7 +254,7 @@ class Imaml:
 
 
 @dataclass(frozen=True)
-class Control:
+class ControlSection:
     """Meta-reinforcement learning with MAML-TRPO."""
 
     horizon: int = option(100, "A rollout has this many steps.", low=1, high=100_000)
@@ -286,7 +286,7 @@ class Control:
 
 
 @dataclass(frozen=True)
-class Navigation:
+class NavigationSection:
     """2D navigation, in which a point moves to a goal."""
 
     limit: float = option(0.1, "A move is at most this long along an axis.", above=0)
@@ -299,7 +299,7 @@ class Navigation:
 
 
 @dataclass(frozen=True)
-class Locomotion:
+class LocomotionSection:
     """Half-cheetah and ant, which MuJoCo simulates."""
 
     physics: Literal["gym", "rllab"] = option("gym", "The time step of the simulation is that of gym or of rllab.")
@@ -308,9 +308,18 @@ class Locomotion:
 
 
 SECTIONS: dict[str, type] = {
-    "episode": Episode, "net": Net, "inner": Inner, "outer": Outer, "gate": Gate, "leo": Leo, "mumomaml": Mumomaml, "imaml": Imaml,
-    "control": Control, "navigation": Navigation, "locomotion": Locomotion,
-}  # fmt: skip
+    "episode": EpisodeSection,
+    "net": NetSection,
+    "inner": InnerSection,
+    "outer": OuterSection,
+    "gate": GateSection,
+    "leo": LeoSection,
+    "mumomaml": MumomamlSection,
+    "imaml": ImamlSection,
+    "control": ControlSection,
+    "navigation": NavigationSection,
+    "locomotion": LocomotionSection,
+}
 
 
 def register_section(name: str, section: type) -> None:

@@ -19,7 +19,7 @@ Observations = Float32[np.ndarray, "n observation"]
 Done = Bool[np.ndarray, " n"]
 
 
-class Preset(NamedTuple):
+class Physics(NamedTuple):
     """substeps of 0.01 s: a cheetah's, an ant's; action_scale: K; noise: of the first positions, uniform or normal."""
 
     substeps: dict[str, int]
@@ -29,9 +29,9 @@ class Preset(NamedTuple):
 
 
 PRESETS = {
-    "gym": Preset({"half_cheetah": 5, "ant": 5}, 10.0, 0.1, True),
+    "gym": Physics({"half_cheetah": 5, "ant": 5}, 10.0, 0.1, True),
     # rllab's ant takes one substep of 0.02 s; two of the 0.01 s of gymnasium's file are the same time, integrated finer.
-    "rllab": Preset({"half_cheetah": 1, "ant": 2}, 1.0, 0.01, False),
+    "rllab": Physics({"half_cheetah": 1, "ant": 2}, 1.0, 0.01, False),
 }
 
 
