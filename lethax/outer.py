@@ -241,7 +241,7 @@ def fit(
         >>> import jax, lethax
         >>> from lethax.data.curves import family
         >>> tasks, ranges, _ = family("sinusoid")
-        >>> learner = lethax.L2F(lethax.MLP(hidden=(8,)), objective=lethax.SquaredError(), steps=1)
+        >>> learner = lethax.MAML(lethax.MLP(hidden=(8,)), lethax.SquaredError(), steps=1)
         >>> plan = lethax.Plan(lethax.EpisodeShape(way=1, shot=5, query=10), total=4, batch=2, chunk=2)
         >>> state = lethax.begin(learner, plan, jax.random.key(0))
         >>> for state, info in lethax.fit(learner, state, tasks, ranges, plan):

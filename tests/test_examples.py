@@ -6,13 +6,11 @@ import inspect
 import pytest
 
 import lethax
-from lethax.recipe.resolve import resolve
 
 NAMES = (
-    "L2F", "MAML", "Attenuator", "Conv4", "Plan", "begin", "fit", "class_split", "on_device", "open_store",
-    "Recipe",
+    "L2F", "MAML", "Attenuator", "Conv4", "Plan", "begin", "fit", "Trial", "evaluate", "class_split", "on_device", "open_store",
+    "Recipe", "resolve",
 )  # fmt: skip
-ENTRIES = {**{name: getattr(lethax, name) for name in NAMES}, "resolve": resolve}
 
 
 @pytest.fixture
@@ -21,14 +19,14 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.mark.parametrize("name", ENTRIES)
+@pytest.mark.parametrize("name", NAMES)
 def test_example(name, here):
-    text = inspect.getdoc(ENTRIES[name])
+    text = inspect.getdoc(getattr(lethax, name))
     assert "Example" in text
     example = doctest.DocTestParser().get_doctest(text, {}, name, None, 0)
     refers = text.partition("Example: see `")[2].partition("`")[0]
     if refers:  # two names that are of use only together have one example
-        assert not example.examples and name in inspect.getdoc(ENTRIES[refers]).partition("Example:")[2]
+        assert not example.examples and name in inspect.getdoc(getattr(lethax, refers)).partition("Example:")[2]
         return
     assert 2 <= len(example.examples) and text.partition("Example:")[2].strip().count("\n") < 16
     said = []

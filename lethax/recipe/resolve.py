@@ -64,11 +64,10 @@ def resolve(recipe: Recipe) -> Resolved:
 
     Example:
         >>> import lethax
-        >>> from lethax.recipe.resolve import resolve
-        >>> resolved = resolve(lethax.Recipe.of(data="sinusoid", method="l2f", shot=5, steps=1000))
+        >>> resolved = lethax.resolve(lethax.Recipe.of(data="sinusoid", method="l2f", shot=5, steps=1000))
         >>> resolved.inner.rate, resolved.outer.steps, resolved.gate.scope
         (0.01, 1000, 'tensor')
-        >>> resolve(lethax.Recipe.of(data="sinusoid", method="maml", gate_scope="filter"))
+        >>> lethax.resolve(lethax.Recipe.of(data="sinusoid", method="maml", gate_scope="filter"))
         Traceback (most recent call last):
         lethax.errors.RecipeError: gate.scope is filter, but method 'maml' on 'sinusoid' does not read the section [gate]...
     """
