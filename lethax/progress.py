@@ -42,6 +42,11 @@ def rate(per_second: float, unit: str) -> str:
     return f"{duration(1 / per_second)}/{unit.removesuffix('s')}"
 
 
+def figure(value: float) -> str:
+    """ "0.5123" or "12,345": about four digits, and no exponent below a million."""
+    return f"{value:,.0f}" if 1e3 <= abs(value) < 1e6 else f"{value:.4g}"
+
+
 class Pace:
     """Compute the rate and the time left. Both start at the second result, because the first one includes the compilation."""
 
@@ -144,7 +149,7 @@ def follow(what: str, total: int, statuses: Generator[Any, None, None], compiles
         for status in statuses:
             first()
             if status.line:
-                parts = [f"{k} {status.line[k]:.4g}" for k in ("loss", "score", "val_score") if k in status.line]
+                parts = [f"{k} {figure(status.line[k])}" for k in ("loss", "score", "val_score") if k in status.line]
                 note = "  ".join([*parts, *([f"skipped {status.skipped:,}"] if status.skipped else [])])
             show(status.step, note)
     return status

@@ -60,6 +60,14 @@ def test_the_rate_is_that_of_the_last_minute():
     assert said.startswith("10 steps/s")
 
 
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [(0.51234, "0.5123"), (12.3456, "12.35"), (1020.4, "1,020"), (-54321.0, "-54,321"), (2.5e9, "2.5e+09"), (0.0, "0")],
+)
+def test_a_figure_is_for_people(value, said):
+    assert progress.figure(value) == said
+
+
 def test_a_resumed_run_counts_from_where_it_went_on():
     now = [0.0]
     pace = Pace(1000, "steps", lambda: now[0])

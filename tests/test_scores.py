@@ -111,7 +111,8 @@ def test_gates_are_one_line():
 
 
 @pytest.mark.parametrize(
-    "value,text", [(0.51234, "0.5123"), (-123.456, "-123.46"), (54321.0, "54321"), (1.5e9, "1.50e+09"), (np.nan, "nan")]
+    "value,text",
+    [(0.51234, "0.5123"), (-123.456, "-123.46"), (54321.0, "54,321"), (1.5e9, "1.50e+09"), (np.nan, "nan")],
 )
 def test_numbers_stay_narrow(value, text):
     assert scores.number(value) == text

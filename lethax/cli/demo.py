@@ -60,7 +60,7 @@ def run(out: Path, train: Callable[[Any], None]) -> None:
         for method, result in results.items():
             inner = result.record["inner_steps"]
             table.add_row(
-                f"{name}, {result.record['score']}", figures.TITLES[method], str(base.get("outer.steps")), str(result.score.n),
+                f"{name}, {result.record['score']}", figures.TITLES[method], f"{base.get('outer.steps'):,}", f"{result.score.n:,}",
                 f"{result.curve[0].mean:.3f}",
                 showable(f"{result.curve[inner].mean:.3f} ± {result.score.ci95:.3f}", console.encoding),
                 gaps.get(method, ""),

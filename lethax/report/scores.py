@@ -26,7 +26,7 @@ def number(value: float, sign: str = "") -> str:
     size = abs(value)
     if size >= 1e6:
         return f"{value:{sign}.2e}"
-    return f"{value:{sign}.{4 if size < 10 else 2 if size < 1e4 else 0}f}"
+    return f"{value:{sign},.{4 if size < 10 else 2 if size < 1e4 else 0}f}"
 
 
 def interval(mean: float, ci95: float, n: int, sign: str = "") -> str:
@@ -38,7 +38,8 @@ def title(results: Sequence[Any]) -> str:
     """A title that says what was evaluated: "accuracy on 600 test episodes of cifar_fs: 5-way 1-shot, 5 inner steps, seed 0"."""
 
     def all_of(name: str) -> str:
-        return " or ".join(dict.fromkeys(shown(r.record[name], 60) for r in results))
+        found = (r.record[name] for r in results)
+        return " or ".join(dict.fromkeys(f"{x:,}" if name == "n" else shown(x, 60) for x in found))
 
     first = results[0].record
     classes = f"{all_of('way')}-way " if first["way"] and first["way"] > 1 else ""
