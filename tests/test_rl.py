@@ -334,8 +334,8 @@ def test_evaluation_and_settings(whole, capsys):
     [
         ({"method": "leo"}, "method 'leo' does not fit data 'navigation'"),
         ({"method": "mumomaml+l2f"}, "control takes maml, "),
-        ({"net": "conv4"}, "net.kind is conv4; control as 'navigation' do not have that choice"),
-        ({"query": 7}, "episode.query is 7; control"),
+        ({"net": "conv4"}, "net.kind is conv4; data 'navigation' does not have that choice"),
+        ({"query": 7}, "episode.query is 7; data"),
         ({"rl_max_kl": 0.0}, "control.max_kl is 0.0"),
         ({"rl_loss": "lgo"}, "control.loss is 'lgo'. Did you mean 'log'"),
         ({"rl_cg_share": 1.5}, "control.cg_share is 1.5"),

@@ -6,7 +6,7 @@ from typing import Any
 
 from lethax import signals
 from lethax.cli import recipe_options
-from lethax.errors import RecipeError
+from lethax.errors import DataError, RecipeError
 from lethax.progress import follow, say
 from lethax.recipe import Recipe, Resolved, dump, load
 from lethax.text import command_line, counted, shown
@@ -26,8 +26,13 @@ def train(args: Any) -> None:
 
 
 def show_recipe(args: Any) -> None:
-    """Run the command `lethax recipe`: print the resolved recipe."""
-    recipe, note = _fitted(args)
+    """Run the command `lethax recipe`: print the resolved recipe, of data that are not prepared yet as well."""
+    from lethax.recipe.resolve import resolve
+
+    try:
+        recipe, note = _fitted(args)
+    except DataError as error:
+        recipe, note = resolve(asked(args)), f"These are the usual values. {error}"
     if note:
         say(f"# {note}")
     print(dump(recipe), end="")

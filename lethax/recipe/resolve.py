@@ -111,7 +111,7 @@ def _unread(recipe: Recipe, key: str, parts: Parts) -> str:
         return f"episode.way is {shown(value, 60)}; data '{recipe.data}' has no classes: leave --way out."
     if key in parts.method.without:
         return f"{key} is {shown(value, 60)}; method '{recipe.method}' does not have that choice: leave it out."
-    return f"{key} is {shown(value, 60)}; {parts.domain.kind} as '{recipe.data}' do not have that choice: leave it out."
+    return f"{key} is {shown(value, 60)}; data '{recipe.data}' does not have that choice: leave it out."
 
 
 def _scaled(values: Mapping[str, Any], given: Collection[str]) -> dict[str, Any]:
