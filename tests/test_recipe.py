@@ -108,9 +108,9 @@ UNREAD = [  # data, method, key, value as TOML, what is said
     ("sinusoid", "fomaml", "inner.order", 2, "method 'fomaml' has 1 alone"),
     ("sinusoid", "reptile", "inner.first_order_steps", 5, "method 'reptile' does not have that choice"),
     ("mini_leo", "leo+l2f", "gate.scope", "layer", "method 'leo+l2f' does not have that choice"),
-    ("sinusoid", "maml", "net.norm", "batch", "curves as 'sinusoid' do not have that choice"),
-    ("navigation", "maml", "outer.rate", 0.1, "control as 'navigation' do not have that choice"),
-    ("cifar_fs", "maml", "net.depth", 3, "images as 'cifar_fs' do not have that choice"),
+    ("sinusoid", "maml", "net.norm", "batch", "data 'sinusoid' does not have that choice"),
+    ("navigation", "maml", "outer.rate", 0.1, "data 'navigation' does not have that choice"),
+    ("cifar_fs", "maml", "net.depth", 3, "data 'cifar_fs' does not have that choice"),
     ("sinusoid", "maml", "episode.way", 1, "data 'sinusoid' has no classes"),
 ]
 

@@ -17,8 +17,10 @@ from lethax.errors import LethaxError, RecipeError
 from lethax.text import ENCODING_ERRORS, shown
 
 _ABOUT = """Train, evaluate and compare methods of meta-learning.
-`lethax --version` prints the version. --plugin FILE, with any command,
-loads methods and kinds of tasks of your own."""  # the parser does not wrap it
+
+`lethax --version` prints the version.
+
+`lethax --plugin FILE ...` loads methods and tasks of your own."""
 _LESS_MEMORY = "lower --batch, --query, --filters or --inner-steps, or take --memory lean"
 
 

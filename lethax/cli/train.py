@@ -32,7 +32,7 @@ def show_recipe(args: Any) -> None:
     try:
         recipe, note = _fitted(args)
     except DataError as error:
-        recipe, note = resolve(asked(args)), f"These are the usual values. {error}"
+        recipe, note = resolve(asked(args)), f"These are the usual values: {error}"
     if note:
         say(f"# {note}")
     print(dump(recipe), end="")
