@@ -1,4 +1,4 @@
-"""python -m lethax, and the `lethax` program."""
+"""Start the `lethax` program, also as `python -m lethax`."""
 
 import os
 import sys
@@ -25,7 +25,7 @@ def huge_pages() -> None:
 
 
 def entry() -> None:
-    """The `lethax` program."""
+    """Run the `lethax` program."""
     signals.hold()
     huge_pages()
     signals.listen()

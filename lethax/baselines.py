@@ -1,4 +1,4 @@
-"""What needs no meta-learning, judged on the same episodes."""
+"""Baselines that need no meta-learning, judged on the same episodes."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +19,7 @@ class NearestPrototype:
     objective: CrossEntropy = CrossEntropy()
 
     def path(self, meta: Any, episode: Episode, steps: int) -> tuple[Float[Array, "1 n way"], Info]:
-        """Query outputs; there are no inner steps."""
+        """The query outputs. There are no inner steps."""
         return prototype_logits(episode.support, episode.query.x, self.way)[None], {}
 
 

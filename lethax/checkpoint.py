@@ -1,4 +1,4 @@
-"""Checkpoints: one safetensors file, an array a tree path, a JSON header with format number and checksum. No pickle, ever."""
+"""Checkpoints: a safetensors file with an array for each path of a tree, and a JSON header with format and checksum. No pickle."""
 
 import hashlib
 import json
@@ -29,12 +29,12 @@ _DTYPES: dict[str, Any] = {
 
 
 def path_of(folder: Path, kind: str, step: int) -> Path:
-    """The file of an outer step: its state, kind "step", or the meta-parameters of a validation, kind "best"."""
+    """The file of an outer step: its state ("step"), or the meta-parameters of a validation ("best")."""
     return folder / f"{kind}-{step:08d}.safetensors"
 
 
 def numbered(folder: Path, kind: str) -> dict[int, Path]:
-    """The files that `path_of` names, by outer step from the first on; files with names of other people's are not ours."""
+    """The files that `path_of` names, sorted by outer step. Files with other names are ignored."""
     found = {}
     for path in folder.glob(f"{kind}-*.safetensors"):
         number = re.fullmatch(r"[0-9]+", path.stem.removeprefix(f"{kind}-"))
@@ -44,7 +44,7 @@ def numbered(folder: Path, kind: str) -> dict[int, Path]:
 
 
 def save(path: Path, tree: Any, info: dict[str, Any]) -> None:
-    """Write a tree of arrays and a JSON-able `info`, atomically."""
+    """Write a tree of arrays and an `info` that JSON can hold, atomically."""
     arrays = {name: _stored(name, leaf) for name, leaf in _named(tree).items()}
     text = json.dumps(info)
     header = {"format": str(FORMAT), "info": text, "sha256": _digest(arrays, text)}
@@ -52,7 +52,7 @@ def save(path: Path, tree: Any, info: dict[str, Any]) -> None:
 
 
 def _serialize(arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> bytes:
-    """A safetensors file whose bytes are a function of its content; the library's own writer shuffles the metadata."""
+    """Make a safetensors file whose bytes are a function of its content. The library's own writer shuffles the metadata."""
     header: dict[str, Any] = {"__metadata__": metadata}
     end, parts = 0, []
     for name in sorted(arrays, key=lambda name: (-arrays[name].itemsize, name)):  # so that each is aligned
@@ -67,13 +67,13 @@ def _serialize(arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> bytes
 
 
 def load(path: Path, like: T) -> tuple[T, dict[str, Any]]:
-    """The tree, in the structure of `like`, and its info; CheckpointError names what is damaged, missing, extra or misshapen."""
+    """Load a tree in the structure of `like`, and its info. CheckpointError names what is damaged, missing, extra or misshapen."""
     arrays, info = _read(path)
     return _restore(path, arrays, like), info
 
 
 def read_info(path: Path) -> dict[str, Any]:
-    """The info alone; the whole file is checked all the same."""
+    """Load the info alone. The whole file is checked all the same."""
     return _read(path)[1]
 
 
@@ -119,7 +119,7 @@ def _is_key(leaf: Any) -> bool:
 
 
 def _named(tree: Any) -> dict[str, Any]:
-    """Leaves by path, in leaf order."""
+    """The leaves by their paths, in the order of leaves."""
     found: dict[str, Any] = {}
     for name, leaf in zip(trees.names(tree), jax.tree.leaves(tree), strict=True):
         if name in found:
@@ -152,7 +152,7 @@ def _restore(path: Path, arrays: dict[str, np.ndarray], like: T) -> T:
 
 
 def _fit(where: str, array: np.ndarray, leaf: Any) -> Any:
-    """The array as what `leaf` is: a typed key, a NumPy array or a JAX array."""
+    """Convert the array to the kind of `leaf`: a typed key, a NumPy array or a JAX array."""
     kind = jax.random.key_data(leaf) if _is_key(leaf) else leaf
     if array.shape == kind.shape and {str(array.dtype), str(kind.dtype)} == {"float32", "float64"}:
         how = "with" if array.dtype == np.float64 else "without"
@@ -187,7 +187,7 @@ def _damaged(path: Path, why: object) -> CheckpointError:
 
 
 def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Arrays and info of a file whose every byte has been checked."""
+    """Read the arrays and the info of a file, and check every byte of it."""
     blob, header = _split(path)
     try:
         arrays = {name: _array(view) for name, view in deserialize(blob)}
@@ -211,7 +211,7 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 
 def _split(path: Path) -> tuple[bytes, bytes]:
-    """The whole file, and its JSON header."""
+    """Read a whole file, and its JSON header."""
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")

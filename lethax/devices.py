@@ -1,4 +1,4 @@
-"""The devices of this process, and how work goes over tasks and over them."""
+"""The devices of this process, and how work is divided among tasks and devices."""
 
 import logging
 import os
@@ -21,9 +21,9 @@ TaskLoop = Literal["vmap", "unroll", "scan"]
 
 
 def use_all_cores() -> None:
-    """One host device per core, and a cache of compiled programs between processes; before anything else of JAX runs.
+    """Give JAX one host device for each core, and a cache of compiled programs. Call it before anything else of JAX runs.
 
-    Where the cache cannot be written, that is said once, and programs are compiled anew.
+    If the cache cannot be written, a warning says so, and programs are compiled anew.
     """
     try:
         jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
@@ -56,7 +56,7 @@ def over_tasks(function: Callable[[Any], Any], items: Any, how: str) -> Any:
 
 
 def devices_for(count: int) -> int:
-    """The most devices that share `count` equal pieces of work evenly."""
+    """The largest number of devices that can share `count` equal pieces of work evenly."""
     return max(d for d in range(1, len(jax.devices()) + 1) if count % d == 0)
 
 
@@ -65,12 +65,12 @@ def _mesh(devices: int) -> Mesh:
 
 
 def everywhere(tree: Any, devices: int, place: Callable[[Any, Any], Any] = jax.device_put) -> Any:
-    """The tree with a copy on each device. A state that were placed otherwise would compile the step a second time."""
+    """Copy the tree to each device. A state that is placed otherwise would compile the step a second time."""
     return tree if devices == 1 else place(tree, NamedSharding(_mesh(devices), P()))
 
 
 def divided(tree: Any, devices: int) -> Any:
-    """The tree with the leading axis of every array divided among the devices, as `over_devices` divides it."""
+    """Divide the leading axis of every array among the devices, as `over_devices` does."""
     return tree if devices == 1 else jax.device_put(tree, NamedSharding(_mesh(devices), P("task")))
 
 
@@ -82,7 +82,7 @@ def over_devices(function: Callable[..., Any], devices: int) -> Callable[..., An
 
 
 def part(tree: Any, i: int) -> Any:
-    """Entry i of every array.
+    """Take entry i of every array.
 
     Arrays that are divided among devices are gathered first: to index them would be a collective program for each, and many of
     those at once can wait for each other without end on a CPU.

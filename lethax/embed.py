@@ -1,4 +1,4 @@
-"""`lethax embed`: train a backbone on the meta-training classes, or take a run's, and write its features for every split."""
+"""Train a backbone on the meta-training classes, or take that of a run, and write its features of every split."""
 
 import json
 from collections.abc import Callable
@@ -26,7 +26,7 @@ Progress = Callable[[float, float, str], None]  # done, total, note
 
 
 class Backbone(NamedTuple):
-    """A net, its weights, and what is known of how well it classifies (None for one from a run)."""
+    """A network, its weights, and its accuracy (None for the network of a run)."""
 
     net: Any
     weights: Any
@@ -38,13 +38,13 @@ def _numbers(split: ClassSplit) -> np.ndarray:
 
 
 def reference_of(store: Store) -> np.ndarray:
-    """Training images whose moments the norms use: evenly spread over the classes."""
+    """Training images, spread evenly over the classes, whose moments the norms use."""
     images = store.splits["train"].images
     return np.asarray(images[np.linspace(0, len(images) - 1, min(REFERENCE, len(images))).astype(int)])
 
 
 def net_for(name: str, store: Store, filters: int) -> Any:
-    """The backbone for all classes of the training split; RecipeError for a name that does not exist."""
+    """Make the backbone for all classes of the training split. RecipeError for a name that does not exist."""
     split = store.splits["train"]
     _, height, _, channels = split.images.shape
     if name == "conv4":
@@ -55,7 +55,7 @@ def net_for(name: str, store: Store, filters: int) -> Any:
 
 
 def school(store: Store, net: Any, how: Schooling, seed: int, progress: Progress) -> Backbone:
-    """Train a backbone, and classify the images held out."""
+    """Train a backbone, and measure its accuracy on images that were held out."""
     split = store.splits["train"]
     held = np.zeros(len(split.images), bool)
     for begin, end in zip(split.starts[:-1], split.starts[1:], strict=True):
@@ -71,7 +71,7 @@ def school(store: Store, net: Any, how: Schooling, seed: int, progress: Progress
 
 
 def from_run(folder: Path) -> Backbone:
-    """The network of a run's best checkpoint by validation."""
+    """Take the network of the checkpoint of a run that is best by validation."""
     run = open_run(folder)
     check_data(run, "take another --backbone")
     if run.inputs is None or len(run.inputs.example) != 3:
@@ -82,7 +82,7 @@ def from_run(folder: Path) -> Backbone:
 
 
 def features_of(store: Store, backbone: Backbone, progress: Progress) -> dict[str, FeatureSplit]:
-    """Features and class names of every split."""
+    """Compute the features of every split, with the names of its classes."""
     found, done = {}, 0
     total = sum(len(split.images) for split in store.splits.values())
     for name, split in store.splits.items():
@@ -98,7 +98,7 @@ def features_of(store: Store, backbone: Backbone, progress: Progress) -> dict[st
 
 
 def write(path: Path, splits: dict[str, FeatureSplit]) -> None:
-    """SPLIT/features and SPLIT/labels, and the names of the classes as JSON metadata."""
+    """Write SPLIT/features and SPLIT/labels, and the names of the classes as JSON metadata."""
     arrays: dict[str, np.ndarray] = {}
     classes: dict[str, list[str]] = {}
     for name, split in splits.items():
@@ -109,7 +109,7 @@ def write(path: Path, splits: dict[str, FeatureSplit]) -> None:
 
 
 def images_of(name: str) -> Store:
-    """A store of images with a training split; DataError otherwise."""
+    """Open a store of images that has a training split. DataError otherwise."""
     store = open_store(name)
     if store.features or "train" not in store.splits:
         raise DataError(

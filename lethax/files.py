@@ -1,4 +1,4 @@
-"""Small files, written so that a reader sees the old or the new content, never a mixture."""
+"""Write small files so that a reader sees the old or the new content, never a mixture."""
 
 import json
 import math
@@ -12,7 +12,7 @@ from lethax.errors import RunError
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write beside the target, flush to the disk, rename over it; RunError if that fails."""
+    """Write a file beside the target, flush it to the disk, and rename it over the target. RunError if that fails."""
     data = content.encode() if isinstance(content, str) else content
     beside = path.parent / f".{path.name}.{secrets.token_hex(4)}.tmp"
     try:
@@ -65,7 +65,7 @@ def settle_lines(*paths: Path) -> None:
 
 
 def to_json(value: Any, indent: int | None = 1) -> str:
-    """JSON that every reader takes: null stands for a number that is not finite."""
+    """Write JSON that every reader takes: null stands for a number that is not finite."""
     return json.dumps(_plain(value), indent=indent, allow_nan=False)
 
 
@@ -78,7 +78,7 @@ def _plain(value: Any) -> Any:
 
 
 def read_json(path: Path) -> Any:
-    """Parsed JSON; RunError names the file."""
+    """Read a JSON file. RunError names the file if it cannot be read."""
     try:
         return json.loads(_read_text(path))
     except (ValueError, RecursionError) as error:
@@ -86,12 +86,12 @@ def read_json(path: Path) -> Any:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The lines of a log, JSON objects with a number "step"; a torn line at the end is left out, one before it is a RunError."""
+    """Read the lines of a log: JSON objects with a number "step". A torn last line is left out; any other one is a RunError."""
     return [entry for entry, _ in _lines(path)]
 
 
 def truncate_lines(path: Path, step: int) -> list[dict[str, Any]]:
-    """Delete the lines of a log that are of later steps, and a torn one; gives those that stay. RunError as of `read_lines`."""
+    """Delete a torn last line of a log and the lines of later steps, and return the others. RunError as in `read_lines`."""
     kept = [(entry, line) for entry, line in _lines(path) if entry["step"] <= step]
     text = "".join(line + "\n" for _, line in kept)
     if text != _read_text(path):

@@ -19,7 +19,7 @@ Derivative = Literal["mixed", "plain"]
 
 
 class Path(NamedTuple):
-    """Where the inner loop went: the last weights, the support loss before every step [J], every stop [J + 1, ...] or None."""
+    """The path of an inner loop: the last weights, the support loss before each step [J], and all weights [J + 1, ...] or None."""
 
     last: Any
     losses: Float[Array, " J"]

@@ -1,4 +1,4 @@
-"""One process a folder: run folders and the folders of stores are locked by the same function, on every operating system."""
+"""Let one process at a time use a folder. Runs and stores are locked by the same function, on every operating system."""
 
 import os
 from collections.abc import Iterator
@@ -40,7 +40,7 @@ def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
 
 
 def _taken(path: Path, wait: bool) -> int:
-    """The lock's file, open and locked."""
+    """Open and lock the file of the lock."""
     while True:
         handle = os.open(path, _OPENING, 0o644)
         try:

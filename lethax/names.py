@@ -1,4 +1,4 @@
-"""Data sets and tasks that are made, not prepared, by name."""
+"""The names of the tasks that lethax makes itself, for which nothing is prepared."""
 
 DATA_NAME = r"[a-z0-9][a-z0-9_-]*"  # of prepared data sets, which are folders of that name
 CURVES = ("sinusoid", "sinusoid_shift", "sinusoid_maml", "sinusoid_reptile", "modes2", "modes3", "modes5")

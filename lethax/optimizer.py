@@ -30,7 +30,7 @@ def annealed(rate: float, least: float, total: int, stairs: int) -> optax.Schedu
 
 
 def clamp(bound: float) -> Bound:
-    """Every entry of the weights' gradient cut to ±bound; the attenuator's never is, as in the released code of L2F."""
+    """Cut every entry of the weights' gradient to ±bound, but not of the attenuator's, as in the released code of L2F."""
 
     def cut(grads: Any) -> Any:
         return {**grads, "weights": jax.tree.map(lambda g: jnp.clip(g, -bound, bound), grads["weights"])}
@@ -39,7 +39,7 @@ def clamp(bound: float) -> Bound:
 
 
 def clip_norm(bound: float) -> Bound:
-    """The whole gradient scaled down to an L2 norm of `bound` where it has a larger one."""
+    """Scale the whole gradient down to an L2 norm of `bound` if its norm is larger."""
 
     def shrink(grads: Any) -> Any:
         share = jnp.minimum(1.0, bound / jnp.maximum(trees.norm(grads), 1e-30))
@@ -49,12 +49,12 @@ def clip_norm(bound: float) -> Bound:
 
 
 def clip_tensor_norm(bound: float) -> Bound:
-    """The same for every tensor by itself."""
+    """Scale the gradient of each tensor down to an L2 norm of `bound` if its norm is larger."""
     return lambda grads: trees.clip_each(grads, bound)
 
 
 def bounded(transform: optax.GradientTransformation, *bounds: Bound) -> optax.GradientTransformation:
-    """`transform` of gradients that have passed the bounds in turn; its state is that of `transform` alone."""
+    """Apply `transform` to gradients that have passed the bounds in turn. The state is that of `transform` alone."""
 
     def update(grads: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         for bound in bounds:
@@ -65,7 +65,7 @@ def bounded(transform: optax.GradientTransformation, *bounds: Bound) -> optax.Gr
 
 
 def skip_not_finite(transform: optax.GradientTransformation) -> optax.GradientTransformation:
-    """`transform`, but a gradient with NaN or Inf anywhere moves nothing and leaves the state as it was."""
+    """Apply `transform`, except that a gradient with a NaN or Inf moves nothing and leaves the state as it was."""
 
     def update(grads: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         usable = jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(grads)]))

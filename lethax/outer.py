@@ -22,7 +22,7 @@ from lethax.streams import Stream, stream
 
 
 class TrainState(NamedTuple):
-    """Everything that training goes on from: the same state gives the same future bits."""
+    """The state of training. The same state gives the same bits from then on."""
 
     meta: Any
     optim: Any
@@ -35,32 +35,32 @@ class OuterPlan(Protocol):
 
     @property
     def total(self) -> int:
-        """Outer steps."""
+        """The number of outer steps."""
 
     @property
     def epoch(self) -> int:
-        """Outer steps between validations."""
+        """The number of outer steps between validations."""
 
     @property
     def chunk(self) -> int:
-        """Outer steps in one compiled call."""
+        """The largest number of outer steps in one compiled call."""
 
     @property
     def devices(self) -> int:
-        """Devices that share a meta-batch."""
+        """The number of devices that share a meta-batch."""
 
     @property
     def skip(self) -> bool:
         """Whether a step whose meta-gradient is not finite is passed over."""
 
     def optimizer(self) -> optax.GradientTransformation:
-        """Its state is part of `TrainState`."""
+        """The outer optimiser, whose state is part of `TrainState`."""
 
     def advance(self, learner: Any, state: TrainState, tasks: Any, source: Any) -> tuple[TrainState, Info]:
-        """One outer step, within a program."""
+        """Take one outer step within a program."""
 
     def single(self, learner: Any, state: TrainState, tasks: Any, source: Any) -> tuple[TrainState, Info]:
-        """One outer step as a call of its own."""
+        """Take one outer step as a call of its own."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class Plan:
     transform: optax.GradientTransformation | None = None
 
     def optimizer(self) -> optax.GradientTransformation:
-        """Adam with 0.9, 0.999, 1e-8, or `transform`, behind the bounds and the skipping that the plan asks for."""
+        """Adam with 0.9, 0.999 and 1e-8, or `transform`, after the bounds and the skipping that the plan asks for."""
         rate = optimizer.annealed(self.rate, self.min_rate, self.total, self.stairs)
         base = self.transform or optax.adam(rate if self.min_rate != self.rate else self.rate)
         kinds = (optimizer.clamp, optimizer.clip_norm, optimizer.clip_tensor_norm)
@@ -122,11 +122,11 @@ class Plan:
         return optimizer.skip_not_finite(whole) if self.skip else whole
 
     def advance(self, learner: Learner, state: TrainState, tasks: Any, source: Any) -> tuple[TrainState, Info]:
-        """One outer step on a meta-batch drawn for it."""
+        """Draw a meta-batch, and take one outer step on it."""
         return outer_step(learner, self, state, *draw_batch(tasks, source, self, state))
 
     def single(self, learner: Learner, state: TrainState, tasks: Any, source: Any) -> tuple[TrainState, Info]:
-        """The same in programs of its own, one for the draw: the images then stay on one device, no loop surrounds the net."""
+        """Draw and step in two programs. The images then stay on one device, and no loop surrounds the net."""
         return _step(learner, self, state, *_draw(tasks, source, self, state))
 
 
@@ -150,7 +150,7 @@ def begin(learner: Learner, plan: OuterPlan, key: PRNGKeyArray) -> TrainState:
 
 
 def meta_gradient(learner: Learner, plan: Plan, meta: Any, episodes: Episode, keys: Array, progress: Progress) -> Any:
-    """(loss of the meta-batch, its meta-gradient, what to look at: [B, ...])."""
+    """Compute (loss of the meta-batch, its meta-gradient, info [B, ...])."""
 
     def one(task: tuple[Episode, Array], shared: tuple[Any, Progress]) -> Any:
         episode, key = task
@@ -168,7 +168,7 @@ def meta_gradient(learner: Learner, plan: Plan, meta: Any, episodes: Episode, ke
 def outer_step(
     learner: Learner, plan: Plan, state: TrainState, episodes: Episode, keys: Array
 ) -> tuple[TrainState, Info]:
-    """One update of the meta-parameters; info has means over the tasks, and which meta-gradients are finite."""
+    """Update the meta-parameters once. Info has means over the tasks, and which meta-gradients are finite."""
     progress = Progress(state.step, jnp.asarray(plan.total))
     _, grads, infos = meta_gradient(learner, plan, state.meta, episodes, keys, progress)
     finite = jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(grads)])
@@ -180,7 +180,7 @@ def outer_step(
 
 
 def draw_batch(tasks: Any, source: Any, plan: Plan, state: TrainState) -> tuple[Episode, Array]:
-    """The meta-batch of outer step `state.step`: a function of the key and the step alone."""
+    """Draw the meta-batch of outer step `state.step`, which is a function of the key and the step alone."""
     keys = jax.random.split(jax.random.fold_in(state.key, state.step), 2 * plan.batch)
     episodes = jax.vmap(lambda key: tasks.draw(source, plan.shape, key))(keys[: plan.batch])
     return episodes, keys[plan.batch :]
@@ -211,7 +211,7 @@ _step = jax.jit(outer_step, static_argnums=(0, 1))
 
 
 def steps_of_call(plan: OuterPlan, done: int) -> int:
-    """Outer steps of the call after step `done`: `plan.chunk`, but calls end at multiples of it and at `plan.total`."""
+    """The number of outer steps of the call after step `done`. Calls end at multiples of `plan.chunk` and at `plan.total`."""
     return min(plan.chunk - done % plan.chunk, plan.total - done)
 
 
@@ -265,7 +265,7 @@ def fit(
 def fit_together(
     learner: Learner, states: TrainState, tasks: Any, sources: Any, plan: OuterPlan, devices: int = 1
 ) -> Iterator[tuple[TrainState, Info]]:
-    """`fit` for several runs of one shape, at the same step, in one program.
+    """Meta-train several runs of one shape, which are at the same outer step, in one program.
 
     Every array of `states`, `sources` and info leads with the run, then, in info, with the call's steps. The runs are spread
     over `devices`, a divisor of their number, instead of each one's tasks: the plan's own `devices` has to be 1.
@@ -280,7 +280,7 @@ def fit_together(
 
 
 def not_finite(info: Info, meta: Any, before: int) -> tuple[int, str] | None:
-    """(outer step, tensor) of the first meta-gradient of a call that is NaN or Inf, None where all are finite."""
+    """Find (outer step, tensor) of the first meta-gradient of a call that is NaN or Inf. None if all are finite."""
     finite = np.asarray(info["finite"])
     if finite.all():
         return None

@@ -1,4 +1,4 @@
-"""Methods and domains from outside the package: files named by the user, and installed packages."""
+"""Load methods and domains from outside the package: files that the user names, and installed packages."""
 
 import importlib.util
 import os

@@ -1,4 +1,4 @@
-"""A backbone from plain classification of the meta-training classes, and its features of any images. No files, no printing.
+"""Train a backbone by classifying the meta-training classes, and compute its features of any images. No files, no printing.
 
 SGD with momentum 0.9 and weight decay 5e-4 under a cosine rate; random crops of padded images and horizontal flips.
 """
@@ -21,7 +21,7 @@ REFERENCE = 256  # training images whose moments all batch norms use when featur
 
 @dataclass(frozen=True)
 class Schooling:
-    """How a backbone is trained. steps: updates. batch: images of one. rate: at first. padding: pixels around for crops."""
+    """How a backbone is trained: `steps` updates of `batch` images, with `rate` at first, on crops of images with `padding`."""
 
     steps: int = 10_000
     batch: int = 64
@@ -30,13 +30,13 @@ class Schooling:
     decay: float = 5e-4
 
     def optimizer(self) -> optax.GradientTransformation:
-        """Momentum 0.9, decay on all weights, rate to zero by a cosine."""
+        """SGD with momentum 0.9 and weight decay, whose rate falls to 0 along a cosine."""
         rate = optax.cosine_decay_schedule(self.rate, self.steps)
         return optax.chain(optax.add_decayed_weights(self.decay), optax.sgd(rate, momentum=0.9, nesterov=True))
 
 
 class Pupil(NamedTuple):
-    """Everything that training goes on from."""
+    """The state of training a backbone."""
 
     weights: Any
     optim: Any
@@ -44,13 +44,13 @@ class Pupil(NamedTuple):
 
 
 def scaled(images: UInt8[Array, "n h w c"], mean: tuple[float, ...], std: tuple[float, ...]) -> Float[Array, "n h w c"]:
-    """Pixels in [0, 1], less the mean, over the deviation."""
+    """Normalise pixels: (pixel / 255 − mean) / std."""
     return (images.astype(float) / 255.0 - jnp.array(mean, float)) / jnp.array(std, float)
 
 
 @partial(jax.jit, static_argnums=(0, 3, 4))
 def _draw(how: Schooling, images: Array, labels: Array, mean: Any, std: Any, key: PRNGKeyArray) -> tuple[Array, Array]:
-    """A batch, augmented."""
+    """Draw a batch of images, with random crops and flips."""
     for_rows, for_crops, for_flips = jax.random.split(key, 3)
     rows = jax.random.randint(for_rows, (how.batch,), 0, images.shape[0])
     x, edge = scaled(images[rows], mean, std), how.padding
@@ -73,7 +73,7 @@ def _step(net: Any, how: Schooling, pupil: Pupil, x: Array, y: Array) -> tuple[P
 def fit_classes(
     net: Any, how: Schooling, images: np.ndarray, labels: np.ndarray, mean: Any, std: Any, key: PRNGKeyArray
 ) -> Iterator[tuple[Pupil, Array]]:
-    """Yields (state, loss) after every step; images uint8 [n, h, w, c], labels [n]."""
+    """Train a classifier, and yield (state, loss) after every step. Images are uint8 [n, h, w, c], labels [n]."""
     for_weights, for_batches = jax.random.split(key)
     weights = jax.jit(net.init)(for_weights)
     pupil = Pupil(weights, how.optimizer().init(weights), jnp.zeros((), jnp.int32))
@@ -93,9 +93,9 @@ def _read(net: Any, head: bool, weights: Any, reference: Array, x: Array) -> Arr
 def read(
     net: Any, weights: Any, reference: np.ndarray, images: np.ndarray, mean: Any, std: Any, *, head: bool = False
 ) -> Iterator[np.ndarray]:
-    """Features (or logits, with `head`) of 256 images after another, the norms' moments those of the `reference` images.
+    """Compute features (with `head`: logits) of images in groups of 256. The norms take the moments of the `reference` images.
 
-    So what an image gets does not depend on its neighbours.
+    The features of an image therefore do not depend on its neighbours.
     """
     fixed = scaled(jnp.asarray(reference), mean, std)
     for first in range(0, len(images), REFERENCE):

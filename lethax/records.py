@@ -1,4 +1,4 @@
-"""Records of arrays that every floor shares; `vmap` and `jit` see through them."""
+"""Records of arrays that all files share. `vmap` and `jit` see through them."""
 
 from typing import Any, NamedTuple
 
@@ -21,14 +21,14 @@ class Split(NamedTuple):
 
 
 class Episode(NamedTuple):
-    """One task; a meta-batch adds a leading axis to every array."""
+    """The data of one task. A meta-batch adds a leading axis to every array."""
 
     support: Split
     query: Split
 
 
 class EpisodeShape(NamedTuple):
-    """Classes an episode, support examples a class, query examples a class. Regression has way 1."""
+    """The shape of an episode: its classes, and the support and query examples of each class. Regression has way 1."""
 
     way: int
     shot: int
@@ -36,7 +36,7 @@ class EpisodeShape(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """How far training is: outer `step` (from 0) of `total`; traced, so that schedules never recompile."""
+    """The progress of training: outer `step` (from 0) of `total`. Both are traced, so that schedules never recompile."""
 
     step: Array
     total: Array

@@ -1,4 +1,4 @@
-"""`lethax reproduce`: run what a table lacks, go on with what is unfinished, leave what is done, write the table."""
+"""Fill a table: train what is missing, go on with what is unfinished, leave alone what is done, and write the table."""
 
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -26,7 +26,7 @@ from lethax.runs.evaluation import evaluate_run, read_kept, write_evaluation
 
 
 class Job(NamedTuple):
-    """One run of a cell: a seed."""
+    """One run of a cell, with one seed."""
 
     cell: Cell
     recipe: Resolved
@@ -34,24 +34,24 @@ class Job(NamedTuple):
 
     @property
     def trained(self) -> bool:
-        """Whether its last checkpoint is there."""
+        """Whether the run is trained: its last checkpoint is there."""
         return folders.reached(folders.Run(self.folder, self.recipe, None)) == self.recipe.outer.steps
 
 
 def file_of(how: Judging, elsewhere: str | None = None) -> str:
-    """Where a run keeps the result of a protocol, on its own data or on others."""
+    """The file in which a run keeps the result of a protocol, on its own data or on other data."""
     return f"{elsewhere + '-' if elsewhere else ''}test-seed0-n{how.episodes}-best{how.ensemble}.json"
 
 
 def protocol(recipe: Resolved) -> Judging:
-    """How a cell is judged."""
+    """The protocol by which a cell is evaluated."""
     return domain_of(recipe).protocol(recipe)
 
 
 def jobs(
     cells: Sequence[Cell], out: Path, *, budget: float, steps: int | None, seeds: int, val_episodes: int | None = None
 ) -> list[Job]:
-    """Every run that the cells need; a reduced budget has its own folders."""
+    """List the runs that the cells need. Runs of a reduced budget have folders of their own."""
     found = []
     for cell in cells:
         full = resolve(cell.recipe).outer.steps
@@ -64,7 +64,7 @@ def jobs(
 
 
 def check_data(found: Sequence[Job]) -> None:
-    """DataError, before anything runs, that says of every data set that is missing or damaged how to make it."""
+    """Raise DataError before anything runs, if data sets are missing or damaged. It says how to make each of them."""
     said = []
     missing = [job.recipe for job in found if not job.trained]
     for data in dict.fromkeys(recipe.data for recipe in missing if recipe.data not in domain_of(recipe).made):
@@ -77,7 +77,7 @@ def check_data(found: Sequence[Job]) -> None:
 
 
 def groups(found: Sequence[Job]) -> list[list[Job]]:
-    """Jobs that train together: small ones of one shape. The others stand alone."""
+    """Group the jobs that train together, which are small ones of one shape. Each other job is a group of its own."""
     together: dict[Any, list[Job]] = {}
     for job in found:
         domain = domain_of(job.recipe)
@@ -88,12 +88,12 @@ def groups(found: Sequence[Job]) -> list[list[Job]]:
 
 
 def opened(job: Job) -> folders.Run:
-    """Its run folder, made where there is none; RunError where one is of another recipe."""
+    """Open the run folder of a job, or make it. RunError if it holds a run of another recipe."""
     return folders.enter(job.recipe, job.folder)
 
 
 def train(group: Sequence[Job]) -> Generator[training.Status, None, None]:
-    """Train what is not trained of a group."""
+    """Train the runs of a group that are not trained yet."""
     missing = [opened(job) for job in group if not job.trained]
     if len(missing) == 1:
         yield from training.train(missing[0])
@@ -102,7 +102,7 @@ def train(group: Sequence[Job]) -> Generator[training.Status, None, None]:
 
 
 def judge(job: Job) -> None:
-    """Evaluate a trained run, unless that is done."""
+    """Evaluate a trained run, unless that is done already."""
     how = protocol(job.recipe)
     for data in (None, *how.elsewhere):
         if not (job.folder / folders.EVALUATIONS / file_of(how, data)).is_file():
@@ -113,7 +113,7 @@ def judge(job: Job) -> None:
 
 
 def table(found: Sequence[Job], command: str) -> list[dict[str, Any]]:
-    """The rows of all cells whose runs are evaluated."""
+    """Make the rows of all cells whose runs are evaluated."""
     entries = {}
     for name, mine in _by_cell(found).items():
         first = mine[0]
@@ -124,7 +124,7 @@ def table(found: Sequence[Job], command: str) -> list[dict[str, Any]]:
 
 
 def table_of_returns(found: Sequence[Job], command: str) -> list[dict[str, Any]]:
-    """The rows of all cells of control whose runs are evaluated: one for each setting that they are judged on."""
+    """Make the rows of all cells of control whose runs are evaluated, one for each setting."""
     rows: list[dict[str, Any]] = []
     for mine in _by_cell(found).values():
         first, how = mine[0], protocol(mine[0].recipe)
@@ -171,7 +171,7 @@ def _pictures(found: Sequence[Job], rows: list[dict[str, Any]], stem: Path) -> l
 
 
 class Estimate(NamedTuple):
-    """Seconds of training that a group has left, validation aside, and where they are from."""
+    """An estimate of the seconds of training that a group has left, without validation, and its source."""
 
     seconds: float
     source: str

@@ -28,7 +28,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 class _Now:
-    """Of the process, as the signals are."""
+    """The state of the process, which the signals share."""
 
     lock = threading.Lock()
     way = "leave"  # what a signal does: leave, keep or raise
@@ -59,13 +59,13 @@ def listen() -> None:
 
 
 def say(saved: str, then: str | None = None) -> None:
-    """What is true if a signal comes now: what is saved, and how it goes on from there, as before unless given."""
+    """Set what is said if a signal comes now: what is saved, and how to go on from there (as before unless given)."""
     _Now.saved = saved
     _Now.then = _Now.then if then is None else then
 
 
 def sentence(number: int) -> str:
-    """What the program says at its end."""
+    """The sentence that the program prints at its end."""
     then = f": {_Now.then}" if _Now.then else ""
     return f"lethax: {CAUGHT.get(signal.Signals(number), 'interrupted')}; {_Now.saved}{then}"
 

@@ -1,4 +1,4 @@
-"""Where randomness comes from: every use has a stream of its own, a number folded into the key of the seed.
+"""The streams of randomness: every use has a stream of its own, which is a number folded into the key of the seed.
 
 No two streams share a key, so that what is drawn for one use says nothing about what is drawn for another.
 """
@@ -10,7 +10,7 @@ from jaxtyping import PRNGKeyArray
 
 
 class Stream(IntEnum):
-    """The uses. A number never changes its meaning: the episodes of a seed would change with it."""
+    """The uses of randomness. A number never changes its meaning, because the episodes of a seed would change with it."""
 
     WEIGHTS = 0
     TRAINING = 1
@@ -19,15 +19,15 @@ class Stream(IntEnum):
 
 
 def stream(key: PRNGKeyArray, use: Stream) -> PRNGKeyArray:
-    """The key of one use; `key` is `jax.random.key(seed)`."""
+    """The key of one use of randomness; `key` is `jax.random.key(seed)`."""
     return jax.random.fold_in(key, int(use))
 
 
 def validation_key(seed: int) -> PRNGKeyArray:
-    """Validation episodes are the same every epoch."""
+    """The key of the validation episodes, which are the same in every epoch."""
     return stream(jax.random.key(seed), Stream.VALIDATION)
 
 
 def test_key(seed: int) -> PRNGKeyArray:
-    """Test episode t is fold_in(test_key, t)."""
+    """The key of the test episodes. Episode t has the key fold_in(test_key, t)."""
     return stream(jax.random.key(seed), Stream.TEST)

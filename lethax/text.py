@@ -1,4 +1,4 @@
-"""Text made fit to be shown: what is not ours, counts, and signs that a terminal lacks."""
+"""Make text fit to be shown: text that is not ours, counts, and signs that a terminal lacks."""
 
 import codecs
 import shlex
@@ -24,12 +24,12 @@ def shown(value: Any, limit: int = 200) -> str:
 
 
 def command_line(*words: Any) -> str:
-    """A `lethax` command that can be copied, whatever is in its words."""
+    """Write a `lethax` command that can be copied, whatever its words contain."""
     return shown(shlex.join(["lethax", *map(str, words)]), 1000)
 
 
 def plural(number: int, one: str) -> str:
-    """The word after a number: "class" after 1, else "classes"; likewise "query" and "queries"."""
+    """The word after a number: "class" after 1, else "classes"; "query" and "queries"."""
     if number == 1:
         return one
     return f"{one[:-1]}ies" if one.endswith("y") else f"{one}es" if one.endswith("s") else f"{one}s"
