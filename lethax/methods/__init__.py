@@ -1,4 +1,4 @@
-"""The methods: learners out of MAML's parts, LEO, and the table of all by name."""
+"""The methods: learners made of MAML's parts, LEO, and the table of all methods by name."""
 
 from lethax.methods.alfa import ALFA as ALFA
 from lethax.methods.imaml import Implicit as Implicit

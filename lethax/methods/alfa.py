@@ -21,11 +21,11 @@ from lethax.rules import at_step
 
 @dataclass(frozen=True)
 class ALFA:
-    """The rule; L tensors, J steps. rate, decay: first values of a [L, J] and b [L, J]. The released code's decay is 5e-4 · rate.
+    """ALFA's rule, for L tensors and J steps. `rate` and `decay` are the first values of a [L, J] and b [L, J].
 
-    The means of w keep their derivative; `detached`, as in the released code, those of g do not. Differs: the released code
-    keeps values for a step J that is never used; which values its two linear layers start from is not documented, ours are
-    PyTorch's defaults.
+    The released code's decay is 5e-4 · rate. The means of w keep their derivative. With `detached`, as in the released code, those
+    of g do not. Differs: the released code keeps values for a step J that is never used. It does not document the first values of
+    its two linear layers; ours are PyTorch's defaults.
     """
 
     rate: float = 0.01
@@ -34,7 +34,7 @@ class ALFA:
 
     @property
     def exact(self) -> bool:
-        """Only with the derivative of the gradients that are read."""
+        """True only if a derivative passes through the gradients that are read."""
         return not self.detached
 
     def init(self, key: PRNGKeyArray, like: Weights, steps: int) -> dict[str, Any]:

@@ -21,13 +21,13 @@ from lethax.inner import Loss
 
 @dataclass(frozen=True)
 class Implicit:
-    """proximity: λ. steps: of conjugate gradients."""
+    """iMAML's bridge. `proximity` is λ, and `steps` is the number of conjugate-gradient iterations."""
 
     proximity: float = 2.0
     steps: int = 5
 
     def apply(self, loss: Loss, start: Any, last: Any, fixed: Any, data: Any) -> Any:
-        """φ, through which the solution v reaches w_0."""
+        """φ, with a derivative by which the solution v reaches w_0."""
         return _bridge(loss, self, start, last, fixed, data)
 
 

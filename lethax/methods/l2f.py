@@ -80,7 +80,7 @@ class Attenuator:
     kept: tuple[str, ...] = ()
 
     def groups(self, like: Weights) -> list[str]:
-        """The name of every gate that `apply` reports, in order: of the network, or of its layers, tensors or filters."""
+        """The names of the gates that `apply` reports, in order: the network, or its layers, tensors or filters."""
         if self._shared():
             return [self.scope]
         like = self._gated(like)
@@ -93,7 +93,7 @@ class Attenuator:
         return [f"{name}:{i}" for name, leaf in zip(names, leaves, strict=True) for i in range(leaf.shape[-1])]
 
     def init(self, key: PRNGKeyArray, like: Weights) -> dict[str, Any]:
-        """`layer0..` with `weight` [out, in] and `bias` [out]; only a bias where gates do not depend on the task."""
+        """Make weights: `layer0..` with `weight` [out, in] and `bias` [out]; only a `bias` if gates do not depend on the task."""
         if self.fixed:
             return {}
         like = self._gated(like)
@@ -111,7 +111,7 @@ class Attenuator:
         return params
 
     def apply(self, params: Any, gradient: Weights, weights: Weights) -> tuple[Weights, Info]:
-        """γ ⊙ w; info has the embedding and the gates of `groups`: 1 for ungated layers; means over a tensor for "parameter"."""
+        """Compute γ ⊙ w. Info has e and the gates of `groups`: 1 for ungated layers, means over tensors for "parameter"."""
         others = {name: layer for name, layer in weights.items() if name in self.kept}
         gradient, weights = self._gated(gradient), self._gated(weights)
         embedding = self.embed(gradient)
@@ -137,7 +137,7 @@ class Attenuator:
         return {name: layer for name, layer in tree.items() if name not in self.kept} if self.kept else tree
 
     def embed(self, gradient: Weights) -> Float[Array, " inputs"]:
-        """e: one number for each tensor, layer or filter."""
+        """Compute e, with one number for each tensor, layer or filter."""
         leaves = jax.tree.leaves(gradient)
         if self.scope == "filter":
             pieces = [leaf.reshape(-1, leaf.shape[-1]) for leaf in leaves]

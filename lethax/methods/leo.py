@@ -22,7 +22,7 @@ from lethax.records import Episode, Info, Progress, Split
 
 
 class LatentStart(Protocol):
-    """Gates of a code or of a classifier, one a dimension, read from its mean gradient: `l2f.Attenuator` of scope "filter"."""
+    """Makes gates of a code or a classifier, one for each dimension, from its mean gradient: `l2f.Attenuator` of scope "filter"."""
 
     @property
     def detached(self) -> bool:
@@ -36,21 +36,21 @@ class LatentStart(Protocol):
 
 
 class Draws(NamedTuple):
-    """The randomness of a training pass: a key, or None for none (testing); `dropout` of the inputs."""
+    """The randomness of a training pass: a key (None in tests, which have no randomness) and the `dropout` of the inputs."""
 
     key: PRNGKeyArray | None
     dropout: float
 
     def at(self, place: int) -> "Draws":
-        """Another independent source."""
+        """An independent source for another use."""
         return self if self.key is None else Draws(jax.random.fold_in(self.key, place), self.dropout)
 
     def normal(self, shape: tuple[int, ...]) -> Array | None:
-        """ε, or None."""
+        """Draw ε, or return None without a key."""
         return None if self.key is None else jax.random.normal(self.key, shape)
 
     def drop(self, x: Array) -> Array:
-        """x with a share of its entries at 0 and the others scaled up."""
+        """Set a share of the entries of x to 0, and scale the others up."""
         if self.key is None or not self.dropout:
             return x
         kept = jax.random.bernoulli(self.key, 1 - self.dropout, x.shape)
@@ -84,7 +84,7 @@ class LEO:
 
     @property
     def exact(self) -> bool:
-        """All but the reading of the gates; in training the encoder's penalty stops z_J as well."""
+        """Whether no derivative is stopped. The reading of gates stops one, and in training the encoder's penalty stops z_J."""
         return not (self.start and self.start.detached)
 
     def init(self, key: PRNGKeyArray) -> dict[str, Any]:
@@ -114,7 +114,7 @@ class LEO:
         return jnp.maximum(jnp.exp(u) - (1 - offset), 1e-10)
 
     def encode(self, weights: Any, x: Float[Array, "way shot features"]) -> tuple[Array, Array]:
-        """m and σ of the codes [way, shot, latents]; those of one class are equal."""
+        """Compute m and σ of the codes [way, shot, latents]. Those of one class are equal."""
         way, shot, _ = x.shape
         codes = (x @ weights["encoder"]).reshape(way * shot, self.latents)
         # The first linear layer of every ordered pair (a, b), without writing the pairs out.
@@ -126,7 +126,7 @@ class LEO:
         return mean, self.spread(u, 0.0)
 
     def decode(self, decoder: Array, z: Array, noise: Array | None) -> Float[Array, "way shot features"]:
-        """Weights of every code; their mean where there is no noise."""
+        """Decode the weights of every code; without noise, their mean."""
         mean, u = jnp.split(z @ decoder, 2, axis=-1)
         offset = (2.0 / (self.net.outputs + self.net.inputs)) ** 0.5
         return mean if noise is None else mean + self.spread(u, offset) * noise
@@ -231,7 +231,7 @@ class LEO:
         return jax.vmap(lambda w: logits(w, episode.query.x))(path.stops), info
 
     def at(self, step: int) -> "LEO":
-        """Itself."""
+        """The learner itself, which never changes."""
         return self
 
     def gate_names(self) -> list[str]:

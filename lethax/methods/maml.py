@@ -42,7 +42,7 @@ class Start(Protocol):
         """Meta-parameters of the start."""
 
     def apply(self, params: Any, gradient: Weights, weights: Weights) -> tuple[Weights, Info]:
-        """Weights to start from; `gradient` and `weights` are trees of the tensors that move."""
+        """The weights to start from. `gradient` and `weights` are trees of the tensors that move."""
 
 
 class Encoder(Protocol):
@@ -56,7 +56,7 @@ class Encoder(Protocol):
 
 
 class Bridge(Protocol):
-    """How a meta-gradient passes the inner loop, where that is not by differentiating through it (Reptile, iMAML)."""
+    """A way for the meta-gradient to pass the inner loop without differentiating through it (Reptile, iMAML)."""
 
     @property
     def proximity(self) -> float:
@@ -67,7 +67,7 @@ class Bridge(Protocol):
 
 
 class Fast(NamedTuple):
-    """One task's model: its weights, the inner steps taken, and the support set, without labels, where the norms need it."""
+    """The model of one task: its weights, the inner steps taken, and, if the norms need it, the support set without labels."""
 
     weights: Weights
     step: Any
@@ -158,7 +158,7 @@ class MAML:
 
     @property
     def exact(self) -> bool:
-        """Second order, no bridge, and nothing detached in the rule or the start."""
+        """Whether the method has second order, no bridge, and nothing detached in the rule or the start."""
         detached = self.start and self.start.detached
         return self.order == 2 and self.rule.exact and not detached and self.bridge is None
 
@@ -171,7 +171,7 @@ class MAML:
         return jax.tree.map(lambda moves, head: moves and head == wanted, adapted, self.net.head(weights))
 
     def gate_names(self) -> list[str]:
-        """What each of L2F's gates scales; empty without it."""
+        """What each of L2F's gates scales; an empty list without L2F."""
         if self.start is None:
             return []
         weights = jax.eval_shape(self.net.init, jax.random.key(0))
@@ -226,12 +226,12 @@ class MAML:
         return Fast(_whole(moving, fixed), step, None if self.norm == "batch" else support._replace(y=None))
 
     def adapt(self, meta: Any, support: Split | list[Split], *, key: PRNGKeyArray | None = None) -> tuple[Fast, Info]:
-        """Weights after J inner steps on `support`; info has the support loss before every step, and L2F's gates."""
+        """Take J inner steps on `support`. Info has the support loss before every step, and L2F's gates."""
         path, fixed, info = self._descend(meta, support, self.steps, stops=False)
         return self._fast(path.last, fixed, max(self.steps - 1, 0), support), info
 
     def predict(self, fast: Fast, x: Array, mask: Float[Array, " n"] | None = None) -> Array:
-        """Outputs [n, out]; what an input gets depends on its neighbours only under the norm mode "batch"."""
+        """Compute outputs [n, out]. The output of an input depends on the other inputs only under the norm mode "batch"."""
         if self.norm == "batch":
             return self.net.apply(fast.weights, x, step=fast.step, mask=mask)
         seen, counts = fast.support.x, fast.support.mask
@@ -289,7 +289,7 @@ class MAML:
 
 
 def _whole(moving: Weights, fixed: Weights) -> Weights:
-    """The weights that a net takes: all of its own, and the modulation where there is one."""
+    """Join the weights that a net takes: all of its own, and a modulation if there is one."""
     weights = trees.combine(moving, fixed["weights"])
     return {**weights, "modulation": fixed["modulation"]} if "modulation" in fixed else weights
 

@@ -44,9 +44,9 @@ def _modulate_all(heads: dict[str, Any], vector: Array, kind: Modulation) -> dic
 
 @dataclass(frozen=True)
 class CurveEncoder:
-    """A bidirectional LSTM over the support points, for vectors; v [2 · hidden] joins the last states of both directions.
+    """A task encoder of vectors: a bidirectional LSTM over the support points. v [2 · hidden] joins its last two states.
 
-    A point is (x, y), or x alone where y are class numbers. inputs: entries of a point. Differs: points are read in the order of
+    A point is (x, y), or x alone if y are class numbers, with `inputs` entries. Differs: points are read in the order of
     their first coordinate, so that the order of the support set changes nothing; the released code reads them as sampled.
     """
 
@@ -85,7 +85,7 @@ class CurveEncoder:
         return _modulate_all(params["heads"], jnp.concatenate([ahead, back]), self.kind)
 
     def _last(self, cell: Any, points: Array, mask: Array | None) -> Array:
-        """The hidden state after the last point; points that do not count leave it as it is."""
+        """The hidden state after the last point. Points that do not count leave it as it is."""
         from_input, from_state = cell["weight"][:, : self.inputs], cell["weight"][:, self.inputs :]
         read = points @ from_input.T + cell["bias"]
         state = memory = jnp.zeros(self.hidden, points.dtype)

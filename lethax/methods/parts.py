@@ -1,4 +1,4 @@
-"""Learners out of MAML's parts: each method is a choice of rule, start, encoder, bridge and of the tensors that move."""
+"""Make learners of MAML's parts: a method is a choice of rule, start, encoder, bridge and of the tensors that move."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -88,7 +88,7 @@ def build(
     leo: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Any:
-    """The learner called `name`, one of the methods of this package; RecipeError for a net that it cannot work on.
+    """Make the learner of a method of this package. RecipeError for a net that the method cannot work on.
 
     `options` are MAML's fields; `rule` may also be a name of RULES, and then takes the place of the method's own. `attenuator` are
     Attenuator's fields, and `exclude_head`: the net's last layer is ungated. `leo` are LEO's fields beside `steps` and `objective`.
@@ -128,7 +128,7 @@ def _attenuator(net: Any, *, exclude_head: bool = False, **options: Any) -> Atte
 
 
 def _last_layer(net: Any) -> tuple[str, ...]:
-    """The layer of the tensors that the net calls its head; a policy's log σ, a tensor in no layer, is not of it."""
+    """The layer of the net's head. The log σ of a policy, which is in no layer, does not belong to it."""
     weights = jax.eval_shape(net.init, jax.random.key(0))
     of_head = zip(trees.names(weights), jax.tree.leaves(net.head(weights)), strict=True)
     return tuple(dict.fromkeys(name.rpartition("/")[0] for name, inside in of_head if inside and "/" in name))

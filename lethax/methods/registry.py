@@ -1,4 +1,4 @@
-"""The methods by name: what each reads of a recipe, what was published for it, and how its learner is made.
+"""The methods by name: the sections that each reads, its published values, and how its learner is made.
 
 A method from outside the package is one more record: `register(Method("mine", "…", make))`.
 """
@@ -17,7 +17,7 @@ Values = Mapping[str, Any]  # of options, by "SECTION.NAME"
 
 
 class Preset(NamedTuple):
-    """What is known before a method says its own values: the kind of tasks, the recipe as given, the domain's values."""
+    """What a method's published values can depend on: the kind of tasks, the recipe as given, the values of the domain."""
 
     kind: str
     recipe: Recipe
@@ -69,14 +69,14 @@ METHODS: dict[str, Method] = {}
 
 
 def register(method: Method) -> Method:
-    """Make a method known; RecipeError for a name that is taken."""
+    """Make a method known. RecipeError if another method has the name."""
     if METHODS.setdefault(method.name, method) != method:
         raise RecipeError(f"a method called '{method.name}' exists already: choose another name.")
     return method
 
 
 def method_of(recipe: Recipe | Resolved) -> Method:
-    """The method of a recipe; RecipeError for a name that no method has."""
+    """The method of a recipe. RecipeError if no method has the name."""
     name = recipe.method
     if name == "cavia+l2f":
         raise RecipeError(

@@ -18,13 +18,13 @@ from lethax.inner import Loss
 
 @dataclass(frozen=True)
 class Reptile:
-    """rate: α. A task's step does not shrink with the loss, so that it is the larger the further φ is."""
+    """Reptile's bridge; `rate` is α. The step of a task does not shrink with its loss: it grows with the distance of φ."""
 
     rate: float = 0.01
     proximity: float = 0.0
 
     def apply(self, loss: Loss, start: Any, last: Any, fixed: Any, data: Any) -> Any:
-        """φ, through which (w_0 − φ)/α reaches w_0 whatever comes back."""
+        """φ, with a derivative that gives (w_0 − φ)/α to w_0, whatever comes back."""
         return _bridge(self.rate, start, last)
 
 

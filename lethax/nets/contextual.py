@@ -1,4 +1,4 @@
-"""CAVIA's nets: a context vector that is all the inner loop moves.
+"""CAVIA's nets, in which the inner loop moves only a context vector.
 
     c_{j+1} = c_j − α ∇_c L_D(c_j, θ)
 
@@ -31,13 +31,13 @@ class Contextual:
     size: int = 5
 
     def _inside(self) -> Any:
-        """The net that reads the context where that is an input."""
+        """The net that reads the context, if the context is an input."""
         if isinstance(self.net, Conv4):
             return self.net
         return MLP(self.net.inputs + self.size, self.net.hidden, self.net.outputs, self.net.spread)
 
     def init(self, key: PRNGKeyArray) -> Weights:
-        """Fresh weights; the context is 0."""
+        """Make fresh weights. The context is 0."""
         of_net, of_map = jax.random.split(key)
         weights = {**self._inside().init(of_net), "context": {"value": jnp.zeros(self.size)}}
         if isinstance(self.net, Conv4):
@@ -60,15 +60,15 @@ class Contextual:
         return self._inside().apply(weights, x, step=step, reference=reference, mask=mask)
 
     def modulated(self) -> dict[str, int]:
-        """None: the context is the modulation."""
+        """No layers, because the context is the modulation."""
         return {}
 
     def adapted(self, weights: Weights) -> Any:
-        """The context alone."""
+        """Only the context moves."""
         return trees.map_named(lambda name, _: name == "context/value", weights)
 
     def head(self, weights: Weights) -> Any:
-        """The net's last layer; the inner loop does not move it."""
+        """The last layer of the net, which the inner loop does not move."""
         parts = ("context", "context_map")
         inside = self._inside().head({name: part for name, part in weights.items() if name not in parts})
         return inside | {name: jax.tree.map(lambda _: False, weights[name]) for name in parts if name in weights}

@@ -56,7 +56,7 @@ class Conv4:
     conv_form: layers.ConvForm = "native"
 
     def init(self, key: PRNGKeyArray) -> Weights:
-        """Fresh weights."""
+        """Make fresh weights."""
         keys = jax.random.split(key, self.stages + 1)
         weights: Weights = {}
         fan_in, extent = self.channels, self.image
@@ -80,7 +80,7 @@ class Conv4:
         reference: int = 0,
         mask: Array | None = None,
     ) -> Float[Array, "n way"]:
-        """Logits."""
+        """Compute the logits [n, way] of images [n, image, image, channels]."""
         x = self.features(weights, x, step=step, reference=reference, mask=mask)
         return layers.linear(x, weights["head"]["weight"], weights["head"]["bias"])
 
@@ -93,7 +93,7 @@ class Conv4:
         reference: int = 0,
         mask: Array | None = None,
     ) -> Float[Array, "n features"]:
-        """What the head reads; DataError where the images have another shape than [image, image, channels]."""
+        """Compute what the head reads. DataError if the images have another shape than [image, image, channels]."""
         layers.check_entry(x, (self.image, self.image, self.channels), "make it with their image= and channels=")
         for stage in range(self.stages):
             norm = weights[f"norm{stage}"]
@@ -104,11 +104,11 @@ class Conv4:
         return x.reshape(x.shape[0], -1)
 
     def modulated(self) -> dict[str, int]:
-        """The output of every norm."""
+        """A task encoder may modulate the output of every norm."""
         return {f"norm{stage}": self.filters for stage in range(self.stages)}
 
     def adapted(self, weights: Weights) -> Any:
-        """All but the norms."""
+        """All weights but those of the norms move."""
         return trees.map_named(lambda name, _: not name.startswith("norm"), weights)
 
     def head(self, weights: Weights) -> Any:

@@ -1,4 +1,4 @@
-"""Convolution, norm and pool that stay fast under per-task weights and second derivatives.
+"""Convolutions, norms and pools that stay fast under weights for each task and second derivatives.
 
 Images are [n, height, width, channels], kernels [height, width, in, out].
 """
@@ -16,7 +16,7 @@ ConvForm = Literal["native", "patches"]
 
 
 def check_entry(x: Array, expected: tuple[int | None, ...], remedy: str) -> None:
-    """DataError, while a program is traced, unless examples x [n, ...] have the shape that a net reads; None is any size."""
+    """Raise DataError while a program is traced, unless examples x [n, ...] have the shape that a net reads; None is any size."""
     found = tuple(x.shape[1:])
     if len(found) != len(expected) or any(want not in (None, got) for got, want in zip(found, expected, strict=True)):
         reads = ", ".join("any" if size is None else str(size) for size in expected)
@@ -75,14 +75,14 @@ def batch_norm(
 
 
 def _moment(x: Array, axes: tuple[int, ...], weight: Array | None) -> Array:
-    """The mean over the axes, examples weighed by `weight`."""
+    """The mean over the axes, where `weight` is that of each example."""
     if weight is None:
         return jnp.mean(x, axis=axes)
     return jnp.mean(jnp.sum(x * weight, axis=0), axis=tuple(range(x.ndim - 2))) / jnp.sum(weight)
 
 
 def max_pool(x: Float[Array, "n h w c"], padding: int = 0) -> Float[Array, "n h2 w2 c"]:
-    """Largest of each 2 × 2 window, stride 2; an odd row or column at the end is dropped.
+    """Take the largest of each 2 × 2 window, with stride 2. An odd row or column at the end is dropped.
 
     The place of the maximum, the first one on ties, is held constant, so derivatives of any order are selections and cheap;
     the derivative of XLA's own window reduction is several times slower.
@@ -133,6 +133,6 @@ def uniform_linear(key: PRNGKeyArray, inputs: int, outputs: int) -> dict[str, Ar
 
 
 def norm_weights(channels: int, steps: int = 0) -> dict[str, Array]:
-    """Scale 1 and shift 0; one row an inner step where `steps` is not 0."""
+    """Make scales of 1 and shifts of 0, with a row for each inner step if `steps` is not 0."""
     shape = (steps, channels) if steps else (channels,)
     return {"scale": jnp.ones(shape), "shift": jnp.zeros(shape)}

@@ -14,7 +14,7 @@ from lethax.records import Weights
 
 @dataclass(frozen=True)
 class MLP:
-    """Linear layers with ReLU between them; weights `layer0/weight|bias` and so on.
+    """A fully connected net: linear layers with ReLU between them. Its weights are `layer0/weight|bias` and so on.
 
     Weights from a normal of deviation `spread`, cut at two deviations, and zero biases; with spread 0 weights and biases uniform in
     ±1/√inputs, PyTorch's default.
@@ -27,7 +27,7 @@ class MLP:
     spread: float = 0.01
 
     def init(self, key: PRNGKeyArray) -> Weights:
-        """Fresh weights."""
+        """Make fresh weights."""
         widths = (self.inputs, *self.hidden, self.outputs)
         keys = jax.random.split(key, len(widths) - 1)
         if not self.spread:
@@ -50,7 +50,7 @@ class MLP:
         reference: int = 0,
         mask: Array | None = None,
     ) -> Float[Array, "n o"]:
-        """Outputs; DataError where x has not `inputs` entries. There is no norm, so `step` and `reference` change nothing."""
+        """Compute outputs. DataError unless x has `inputs` entries. Without norms, `step` and `reference` change nothing."""
         layers.check_entry(x, (self.inputs,), "make it with their number as inputs=")
         for i in range(len(self.hidden)):
             x = layers.linear(x, weights[f"layer{i}"]["weight"], weights[f"layer{i}"]["bias"])
@@ -59,11 +59,11 @@ class MLP:
         return layers.linear(x, last["weight"], last["bias"])
 
     def modulated(self) -> dict[str, int]:
-        """Every hidden layer, before its activation."""
+        """A task encoder may modulate every hidden layer, before its activation."""
         return {f"layer{i}": width for i, width in enumerate(self.hidden)}
 
     def adapted(self, weights: Weights) -> Any:
-        """Everything."""
+        """All weights move."""
         return jax.tree.map(lambda _: True, weights)
 
     def head(self, weights: Weights) -> Any:

@@ -30,7 +30,7 @@ class GaussianPolicy:
     activation: Literal["relu", "tanh"] = "relu"
 
     def init(self, key: PRNGKeyArray) -> Weights:
-        """Fresh weights."""
+        """Make fresh weights."""
         widths = (self.observations, *self.hidden, self.actions)
         weights: Weights = {
             f"layer{i}": {"weight": layers.xavier_uniform(k, widths[i : i + 2]), "bias": jnp.zeros(widths[i + 1])}
@@ -64,7 +64,7 @@ class GaussianPolicy:
         return {}
 
     def adapted(self, weights: Weights) -> Any:
-        """Everything, log σ included."""
+        """All weights move, also log σ."""
         return jax.tree.map(lambda _: True, weights)
 
     def head(self, weights: Weights) -> Any:

@@ -29,7 +29,7 @@ class ResNet12:
     conv_form: layers.ConvForm = "native"
 
     def init(self, key: PRNGKeyArray) -> Weights:
-        """Fresh weights; Xavier-uniform kernels, zero biases."""
+        """Make fresh weights: Xavier-uniform kernels, zero biases."""
         keys = iter(jax.random.split(key, 4 * len(self.widths) + 1))
         weights: Weights = {}
         fan_in = self.channels
@@ -55,7 +55,7 @@ class ResNet12:
         reference: int = 0,
         mask: Array | None = None,
     ) -> Float[Array, "n way"]:
-        """Logits."""
+        """Compute the logits [n, way] of images."""
         x = self.features(weights, x, step=step, reference=reference, mask=mask)
         return layers.linear(x, weights["head"]["weight"], weights["head"]["bias"])
 
@@ -68,7 +68,7 @@ class ResNet12:
         reference: int = 0,
         mask: Array | None = None,
     ) -> Float[Array, "n features"]:
-        """What the head reads; DataError where the images have another number of channels."""
+        """Compute what the head reads. DataError if the images have another number of channels."""
         layers.check_entry(x, (None, None, self.channels), "make it with their channels=")
         slope = 0.0 if self.variant == "code" else 0.01
 
@@ -96,7 +96,7 @@ class ResNet12:
         return {}
 
     def adapted(self, weights: Weights) -> Any:
-        """All but the norms."""
+        """All weights but those of the norms move."""
         return trees.map_named(lambda name, _: "norm" not in name, weights)
 
     def head(self, weights: Weights) -> Any:

@@ -1,4 +1,4 @@
-"""Advantages of a task's rollouts: returns, a linear baseline fitted to the same rollouts, generalised advantage estimation.
+"""Compute the advantages of a task's rollouts: returns, a linear baseline fitted to them, generalised advantage estimation.
 
     R_t = Σ_k γ^k r_{t+k},   V = φ(o, t) · w,   δ_t = r_t + γ V_{t+1} − V_t,   A_t = Σ_k (γλ)^k δ_{t+k},
     then (A − mean)/(std + 1e-8)
@@ -61,7 +61,7 @@ def advantages(rollouts: Rollouts, discount: float, smoothing: float) -> Float[A
 
 
 def normalised(x: Float[Array, "T K"], alive: Float[Array, "T K"]) -> Float[Array, "T K"]:
-    """(x − mean)/(std + 1e-8) over the steps that count, with the population's deviation."""
+    """Normalise: (x − mean)/(std + 1e-8) over the steps that count, with the population's deviation."""
     count = jnp.sum(alive)
     mean = jnp.sum(x * alive) / count
     deviation = jnp.sqrt(jnp.sum(jnp.square(x - mean) * alive) / count)

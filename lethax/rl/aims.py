@@ -1,4 +1,4 @@
-"""What the locomotion tasks ask and pay: a direction, a velocity or a goal, for a cheetah or an ant. NumPy alone."""
+"""The aims of the locomotion tasks and their rewards: a direction, a velocity or a goal, for a cheetah or an ant. In NumPy."""
 
 from typing import Literal, NamedTuple
 
@@ -35,7 +35,7 @@ class Aim(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Numbers of a task."""
+        """How many numbers a task has."""
         return 2 if self.kind == "goal" else 1
 
     def draw(self, rng: np.random.Generator, count: int, balanced: bool) -> Float64[np.ndarray, "count task"]:
@@ -47,7 +47,7 @@ class Aim(NamedTuple):
         return 2.0 * rng.integers(0, 2, (count, 1)) - 1.0
 
     def check(self, tasks: Tasks) -> None:
-        """EnvironmentFault that names the first task outside the range."""
+        """Raise EnvironmentFault that names the first task outside the range."""
         tasks = np.asarray(tasks)
         if tasks.ndim != 2 or tasks.shape[1] != self.size:
             raise EnvironmentFault(f"tasks of {self.name} have shape {list(tasks.shape)}; expected [n, {self.size}].")
@@ -61,7 +61,7 @@ class Aim(NamedTuple):
             )
 
     def rewards(self, tasks: Tasks, step: Step) -> Rewards:
-        """The equations of `locomotion.Locomotion`."""
+        """Rewards by the equations of `locomotion.Locomotion`."""
         if self.kind == "direction":
             earned = tasks[:, 0] * step.velocity
         elif self.kind == "velocity":
@@ -74,7 +74,7 @@ class Aim(NamedTuple):
         return paid
 
     def ended(self, heights: Float64[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
-        """Whether an ant's torso is too low or too high; a cheetah's is wherever it likes."""
+        """Whether the torso of an ant is too low or too high. A cheetah's rollout never ends so."""
         low, high = HEIGHTS
         return (self.robot == "ant") & ((heights < low) | (heights > high))
 

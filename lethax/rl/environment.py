@@ -1,4 +1,4 @@
-"""What an environment is. A task is a vector of numbers: a goal, a velocity, a direction.
+"""The contract of environments. A task is a vector of numbers: a goal, a velocity, a direction.
 
 On the device (`Environment`) everything is a pure function of one rollout, and `vmap` makes the batch. In a simulator of the host
 (`HostEnvironment`) everything is a batch of n rollouts in NumPy.
@@ -11,22 +11,22 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 
 class World(Protocol):
-    """What every environment says of itself."""
+    """What every environment has."""
 
     @property
     def observations(self) -> int:
-        """Entries of an observation."""
+        """The number of entries of an observation."""
 
     @property
     def actions(self) -> int:
-        """Entries of an action."""
+        """The number of entries of an action."""
 
     @property
     def horizon(self) -> int:
-        """Steps of a rollout."""
+        """The number of steps of a rollout."""
 
     def check(self, tasks: Any) -> None:
-        """EnvironmentFault for tasks [n, task] that `draw` cannot give."""
+        """Raise EnvironmentFault for tasks [n, task] that `draw` cannot give."""
 
 
 class Environment(World, Protocol):
@@ -35,7 +35,7 @@ class Environment(World, Protocol):
     on_host: Literal[False]
 
     def draw(self, key: PRNGKeyArray) -> Float[Array, " task"]:
-        """A task of the environment's distribution."""
+        """Draw a task from the environment's distribution."""
 
     def reset(self, key: PRNGKeyArray, task: Array) -> tuple[Any, Float[Array, " o"]]:
         """The first state and observation of a rollout."""
@@ -52,7 +52,7 @@ class HostEnvironment(World, Protocol):
     on_host: Literal[True]
 
     def draw(self, rng: np.random.Generator, count: int, balanced: bool = False) -> np.ndarray:
-        """Tasks [count, task]; balanced: as many of one direction as of the other, where there are two."""
+        """Draw tasks [count, task]. `balanced` draws as many of one direction as of the other, if there are two."""
 
     def reset(self, rng: np.random.Generator, tasks: np.ndarray) -> tuple[Any, np.ndarray]:
         """The first states, and observations [n, o], of rollouts in the tasks [n, task]."""

@@ -1,4 +1,4 @@
-"""Returns of adapted policies in fixed tasks."""
+"""Evaluate adapted policies: their returns in fixed tasks."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,7 +17,7 @@ _travel = jax.jit(travel, static_argnums=(0, 1, 3, 6))
 
 
 def test_tasks(environment: Any, key: PRNGKeyArray, count: int) -> Any:
-    """`count` fixed tasks of a key, balanced where they are directions."""
+    """Draw `count` fixed tasks from a key, balanced if they are directions."""
     return draw_tasks(environment, jax.random.fold_in(key, 0), count, balanced=True)
 
 
@@ -31,7 +31,7 @@ def evaluate(
     updates: int,
     later: float,
 ) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
-    """Yields (returns [n, updates + 1], what was seen) of groups of tasks: mean returns after 0 … `updates` updates.
+    """Yield (returns [n, updates + 1], info) of groups of tasks: mean returns after 0 … `updates` updates.
 
     Seen: "gates" [n, L]; "tasks" [n, task], and of a rollout after each number of updates "observations" [n, updates + 1, T, o] and
     "alive" [n, updates + 1, T].

@@ -1,4 +1,4 @@
-"""One rollout of an adapted policy in a locomotion task, as the positions that `render` draws."""
+"""Record a rollout of an adapted policy in a locomotion task, as the positions that `render` draws."""
 
 from typing import Any
 

@@ -62,11 +62,11 @@ class GymEnvironment:
         self.task_size = int(np.shape(draw_tasks(np.random.default_rng(0), 1))[1])
 
     def draw(self, rng: np.random.Generator, count: int, balanced: bool = False) -> Float64[np.ndarray, "count task"]:
-        """Tasks of `draw_tasks`, which knows no balance."""
+        """Draw tasks by `draw_tasks`, which cannot balance them."""
         return np.asarray(self._draw(rng, count), np.float64)
 
     def check(self, tasks: Tasks) -> None:
-        """EnvironmentFault, naming the first, if `check_task` refuses a task or its shape or numbers do not fit."""
+        """Raise EnvironmentFault for the first task that `check_task` refuses, or whose shape or numbers do not fit."""
         if np.ndim(tasks) != 2 or np.shape(tasks)[1] != self.task_size:
             raise EnvironmentFault(f"tasks have shape {list(np.shape(tasks))}; expected [n, {self.task_size}].")
         for row, task in enumerate(np.asarray(tasks)):
@@ -74,7 +74,7 @@ class GymEnvironment:
                 raise EnvironmentFault(f"task {row} is {task.tolist()}, out of its range: take tasks from `draw`.")
 
     def reset(self, rng: np.random.Generator, tasks: Tasks) -> tuple[Seats, Observations]:
-        """One rollout per task, each from its own seed."""
+        """Begin a rollout in each task, with its own seed."""
         self.check(tasks)
         self._envs += [self._make() for _ in range(len(tasks) - len(self._envs))]
         observed, seeds = np.zeros((len(tasks), self.observations), np.float32), rng.integers(2**31, size=len(tasks))
@@ -87,7 +87,7 @@ class GymEnvironment:
     def step(
         self, state: Seats, actions: Float[np.ndarray, "n action"], tasks: Tasks
     ) -> tuple[Seats, Observations, Rewards, Done]:
-        """As `Locomotion.step`. The tasks are those of `reset`, which the environments keep."""
+        """Take a step as `Locomotion.step` does. The tasks are those of `reset`, which the environments keep."""
         if state.turn != self._turn:
             raise EnvironmentFault(
                 "this state was stepped before, or a reset followed it: go on from the newest state."
@@ -107,7 +107,7 @@ class GymEnvironment:
         return Seats(self._turn, observed, done), observed, rewards, done
 
     def close(self) -> None:
-        """Closes the environments."""
+        """Close the environments."""
         for env in self._envs:
             env.close()
 

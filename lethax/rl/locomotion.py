@@ -86,12 +86,12 @@ class Locomotion:
 
     @property
     def aim(self) -> Aim:
-        """What the tasks ask, of which robot."""
+        """The aim of the tasks, and their robot."""
         return AIMS[self.name]
 
     @property
     def robot(self) -> Robot:
-        """Sizes of the robot."""
+        """The sizes of the robot."""
         return ROBOTS[self.aim.robot]
 
     @property
@@ -101,12 +101,12 @@ class Locomotion:
 
     @property
     def substeps(self) -> int:
-        """Steps of the physics in one step of the environment."""
+        """The number of steps of the physics in one step of the environment."""
         return PRESETS[self.preset].substeps[self.aim.robot]
 
     @property
     def dt(self) -> float:
-        """Seconds of one step of the environment."""
+        """The seconds of one step of the environment."""
         return self.substeps * self.robot.timestep
 
     @property
@@ -121,7 +121,7 @@ class Locomotion:
 
     @property
     def task_size(self) -> int:
-        """Numbers of a task: 2 of a goal, else 1."""
+        """How many numbers a task has: 2 for a goal, else 1."""
         return self.aim.size
 
     def draw(self, rng: np.random.Generator, count: int, balanced: bool = False) -> Float64[np.ndarray, "count task"]:
@@ -129,7 +129,7 @@ class Locomotion:
         return self.aim.draw(rng, count, balanced)
 
     def check(self, tasks: Tasks) -> None:
-        """EnvironmentFault, naming the first, if there is a task that `draw` cannot give."""
+        """Raise EnvironmentFault for the first task that `draw` cannot give."""
         self.aim.check(tasks)
 
     def reset(self, rng: np.random.Generator, tasks: Tasks) -> tuple[Bodies, Observations]:

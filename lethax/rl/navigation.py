@@ -1,4 +1,4 @@
-"""2D navigation: a point walks to a goal that it does not see.
+"""2D navigation: a point moves to a goal that it does not see.
 
     s' = s + clip(u, −c, c),   r = −‖s' − g‖₂,   done where |s'_x − g_x| < 0.01 and |s'_y − g_y| < 0.01
 
@@ -44,13 +44,13 @@ class Navigation:
     on_host: ClassVar[Literal[False]] = False
 
     def draw(self, key: PRNGKeyArray) -> Float[Array, " 4"]:
-        """Goal and start, uniform in their squares."""
+        """Draw a goal and a start, uniformly in their squares."""
         spread = SETTINGS[self.setting]
         bounds = jnp.array([spread.goal, spread.goal, spread.start, spread.start], jnp.float32)
         return bounds * jax.random.uniform(key, (4,), minval=-1.0, maxval=1.0)
 
     def check(self, tasks: Float[Array, "n 4"]) -> None:
-        """EnvironmentFault where a task's goal or start is outside the setting's square."""
+        """Raise EnvironmentFault if the goal or the start of a task is outside the setting's square."""
         spread = SETTINGS[self.setting]
         for what, part, bound in (("goal", tasks[:, :2], spread.goal), ("start", tasks[:, 2:], spread.start)):
             worst = float(jnp.max(jnp.abs(part)))
@@ -61,7 +61,7 @@ class Navigation:
                 )
 
     def reset(self, key: PRNGKeyArray, task: Array) -> tuple[Array, Float[Array, " 2"]]:
-        """The start."""
+        """Begin a rollout at the start."""
         if self.starts == "task":
             return task[2:], task[2:]
         bound = SETTINGS[self.setting].start
@@ -71,7 +71,7 @@ class Navigation:
     def step(
         self, key: PRNGKeyArray, state: Array, action: Float[Array, " 2"], task: Array
     ) -> tuple[Array, Float[Array, " 2"], Float[Array, ""], Bool[Array, ""]]:
-        """One move; the reward is that of the new place, in the last step too."""
+        """Make a move. The reward is that of the new place, also in the last step."""
         move = action * self.limit if self.action_form == "normalized" else action
         state = state + jnp.clip(move, -self.limit, self.limit)
         gap = state - task[:2]

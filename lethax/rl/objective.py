@@ -14,7 +14,7 @@ from lethax.rl.rollouts import Rollouts
 
 
 class Steps(NamedTuple):
-    """What is known of the n steps of a task's rollouts beside their observations.
+    """The n steps of a task's rollouts, without their observations.
 
     `behaviour` are the distributions that the actions were drawn from; `alive` is 1 for the steps that count.
     """
@@ -58,7 +58,7 @@ class PolicyGradient:
 
 
 def mean_over(x: Float[Array, " n"], alive: Float[Array, " n"]) -> Float[Array, ""]:
-    """Mean of the steps that count; what pads them may be anything finite."""
+    """The mean over the steps that count. Padding may have any finite value."""
     return jnp.sum(x * alive) / jnp.sum(alive)
 
 

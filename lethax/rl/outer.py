@@ -1,4 +1,4 @@
-"""The outer loop of meta-reinforcement learning: MAML-TRPO, with L2F's start or without.
+"""The outer loop of meta-reinforcement learning: MAML-TRPO, with or without L2F's start.
 
     D_i ~ π_θ,   θ'_i = adapt(θ, D_i),   D'_i ~ π_θ'_i,   then a trust-region step of θ (and of L2F's φ) on
     J(θ) = −mean_i mean_t π_θ'_i(a|o) / [π_θ'_i(a|o)] A'   under   mean_i mean_t KL([π_θ'_i] ‖ π_θ'_i) ≤ δ
@@ -52,11 +52,11 @@ class PolicyPlan:
     task_loop: TaskLoop = "vmap"
 
     def optimizer(self) -> optax.GradientTransformation:
-        """None: a trust-region step has no state."""
+        """An optimiser that does nothing, because a trust-region step has no state."""
         return optax.identity()
 
     def advance(self, learner: Any, state: TrainState, environment: Any, source: Any) -> tuple[TrainState, Info]:
-        """One outer step."""
+        """Take one outer step."""
         for_tasks, for_actions = jax.random.split(jax.random.fold_in(state.key, state.step))
         tasks = draw_tasks(environment, for_tasks, self.batch)
         trip = travel(learner, self, state.meta, environment, tasks, for_actions, learner.steps)
@@ -92,7 +92,7 @@ class Trip(NamedTuple):
 def travel(
     learner: Any, plan: PolicyPlan, meta: Any, environment: Any, tasks: Any, key: PRNGKeyArray, updates: int
 ) -> Trip:
-    """Roll out, update, roll out again, `updates` times, in each of the tasks [B, task].
+    """Roll out, update and roll out again, `updates` times, in each of the tasks [B, task].
 
     Stage 0 is π_θ; stage u the policy after u inner steps, each on the rollouts before it; with `plan.resample` and L2F a stage
     of π_θ̄ in between. DivergedError from a simulator of the host that is given actions that are not finite.

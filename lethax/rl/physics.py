@@ -42,7 +42,7 @@ _ONE_USER = threading.Lock()  # the copies of a model below are shared by the wh
 
 
 def need(module: str) -> Any:
-    """A module of the extra `rl`; EnvironmentFault if it is not installed."""
+    """Import a module of the extra `rl`. EnvironmentFault if it is not installed."""
     from importlib import import_module
 
     try:
@@ -68,7 +68,7 @@ def quiet() -> Iterator[None]:
 
 @cache
 def model(robot: Robot) -> Any:
-    """The robot's MjModel, from the file that gymnasium brings along."""
+    """Load the robot's MjModel, from the file that comes with gymnasium."""
     from importlib.resources import as_file, files
 
     mujoco = need("mujoco")
@@ -78,7 +78,7 @@ def model(robot: Robot) -> Any:
 
 @cache
 def _copies(robot: Robot, count: int) -> list[Any]:
-    """One MjData for each thread; nothing in them outlives a call."""
+    """Make one MjData for each thread. Nothing in them outlives a call."""
     return [need("mujoco").MjData(model(robot)) for _ in range(count)]
 
 

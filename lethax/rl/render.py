@@ -1,4 +1,4 @@
-"""Pictures of a rollout of `locomotion`, drawn offscreen: a GIF, or a strip of frames. Needs OpenGL, in software or not."""
+"""Draw pictures of a rollout of `locomotion` offscreen: a GIF, or a strip of frames. This needs OpenGL, if only in software."""
 
 import ctypes.util
 import os
@@ -32,7 +32,7 @@ def backend() -> str:
 
 @contextmanager
 def _context(width: int, height: int) -> Iterator[None]:
-    """An OpenGL context, made current; EnvironmentFault where there is none."""
+    """Make an OpenGL context current. EnvironmentFault if there is no OpenGL."""
     need("mujoco")
     name = backend()
     try:

@@ -24,7 +24,7 @@ class Rollouts(NamedTuple):
     alive: Float[Array, "T K"]
 
     def returns(self) -> Float[Array, ""]:
-        """Mean over the rollouts of the undiscounted return."""
+        """The mean, over the rollouts, of the undiscounted return."""
         return jnp.sum(self.rewards * self.alive, axis=(-2, -1)) / self.rewards.shape[-1]
 
 
