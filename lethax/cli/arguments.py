@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Union
 import tyro
 
 from lethax.cli.recipe_options import parsed_fields
+from lethax.recipe import sections
 from lethax.report.cells import table_names
 
 # An option that may be left out. The word in capitals stands in the help; what is meant where it is not given, the text says.
@@ -198,9 +199,14 @@ DataCommand: Any = dataclasses.make_dataclass("DataCommand", [("action", _union(
 DataCommand.__doc__ = "Prepare, list and verify data sets."
 
 
-@functools.cache
 def commands() -> dict[str, Any]:
     """The commands by name. This is a function because plugins add options before it is called."""
+    return _commands(tuple(sections.SECTIONS.items()))
+
+
+@functools.cache
+def _commands(known: tuple[tuple[str, type], ...]) -> dict[str, Any]:
+    """The commands whose recipes have the sections `known`."""
     train: Any = dataclasses.make_dataclass("Train", [DATA, *TRAIN, *parsed_fields()])
     train.__doc__ = "Train a method on DATA or from a recipe, or go on with a run."
     recipe: Any = dataclasses.make_dataclass("ShowRecipe", [DATA, *SHOW_RECIPE, *parsed_fields()])

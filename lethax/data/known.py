@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from lethax.errors import OF_A_PLUGIN
+
 
 class Known(NamedTuple):
     """A data set that is known: `command` makes it, and `source` says what to give to the command."""
@@ -47,4 +49,4 @@ def remedy(name: str) -> str:
         return f"Features of a backbone are made with: lethax embed {image_set} --net {net}."
     if name in KNOWN:
         return f"Make it with: {KNOWN[name].command} (needs {KNOWN[name].source})."
-    return "Your own pictures become one with: lethax data prepare folder --from FOLDER --store NAME."
+    return "Your own pictures become one with: lethax data prepare folder --from FOLDER --store NAME." + OF_A_PLUGIN

@@ -13,7 +13,7 @@ from lethax.domains.contract import Family, Inputs, Judged, Judging, Values
 from lethax.domains.made import another
 from lethax.errors import RecipeError
 from lethax.learner import Learner
-from lethax.methods.registry import Method, method_of
+from lethax.methods.registry import METHODS, Method, method_of
 from lethax.names import LOCOMOTION, NAVIGATION, navigation_setting
 from lethax.nets.policy import GaussianPolicy
 from lethax.recipe import Recipe, Resolved
@@ -26,7 +26,7 @@ from lethax.rl.outer import PolicyPlan
 from lethax.rl.physics import need
 from lethax.rl.trpo import TrustRegion
 
-_METHODS = ("maml", "fomaml", "sign_maml", "metasgd", "anil", "boil", "alfa")
+_UNFIT = ("maml_pp", "mumomaml", "cavia", "reptile", "imaml")  # methods that have no policies
 _TEST_TASKS = 40
 
 
@@ -85,9 +85,10 @@ class Control:
 
     def check(self, recipe: Resolved) -> None:
         """RecipeError for a method that has no policies."""
-        if method_of(recipe).plain not in ("maml+l2f", *_METHODS):
+        if method_of(recipe).plain in _UNFIT:
+            names = (m.name for m in METHODS.values() if m.name == m.plain and m.name not in _UNFIT and not m.kinds)
             raise RecipeError(
-                f"method '{recipe.method}' does not fit data '{recipe.data}': control takes {', '.join(_METHODS)}, each also "
+                f"method '{recipe.method}' does not fit data '{recipe.data}': control takes {', '.join(names)}, each also "
                 "with +l2f."
             )
 

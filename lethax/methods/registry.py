@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
-from lethax.errors import RecipeError, did_you_mean
+from lethax.errors import OF_A_PLUGIN, RecipeError, did_you_mean
 from lethax.methods.leo import published
 from lethax.methods.parts import build
 from lethax.recipe import Recipe, Resolved
@@ -85,6 +85,7 @@ def method_of(recipe: Recipe | Resolved) -> Method:
     if name not in METHODS:
         raise RecipeError(
             f"no method is called '{shown(name, 60)}'.{did_you_mean(name, METHODS)} Methods: {', '.join(METHODS)}."
+            f"{OF_A_PLUGIN}"
         )
     return METHODS[name]
 

@@ -133,7 +133,7 @@ def _made(recipe: Recipe, parts: Parts, values: Mapping[str, Any]) -> Resolved:
     for name in parts.sections:
         cls = sections.SECTIONS[name]
         built[name] = cls(**{f.name: values[f"{name}.{f.name}"] for f in fields(cls)})
-    own = {name: built.pop(name) for name in parts.sections if not hasattr(Resolved, name)}
+    own = {name: built.pop(name) for name in parts.sections if name not in sections.BUILT_IN}
     return Resolved(**{name: getattr(recipe, name) for name in TOP}, **built, more=own, used=parts.options)
 
 

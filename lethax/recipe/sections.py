@@ -3,15 +3,18 @@
 A default here is what holds where neither the domain nor the method has a published value of its own.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
-from typing import Any, Literal, NamedTuple, get_type_hints
+from typing import Any, Literal, NamedTuple, get_origin, get_type_hints
 
 from lethax.errors import RecipeError
+from lethax.text import shown
 
 # A program grows with these where its loops are written out, and what is beyond compiles without an end in sight.
 _MANY = 100_000
+_KINDS = (int, float, bool, str, tuple[float, ...])  # beside Literal
 
 
 class Range(NamedTuple):
@@ -322,11 +325,40 @@ SECTIONS: dict[str, type] = {
 }
 
 
+BUILT_IN = frozenset(SECTIONS)
+
+
 def register_section(name: str, section: type) -> None:
-    """Make a section of a plugin known. RecipeError if another section has the name."""
-    if SECTIONS.setdefault(name, section) is not section:
-        raise RecipeError(f"a section called '{name}' exists already: choose another name.")
-    by_key.cache_clear()
+    """A section of a method or domain from outside the package: a frozen dataclass whose fields are made by `option`.
+
+    RecipeError for a name that is taken or cannot be one, and for a field that cannot be an option.
+    """
+    if SECTIONS.get(name, section) is not section:
+        raise RecipeError(f"a section called '{shown(name, 60)}' exists already: choose another name.")
+    if not re.fullmatch("[a-z][a-z0-9_]*", name):
+        raise RecipeError(
+            f"a section is called '{shown(name, 60)}': its name has lower-case letters, digits and _ alone."
+        )
+    if name not in SECTIONS:
+        _check_section(name, section)
+        SECTIONS[name] = section
+        by_key.cache_clear()
+
+
+def _check_section(name: str, section: type) -> None:
+    for f in fields(section):
+        if not {"text", "short", "range"} <= set(f.metadata):
+            raise RecipeError(f'{name}.{f.name} is no option: write {f.name}: TYPE = option(DEFAULT, "What it does.").')
+    taken = {one.flag: one.key for one in by_key().values()}
+    for one in _options(name, section).values():
+        if one.kind not in _KINDS and get_origin(one.kind) is not Literal:
+            raise RecipeError(
+                f"{one.key} is a {shown(one.kind, 60)}: an option is an int, float, bool, str, Literal[…] or tuple[float, ...]."
+            )
+        if one.flag in taken:
+            raise RecipeError(
+                f"{one.key} is called --{one.flag}, as {taken[one.flag]} is already: choose another name."
+            )
 
 
 def options(section: str) -> Mapping[str, Option]:

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from lethax import __version__, checkpoint
+from lethax import __version__, checkpoint, plugins
 from lethax.data.store import open_store
 from lethax.domains import Domain, Inputs, domain_of
-from lethax.errors import CheckpointError, RecipeError, RunError
+from lethax.errors import CheckpointError, LethaxError, RecipeError, RunError
 from lethax.files import read_json, to_json, write_atomic
 from lethax.learner import Learner
 from lethax.lock import RunLock
@@ -91,7 +91,8 @@ def _strange(folder: Path) -> list[str]:
 
 def _write(recipe: Resolved, inputs: Inputs | None, folder: Path) -> Run:
     """Write the files of a new run. The recipe comes last, because a folder with a recipe is a run."""
-    write_atomic(folder / ENVIRONMENT, to_json(environment()) + "\n")
+    added = plugins.used_by(recipe)
+    write_atomic(folder / ENVIRONMENT, to_json({**environment(), **({"plugins": added} if added else {})}) + "\n")
     if inputs:
         write_atomic(folder / INPUTS, to_json(inputs._asdict()) + "\n")
     else:
@@ -107,8 +108,22 @@ def open_run(folder: Path, advice: str = "Name the one that you mean") -> Run:
     """
     if not (folder / RECIPE).is_file():
         raise RunError(_no_run(folder, advice))
+    _check_plugins(folder)
     recipe = resolve(load(folder / RECIPE))
     return Run(folder, recipe, _inputs(folder, recipe))
+
+
+def _check_plugins(folder: Path) -> None:
+    """RunError where the run was made with a plugin that is not loaded."""
+    try:
+        known = read_json(folder / ENVIRONMENT).get("plugins")
+    except (LethaxError, OSError, AttributeError):  # missing or damaged: it only tells of the run
+        return
+    if names := plugins.missing(known):
+        what = ", ".join(f"{shown(name, 60)} ({shown(', '.join(map(str, known[name])), 200)})" for name in names)
+        raise RunError(
+            f"{shown(folder)} was made with a plugin that is not loaded, {what}: name its file with --plugin FILE."
+        )
 
 
 def _inputs(folder: Path, recipe: Resolved) -> Inputs | None:

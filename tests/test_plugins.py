@@ -1,0 +1,333 @@
+"""Two strangers' tests: a kind of tasks and a method, each in one file outside the package, have all that the package's own have.
+
+The files are those of examples/, which docs/extend.md explains.
+"""
+
+import json
+import re
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from lethax import cli, domains, inner, plugins
+from lethax.errors import RecipeError
+from lethax.methods.registry import METHODS, Method, method_of
+from lethax.methods.registry import register as register_method
+from lethax.objectives import SquaredError
+from lethax.recipe import Recipe, load, sections
+from lethax.recipe.resolve import resolve
+from lethax.records import EpisodeShape
+from lethax.runs import folder as folders
+from lethax.runs import training
+
+ROOT = Path(__file__).parent.parent
+TINY = (
+    "--shot 2 --query 2 --eval-query 3 --batch 2 --filters 4 --depth 1 --inner-steps 1 --steps 4 --epoch 2 "
+    "--val-episodes 3 --keep 2"
+).split()
+
+
+class Plugin(NamedTuple):
+    """file: in examples/. words: what trains with it. own: its option, by key, with a value. adds: what a run keeps of it."""
+
+    file: str
+    words: tuple[str, ...]
+    own: tuple[str, str, float]
+    adds: tuple[str, ...]
+
+    @property
+    def path(self) -> str:
+        return str(ROOT / "examples" / self.file)
+
+    @property
+    def given(self) -> list[str]:
+        """The command line of a tiny run."""
+        key, flag, value = self.own
+        return [*self.words, *TINY, flag, str(value), "--plugin", self.path]
+
+
+DOMAIN = Plugin(
+    "toy_domain.py",
+    ("oscillation", "--method", "maml"),
+    ("oscillation.noise", "--oscillation.noise", 0.25),
+    ("section oscillation", "tasks oscillations"),
+)
+METHOD = Plugin(
+    "new_method.py",
+    ("sinusoid", "--method", "decayed"),
+    ("decay.factor", "--decay", 0.25),
+    ("method decayed", "section decay"),
+)
+both = pytest.mark.parametrize("plugin", [DOMAIN, METHOD], ids=lambda plugin: plugin.file)
+
+
+@pytest.fixture(autouse=True)
+def forget(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[[], None]]:
+    """Call it to have no plugin again, as in a new process."""
+    monkeypatch.delenv(plugins.VARIABLE, raising=False)
+    monkeypatch.setenv("LETHAX_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("LETHAX_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("COLUMNS", "100")
+    before = list(domains.DOMAINS), dict(METHODS), dict(sections.SECTIONS), dict(plugins._ADDED), set(sys.modules)
+
+    def restore() -> None:
+        domains.DOMAINS[:] = before[0]
+        for table, known in zip((METHODS, sections.SECTIONS, plugins._ADDED), before[1:4], strict=True):
+            table.clear()
+            table.update(known)
+        sections.by_key.cache_clear()
+        for name in set(sys.modules) - before[4]:
+            if name.startswith(("lethax_plugin", "stranger")):
+                del sys.modules[name]
+
+    yield restore
+    restore()
+
+
+def said(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> str:
+    """What a command prints, in one line; its exit code has to be `code`."""
+    capsys.readouterr()
+    assert cli.main(list(words)) == code, capsys.readouterr().err
+    out, err = capsys.readouterr()
+    return " ".join((err if code else out + err).split())
+
+
+def state_of(run: Path) -> dict[str, np.ndarray]:
+    return safetensors.numpy.load_file(max((run / "checkpoints").glob("step-*.safetensors")))
+
+
+@both
+def test_it_trains_evaluates_and_resumes_to_the_same_bits(plugin, tmp_path, capsys, forget):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert "done" in said(capsys, "train", *plugin.given, "--out", str(whole))
+    key, _, value = plugin.own
+    recipe = load(whole / "recipe.toml")
+    assert recipe.get(key) == value and recipe.get("outer.steps") == 4
+
+    calls = training.train(folders.create(resolve(recipe), broken))
+    assert next(calls).step == 2
+    calls.close()
+    with_it = ["--plugin", plugin.path]
+    assert "going on from step 2" in said(capsys, "train", "--resume", str(broken), *with_it)
+    expected, found = state_of(whole), state_of(broken)
+    assert expected.keys() == found.keys() and len(found) > 4
+    assert all(np.array_equal(expected[name], found[name]) for name in expected)
+    assert (whole / "metrics.jsonl").read_text() == (broken / "metrics.jsonl").read_text()
+
+    shown = said(capsys, "evaluate", str(whole), str(broken), "--episodes", "6", "--steps", "3", "--json", *with_it)
+    first, second = json.loads(shown)
+    assert first["n"] == 6 and len(first["by_inner_steps"]) == 4 and first["score"] == "mse"
+    assert first["per_episode"] == second["per_episode"] and np.isfinite(first["mean"])
+    assert first["data"] == plugin.words[0] and first["method"] == plugin.words[-1]
+
+    kept = json.loads((whole / "environment.json").read_text())["plugins"]
+    assert kept == {plugin.file: [*plugin.adds]}
+    forget()
+    for command in (["evaluate"], ["train", "--resume"]):
+        error = said(capsys, *command, str(whole), code=1)
+        assert "--plugin FILE" in error and error.count(". ") == 0
+        assert f"{plugin.file} ({', '.join(plugin.adds)})" in error
+    moved = shutil.copy(plugin.path, tmp_path / "moved.py")  # what counts is what it adds, not where it lies
+    assert "finished" in said(capsys, "train", "--resume", str(whole), "--plugin", str(moved))
+
+
+@both
+def test_its_options_are_in_the_help_and_in_the_recipe(plugin, tmp_path, capsys, forget):
+    key, flag, value = plugin.own
+    section = key.partition(".")[0]
+    helped = said(capsys, "train", *plugin.given, "--help")
+    assert f" {section}: {flag} FLOAT {sections.by_key()[key].text} (default: {value})" in helped
+    assert f"For method {plugin.words[-1]} on {plugin.words[0]}" in helped
+    assert f" {section} " in said(capsys, "train", "--help", "--plugin", plugin.path)
+    printed = tmp_path / "printed.toml"
+    capsys.readouterr()
+    assert cli.main(["recipe", *plugin.given]) == 0
+    printed.write_text(capsys.readouterr().out)
+    assert f"[{section}]\n# {sections.by_key()[key].text}\n{key.partition('.')[2]} = {value}\n" in printed.read_text()
+    again = said(capsys, "recipe", "--recipe", str(printed), "--plugin", plugin.path)
+    assert again == " ".join(printed.read_text().split())
+    forget()
+    assert f"[{section}]" in (error := said(capsys, "recipe", "--recipe", str(printed), code=2)) and "--plugin" in error
+    assert "--plugin" in said(capsys, "recipe", *plugin.words, code=1 if plugin is DOMAIN else 2)
+
+
+@both
+def test_its_option_is_refused_where_nothing_reads_it(plugin, capsys):
+    key, flag, value = plugin.own
+    words = ["recipe", "sinusoid", "--method", "maml", "--plugin", plugin.path]
+    assert f"does not read the section [{key.partition('.')[0]}]" in said(capsys, *words, flag, str(value), code=2)
+
+
+def test_what_does_not_fit_the_tasks_or_the_method_is_refused(capsys):
+    tasks, method = ["recipe", *DOMAIN.given], ["recipe", *METHOD.given]
+    assert "has no classes" in said(capsys, *tasks, "--way", "5", code=2)
+    assert "oscillations as 'oscillation' do not have that choice" in said(capsys, *tasks, "--net", "mlp", code=2)
+    assert "leo takes features" in said(capsys, *tasks, "--method", "leo", code=2)
+    assert "does not have that choice" in said(capsys, *method, "--rule", "sign", code=2)
+    assert "does not read the section [gate]" in said(capsys, *method, "--gate.scope", "filter", code=2)
+    assert "above 0" in said(capsys, *method, "--decay", "0", code=2)
+    assert "at least 0" in said(capsys, *tasks, "--oscillation.noise=-1", code=2)
+
+
+def test_the_two_plugins_fit_each_other_and_what_the_package_has(capsys):
+    words = ["--plugin", DOMAIN.path, "--plugin", METHOD.path]
+    for data, method in (("oscillation", "decayed+l2f"), ("oscillation", "maml_pp"), ("navigation", "decayed")):
+        assert f'method = "{method}"' in said(capsys, "recipe", data, "--method", method, *words)
+    learner = domains.domain_of(Recipe.of(data="oscillation")).learner(
+        resolve(Recipe.of(data="oscillation", method="decayed+l2f", decay=0.5)), None
+    )
+    assert learner.gate_names() and learner.rule.decay == 0.5 and isinstance(learner.objective, SquaredError)
+
+
+@pytest.mark.parametrize("loop", ["unroll", "scan"])
+def test_the_rate_decays(loop, key):
+    """On L = w²/2 a step multiplies w by 1 − α β^j."""
+    plugins.load([METHOD.path])
+    rule = (
+        method_of(Recipe.of(data="sinusoid", method="decayed"))
+        .make(*_sine_net(), objective=SquaredError(), loop=loop)
+        .rule
+    )
+
+    def update(weights, step):
+        return rule.apply({}, weights, weights, step), weights["w"]
+
+    last = inner.descend(update, {"w": jax.numpy.ones(())}, 3, loop=loop).last["w"]
+    assert float(last) == pytest.approx((1 - 0.5) * (1 - 0.5 * 0.1) * (1 - 0.5 * 0.01))
+
+
+def _sine_net():
+    recipe = resolve(Recipe.of(data="sinusoid", method="decayed", inner_rate=0.5, decay=0.1))
+    return domains.domain_of(recipe).net(recipe, None), recipe
+
+
+def test_the_oscillators_move_as_they_should(key):
+    plugins.load([DOMAIN.path])
+    recipe = resolve(Recipe.of(data="oscillation"))
+    tasks, source = domains.domain_of(recipe).family(recipe, "test")
+    episode = tasks.draw(source, EpisodeShape(1, 300, 300), key)
+    t, (x, v) = np.concatenate([s.x[:, 0] for s in episode]), np.concatenate([s.y for s in episode]).T
+    order = np.argsort(t)
+    slope = np.gradient(x[order], t[order], edge_order=2)
+    assert np.median(np.abs(slope - v[order])) < 0.02 < np.abs(v).max()
+    noisy = tasks.draw(source + 0.1, EpisodeShape(1, 300, 300), key)
+    assert np.std(noisy.query.y - episode.query.y) == pytest.approx(0.1, rel=0.1)
+
+
+def test_files_of_the_variable_and_installed_packages_are_loaded(tmp_path, monkeypatch, capsys, forget):
+    monkeypatch.setenv(plugins.VARIABLE, f"{DOMAIN.path}:{METHOD.path}")
+    assert "[oscillation]" in said(capsys, "recipe", "oscillation", "--method", "decayed")
+    monkeypatch.delenv(plugins.VARIABLE)
+    forget()
+    shutil.copy(METHOD.path, tmp_path / "stranger_method.py")
+    domain = Path(DOMAIN.path).read_text()
+    body, last = domain.split("# 5. The name.\n")
+    function = "def setup():\n" + "".join(f"    {line}\n" for line in last.splitlines())
+    (tmp_path / "stranger_domain.py").write_text(body + function)
+    about = tmp_path / "stranger-1.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: stranger\nVersion: 1\n")
+    (about / "entry_points.txt").write_text(
+        f"[{plugins.GROUP}]\nmethod = stranger_method\ndomain = stranger_domain:setup\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert "[decay]" in said(capsys, "recipe", "oscillation", "--method", "decayed")
+    recipe = resolve(Recipe.of(data="oscillation", method="decayed"))
+    assert plugins.used_by(recipe) == {"stranger_method": [*METHOD.adds], "stranger_domain:setup": [*DOMAIN.adds]}
+
+
+@pytest.mark.parametrize(
+    "text, wrong",
+    [
+        ("x = 1\nraise KeyError('beside')", "fails in line 2: KeyError: 'beside'"),
+        ("import no_such_module", "fails in line 1: ModuleNotFoundError: No module named 'no_such_module'"),
+        ("def f(:", "fails: SyntaxError"),
+        (None, "is no Python file"),
+    ],
+)
+def test_a_plugin_that_cannot_be_imported_is_named(text, wrong, tmp_path, capsys):
+    path = tmp_path / "bent.py"
+    if text is not None:
+        path.write_text(text)
+    error = said(capsys, "recipe", "sinusoid", "--plugin", str(path), code=2)
+    assert error.startswith("lethax: plugin") and "bent.py" in error and wrong in error
+
+
+def test_a_name_that_is_taken_is_refused(tmp_path, capsys):
+    """Of a section, an option, a method, a kind of tasks and their data."""
+    plugins.load([DOMAIN.path, METHOD.path])
+    text = {plugin: Path(plugin.path).read_text() for plugin in (DOMAIN, METHOD)}
+    changes = [
+        (METHOD, [], "a section called 'decay' exists already"),
+        (METHOD, [('section("decay"', 'section("decay2"')], "--decay, as decay.factor is already"),
+        (
+            METHOD,
+            [('section("decay"', 'section("decay2"'), (', "decay",', ',"",')],
+            "a method called 'decayed' exists already",
+        ),
+        (DOMAIN, [('section("osc', 'section("my_osc')], "kind 'oscillations' exists already"),
+        (
+            DOMAIN,
+            [('section("osc', 'section("my_osc'), ('kind="osc', 'kind="my_osc')],
+            "data called 'oscillation' exist already",
+        ),
+    ]
+    for number, (plugin, pairs, wrong) in enumerate(changes):
+        for key in [key for key in sections.SECTIONS if key in ("decay2", "my_oscillation")]:
+            del sections.SECTIONS[key]
+        sections.by_key.cache_clear()
+        changed = text[plugin]
+        for before, after in pairs:
+            assert before in changed
+            changed = changed.replace(before, after)
+        (tmp_path / f"{number}.py").write_text(changed)
+        assert wrong in said(capsys, "recipe", "sinusoid", "--plugin", str(tmp_path / f"{number}.py"), code=2)
+
+
+def test_a_section_has_options_alone():
+    class Bent:
+        rate: float = 1.0
+
+    from dataclasses import dataclass
+
+    with pytest.raises(RecipeError, match=r"bent.rate is no option: write rate: TYPE = option"):
+        sections.register_section("bent", dataclass(Bent))
+
+    @dataclass(frozen=True)
+    class Odd:
+        rates: list = sections.option((), "A list.")
+
+    with pytest.raises(RecipeError, match=r"odd.rates is a .*list.*: an option is"):
+        sections.register_section("odd", Odd)
+    with pytest.raises(RecipeError, match="lower-case letters"):
+        sections.register_section("my-section", Odd)
+    assert not {"bent", "odd", "my-section"} & set(sections.SECTIONS)
+
+
+def test_registering_again_changes_nothing():
+    plugins.load([DOMAIN.path, METHOD.path])
+    known = list(domains.DOMAINS), dict(METHODS)
+    plugins.load([DOMAIN.path, METHOD.path])
+    domains.register(domains.DOMAINS[0])
+    register_method(METHODS["decayed"])
+    assert known == (domains.DOMAINS, METHODS)
+    with pytest.raises(RecipeError, match="'decayed' exists already"):
+        register_method(Method("decayed", "Another.", METHODS["maml"].make))
+
+
+@both
+def test_the_page_shows_the_code_of_the_examples(plugin):
+    """Every block of docs/extend.md is a piece of the file that its part explains, and every command is one of its docstring."""
+    page = (ROOT / "docs/extend.md").read_text(encoding="utf-8")
+    code = Path(plugin.path).read_text(encoding="utf-8")
+    (part,) = (part for part in page.split("\n## ") if f"[examples/{plugin.file}]" in part)
+    blocks, commands = re.findall(r"```python\n(.*?)```", part, re.S), re.findall(r"^    lethax .*", part, re.M)
+    assert len(blocks) >= 3 and commands
+    assert all(block in code for block in blocks) and all(command in code for command in commands)
