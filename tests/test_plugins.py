@@ -155,7 +155,7 @@ def test_its_options_are_in_the_help_and_in_the_recipe(plugin, tmp_path, capsys,
     assert again == " ".join(printed.read_text().split())
     forget()
     assert f"[{section}]" in (error := said(capsys, "recipe", "--recipe", str(printed), code=2)) and "--plugin" in error
-    assert "--plugin" in said(capsys, "recipe", *plugin.words, code=1 if plugin is DOMAIN else 2)
+    assert "--plugin" in said(capsys, "train", *plugin.words, code=1 if plugin is DOMAIN else 2)
 
 
 @both
@@ -168,7 +168,7 @@ def test_its_option_is_refused_where_nothing_reads_it(plugin, capsys):
 def test_what_does_not_fit_the_tasks_or_the_method_is_refused(capsys):
     tasks, method = ["recipe", *DOMAIN.given], ["recipe", *METHOD.given]
     assert "has no classes" in said(capsys, *tasks, "--way", "5", code=2)
-    assert "oscillations as 'oscillation' do not have that choice" in said(capsys, *tasks, "--net", "mlp", code=2)
+    assert "data 'oscillation' does not have that choice" in said(capsys, *tasks, "--net", "mlp", code=2)
     assert "leo takes features" in said(capsys, *tasks, "--method", "leo", code=2)
     assert "does not have that choice" in said(capsys, *method, "--rule", "sign", code=2)
     assert "does not read the section [gate]" in said(capsys, *method, "--gate.scope", "filter", code=2)
