@@ -29,10 +29,15 @@ def load(files: list[str]) -> None:
     for path in dict.fromkeys(Path(name).resolve() for name in named if name):
         _run(path)
     for point in entry_points(group=GROUP):
-        with _noted(point.value):
-            found = point.load()
-            if callable(found):
-                found()
+        try:
+            with _noted(point.value):
+                found = point.load()
+                if callable(found):
+                    found()
+        except (Exception, SystemExit) as error:
+            raise RecipeError(
+                f"{_failure(point.value, error)} Update the package that it is of, or remove it."
+            ) from error
 
 
 def used_by(recipe: Any) -> dict[str, list[str]]:
@@ -80,11 +85,12 @@ def _run(path: Path) -> None:
     try:
         with _noted(path.name):
             spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
         where = f" in line {lines[-1]}" if lines else ""
-        said = shown(error, 300).rstrip(".")
-        raise RecipeError(
-            f"plugin {shown(path)} fails{where}: {type(error).__name__}: {said}. Correct it there."
-        ) from error
+        raise RecipeError(f"{_failure(path, error, where)} Correct it there.") from error
+
+
+def _failure(name: object, error: BaseException, where: str = "") -> str:
+    return f"plugin {shown(name)} fails{where}: {type(error).__name__}: {shown(error, 300).rstrip('.')}."

@@ -10,7 +10,7 @@ from lethax.methods.registry import METHODS
 from lethax.recipe import Recipe, dump, load, sections
 from lethax.recipe.record import TOP
 from lethax.recipe.resolve import resolve
-from lethax.recipe.toml import parse
+from lethax.recipe.toml import parse, write
 
 RECIPES = sorted((Path(__file__).parent.parent / "recipes").rglob("*.toml"))
 
@@ -118,8 +118,7 @@ UNREAD = [  # data, method, key, value as TOML, what is said
 @pytest.mark.parametrize(("data", "method", "key", "value", "message"), UNREAD)
 def test_an_option_that_nothing_reads_is_refused_by_name(data, method, key, value, message):
     section, _, name = key.partition(".")
-    text = {True: "true"}.get(value, repr(value)) if type(value) is bool else repr(value)
-    given = f"data = '{data}'\nmethod = '{method}'\n[{section}]\n{name} = {text}"
+    given = f"data = '{data}'\nmethod = '{method}'\n[{section}]\n{name} = {write(value)}"
     for recipe in (Recipe.of(data=data, method=method, **{key: value}), parse(given, "file")):
         with pytest.raises(RecipeError) as caught:
             resolve(recipe)

@@ -88,7 +88,9 @@ def _with_plugins(argv: list[str]) -> list[str]:
     files, words, rest = [], [], list(argv)
     while rest:
         word = rest.pop(0)
-        if word == "--plugin" and rest:
+        if word == "--plugin":
+            if not rest:
+                raise RecipeError("--plugin needs a value, a path.")
             files.append(rest.pop(0))
         elif word.startswith("--plugin="):
             files.append(word.partition("=")[2])

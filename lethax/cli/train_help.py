@@ -61,11 +61,14 @@ def _asked(words: Sequence[str]) -> Recipe | None:
     """The recipe that the words beside --help describe; None if they name neither data nor a method nor a recipe."""
     given, data, path, words = {}, None, None, list(words)
     known = {f"--{one.flag}": one for one in recipe_options.every_option()}
+    paths = {f"--{one.name}" for one in _own("train") if one.kind is Path}
     while words:
         word, equals, value = words.pop(0).partition("=")
         one = known.get(recipe_options.normal(word))
         if word == "--recipe":
             path = value if equals else words.pop(0) if words else None
+        elif word in paths:
+            words = words if equals else words[1:]
         elif one is not None and one.kind is not bool:
             text = value if equals else words.pop(0) if words else ""
             parsed = _value(one, text)
