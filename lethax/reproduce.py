@@ -178,10 +178,10 @@ class Estimate(NamedTuple):
 
 
 def estimates(groups: Sequence[Sequence[Job]], clock: Callable[[], float] = time.monotonic) -> Iterator[Estimate]:
-    """For every group: from the log of its runs, or from a few timed calls of its program, or from another's.
+    """Estimate the time of every group, from the log of its runs, from a few timed calls of its program, or from another cell.
 
-    To compile is what takes long here. So of convolutional nets, whose time is in their products, one cell of a setting is
-    timed; the others have its time in proportion to the operations of a meta-gradient.
+    Compilation is what takes long here. Convolutional nets spend their time in products, so only one cell of each setting is timed
+    for them. The other cells of the setting get its time in proportion to the operations of a meta-gradient.
     """
     timed: dict[Any, tuple[str, float, float]] = {}
     for group in groups:
@@ -205,7 +205,7 @@ def estimates(groups: Sequence[Sequence[Job]], clock: Callable[[], float] = time
 
 
 def operations(recipe: Resolved) -> float:
-    """Of one episode's meta-gradient on images in the last phase, counted before anything compiles; 0 for other tasks."""
+    """Count the operations of one episode's meta-gradient on images, in the last phase of training; 0 for other tasks."""
     domain = domain_of(recipe)
     inputs = domain.inputs(recipe)
     if inputs is None or len(inputs.example) != 3:
@@ -223,9 +223,9 @@ def operations(recipe: Resolved) -> float:
 
 
 def _seconds_a_step(group: Sequence[Job], clock: Callable[[], float]) -> float:
-    """Of the last phase of training; cheaper first-order steps before it are not seen.
+    """Time an outer step of the last phase of training. Cheaper first-order steps before it are not taken into account.
 
-    The program is the one that the run takes, so that the cache has it for then.
+    The program is the one that the run uses, so the run finds it in the cache.
     """
     recipe = group[0].recipe
     domain = domain_of(recipe)

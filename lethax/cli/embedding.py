@@ -17,8 +17,11 @@ def embed_images(args: arguments.Embed) -> None:
     from lethax.data import embeddings
     from lethax.devices import use_all_cores
 
-    if min(args.filters, args.steps, args.batch) < 1 or not 0 < args.rate < float("inf"):
-        raise RecipeError("--filters, --steps and --batch have to be at least 1, --rate a number above 0.")
+    for name in ("filters", "steps", "batch"):
+        if getattr(args, name) < 1:
+            raise RecipeError(f"--{name} is {getattr(args, name)}; it has to be at least 1.")
+    if not 0 < args.rate < float("inf"):
+        raise RecipeError(f"--rate is {args.rate}; it has to be a finite number above 0.")
     check_seed(args.seed)
     use_all_cores()
     store = embed.images_of(args.data)

@@ -20,13 +20,18 @@ def fill_table(args: arguments.Reproduce) -> None:
     from lethax.devices import use_all_cores
     from lethax.report import cells
 
-    if not 0 < args.budget <= 1 or args.seeds < 1 or (args.steps is not None and args.steps < 1):
-        raise RecipeError("--budget has to be above 0 and at most 1, --seeds and --steps at least 1.")
+    if not 0 < args.budget <= 1:
+        raise RecipeError(f"--budget is {args.budget}; it is a share, and has to be above 0 and at most 1.")
+    for name, value in (("seeds", args.seeds), ("steps", args.steps)):
+        if value is not None and value < 1:
+            raise RecipeError(f"--{name} is {value}; it has to be at least 1.")
     if not args.targets:
-        raise RecipeError("reproduce needs a table, such as table_d, or cells of one.")
+        raise RecipeError("reproduce needs a table, such as table_d, or cells of one table.")
     found = [cell for target in args.targets for cell in cells.find(target, args.only)]
     if len({cell.table for cell in found}) != 1:
-        raise RecipeError("reproduce takes one table, or cells of one table.")
+        raise RecipeError(
+            "the targets are of several tables; reproduce takes one table, or cells of one table, at a time."
+        )
     use_all_cores()
     every = reproduce.jobs(
         found, args.out, budget=args.budget, steps=args.steps, seeds=args.seeds, val_episodes=args.val_episodes

@@ -112,7 +112,7 @@ def build(
     parts["rule"] = RULES[parts["rule"]](rate=rate)
     if start and start.ungated and parts.get("moved") == "head":
         raise RecipeError(
-            f"method '{name}' moves the last layer alone, and gate_exclude_head leaves it no gate: leave that out."
+            f"method '{name}' moves only the last layer, and gate.exclude_head leaves it no gate: leave that out."
         )
     if base_of(name) == "cavia":
         net = _contextual(net)

@@ -105,7 +105,7 @@ def _unread(recipe: Recipe, key: str, parts: Parts) -> str:
         return f"{key} is {shown(value, 60)}, but {where} does not read the section [{section}]: leave it out."
     if key in parts.method.fixed:
         return (
-            f"{key} is {shown(value, 60)}; method '{recipe.method}' has {parts.method.fixed[key]} alone: leave it out."
+            f"{key} is {shown(value, 60)}; method '{recipe.method}' always has {parts.method.fixed[key]}: leave it out."
         )
     if key == "episode.way" and not parts.domain.classes:
         return f"episode.way is {shown(value, 60)}; data '{recipe.data}' has no classes: leave --way out."
@@ -163,7 +163,7 @@ def _check(recipe: Resolved, parts: Parts, given: Collection[str]) -> None:
         )
     if outer.min_rate > outer.rate:
         raise RecipeError(
-            f"outer.min_rate is {outer.min_rate}; it is where the rate ends, and has to be at most outer.rate, {outer.rate}."
+            f"outer.min_rate is {outer.min_rate}; the rate falls to it, so it has to be at most outer.rate, {outer.rate}."
         )
     parts.method.check(recipe)
     parts.domain.check(recipe)

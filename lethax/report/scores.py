@@ -74,9 +74,8 @@ def unpaired(folders: Sequence[Path], results: Sequence[Any]) -> str:
     others = [shown(f) for f, r in zip(folders, results, strict=True) if r.record["episodes_hash"] != first]
     if not others:
         return ""
-    return (
-        f"no difference to the first run of {', '.join(others)}: episodes of another data set or shape cannot be paired"
-    )
+    has = "has" if len(others) == 1 else "have"
+    return f"{', '.join(others)} {has} no difference to the first run: episodes of another data set or shape cannot be paired."
 
 
 def short_names(folders: Sequence[Path]) -> list[str]:
