@@ -12,10 +12,10 @@ from lethax.records import Episode, Info, Progress, Split, Weights
 
 
 class Net(Protocol):
-    """A recipe for weights: a frozen dataclass, compared by value, so that equal nets share compiled programs."""
+    """A network: a frozen dataclass that makes and applies weights. Equal nets share compiled programs."""
 
     def init(self, key: PRNGKeyArray) -> Weights:
-        """Fresh weights: nested dicts of float arrays with names fit for a figure's axis."""
+        """Make fresh weights: nested dicts of float arrays, with names that can stand at the axis of a figure."""
 
     def apply(
         self,
@@ -26,14 +26,14 @@ class Net(Protocol):
         reference: int = 0,
         mask: Float[Array, " n"] | None = None,
     ) -> Array:
-        """Outputs [n, out] of inputs `x` [n, ...].
+        """Compute outputs [n, out] of inputs `x` [n, ...].
 
         `step` is the inner step, read by nets with per-step norms. `reference` is the number of leading examples whose
         moments every batch norm uses; 0 stands for all of them (transductive). Of those, `mask` says which count.
         """
 
     def modulated(self) -> dict[str, int]:
-        """Layers whose outputs a task encoder may scale and shift, with their channels; empty where there are none."""
+        """The layers whose outputs a task encoder may scale and shift, with their numbers of channels; empty if there are none."""
 
     def adapted(self, weights: Weights) -> Any:
         """A tree of booleans like `weights`: which leaves the inner loop moves (batch norms stay)."""
@@ -43,7 +43,7 @@ class Net(Protocol):
 
 
 class Learner(Protocol):
-    """A method: how meta-parameters are made, adapted to a task, used and trained."""
+    """A method: it makes meta-parameters, adapts them to a task, predicts, and gives the objective that trains them."""
 
     @property
     def net(self) -> Any:
@@ -51,35 +51,35 @@ class Learner(Protocol):
 
     @property
     def objective(self) -> Objective:
-        """What a task is judged by."""
+        """The loss and the score of a task."""
 
     @property
     def steps(self) -> int:
-        """Inner steps."""
+        """The number of inner steps."""
 
     @property
     def exact(self) -> bool:
-        """Whether the gradient of `loss` is its derivative; false for first-order, detached and implicit gradients."""
+        """Whether the gradient of `loss` is its exact derivative; false for first-order, detached and implicit gradients."""
 
     def init(self, key: PRNGKeyArray) -> Any:
-        """Fresh meta-parameters: all that the outer loop learns."""
+        """Make fresh meta-parameters, which are all that the outer loop learns."""
 
     def adapt(self, meta: Any, support: Split, *, key: PRNGKeyArray | None = None) -> tuple[Any, Info]:
-        """Fast weights for one task, a usable model on their own, and what is worth looking at."""
+        """Adapt to one task: returns fast weights, which are a model on their own, and info to look at."""
 
     def predict(self, fast: Any, x: Array, mask: Float[Array, " n"] | None = None) -> Array:
-        """Outputs [n, out] of adapted weights; `mask` says which inputs count where they are normalised together."""
+        """Compute outputs [n, out] of adapted weights. `mask` says which inputs count if they are normalised together."""
 
     def loss(
         self, meta: Any, episode: Episode, *, key: PRNGKeyArray | None = None, progress: Progress | None = None
     ) -> tuple[Float[Array, ""], Info]:
-        """The outer objective of one task; its gradient in `meta` is the meta-gradient."""
+        """Compute the outer objective of one task, whose gradient in `meta` is the meta-gradient, and info to look at."""
 
     def path(self, meta: Any, episode: Episode, steps: int) -> tuple[Array, Info]:
-        """Query outputs [steps + 1, n, out] after 0 to `steps` inner steps."""
+        """Compute query outputs [steps + 1, n, out] after 0 to `steps` inner steps."""
 
     def gate_names(self) -> list[str]:
-        """What each entry of info["gates"] scales; empty where there are none."""
+        """What each entry of info["gates"] scales; empty if there are no gates."""
 
     def at(self, step: int) -> "Learner":
-        """The learner of outer step `step`: itself, unless static choices change (first to second order)."""
+        """The learner of outer step `step`: itself, unless a static choice changes there, such as the order."""

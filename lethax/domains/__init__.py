@@ -1,4 +1,4 @@
-"""The domains: `domain_of` is the only question by which a kind of tasks is told from another."""
+"""The domains. `domain_of` is the only function that tells one kind of tasks from another."""
 
 from lethax.domains import control, curves, features, images
 from lethax.domains.contract import Domain as Domain
@@ -18,7 +18,7 @@ DOMAINS: list[Domain] = [
 
 
 def register(domain: Domain) -> None:
-    """Make a domain from outside the package known; it is asked before the others. RecipeError for a name that is taken."""
+    """Make a domain from outside the package known. It is asked before the others. RecipeError if a name is taken."""
     if domain in DOMAINS:
         return
     if domain.kind in {other.kind for other in DOMAINS}:

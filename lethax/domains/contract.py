@@ -70,87 +70,87 @@ class Domain(Protocol):
 
     @property
     def made(self) -> tuple[str, ...]:
-        """Data that need no preparation, by the names that they have on the command line."""
+        """The names, on the command line, of data that need no preparation."""
 
     @property
     def classes(self) -> bool:
-        """Whether an episode has classes, and a shot is of one of them."""
+        """Whether episodes have classes, so that shots are counted for each class."""
 
     @property
     def sections(self) -> tuple[str, ...]:
-        """Sections of the recipe that are read beside "episode", "net", "inner", "outer" and the method's own."""
+        """The sections of the recipe that are read beside "episode", "net", "inner", "outer" and those of the method."""
 
     @property
     def without(self) -> frozenset[str]:
-        """Options of these sections that are not read."""
+        """The options of these sections that are not read."""
 
     @property
     def episodes(self) -> int:
-        """Episodes of an evaluation, unless said otherwise."""
+        """The number of episodes of an evaluation, unless another is given."""
 
     @property
     def curve(self) -> int:
-        """Inner steps of an evaluation's adaptation curve, unless said otherwise."""
+        """The number of inner steps of an evaluation's adaptation curve, unless another is given."""
 
     @property
     def milder(self) -> str:
-        """Options that calm a run that diverges."""
+        """The options to lower if a run diverges, as they stand in a message."""
 
     @property
     def table(self) -> str:
-        """The form of a table of results in `report`: "scores" or "returns"."""
+        """The form of a table of results: "scores" or "returns"."""
 
     @property
     def drawings(self) -> tuple[str, ...]:
-        """Names in `report.pictures` of what is drawn beside the adaptation curve."""
+        """The names, in `report.pictures`, of what is drawn beside the adaptation curve."""
 
     def claims(self, recipe: Recipe, /) -> bool:
-        """Whether a recipe's data are of this kind."""
+        """Whether the data of a recipe are of this kind."""
 
     def defaults(self, recipe: Recipe, method: Method, /) -> Values:
-        """Published values, as far as they depend on the data and on what is given."""
+        """The published values that depend on the data and on what the recipe gives, by "SECTION.NAME"."""
 
     def check(self, recipe: Resolved, /) -> None:
-        """RecipeError for values, or a method, that do not fit these tasks."""
+        """Raise RecipeError for values or a method that do not fit these tasks."""
 
     def fit(self, recipe: Recipe, usual: Resolved) -> tuple[Recipe, str]:
-        """The recipe with the shape of episodes that the data allow, and what of that is not `usual`; DataError where none fits."""
+        """Fit the shape of episodes to the data. Returns the recipe and a note on what is not `usual`. DataError if none fits."""
 
     def inputs(self, recipe: Resolved) -> Inputs | None:
-        """What is known of prepared data; None for tasks that are made. DataError where they do not fit the recipe."""
+        """What is known of prepared data; None for tasks that are made. DataError if the data do not fit the recipe."""
 
     def learner(self, recipe: Resolved, inputs: Inputs | None = None) -> Learner:
-        """The method, on a network that fits the tasks."""
+        """Make the method's learner, on a network that fits the tasks."""
 
     def plan(self, recipe: Resolved) -> OuterPlan:
-        """The outer loop."""
+        """Make the plan of the outer loop."""
 
     def family(self, recipe: Resolved, split: str, /) -> Family:
-        """The tasks of a split ("train", "val", "test"); DataError where they do not allow the episodes."""
+        """The tasks of a split ("train", "val" or "test"). DataError if they do not allow the episodes."""
 
     def judge(
         self, recipe: Resolved, inputs: Inputs | None, split: str, metas: Sequence[Any], episodes: int, steps: int,
         key: PRNGKeyArray, curve: bool,
     ) -> Iterator[Judged]:  # fmt: skip
-        """Scores on fixed episodes after `steps` inner steps, or after 0 … `steps` for a curve; several metas are an ensemble."""
+        """Yield scores on fixed episodes after `steps` inner steps, or after 0 … `steps` for a curve. Several metas: an ensemble."""
 
     def episodes_hash(self, recipe: Resolved, split: str, episodes: int, key: PRNGKeyArray) -> str:
-        """16 digits that are equal where two evaluations have the same episodes."""
+        """A hash of 16 digits, which is equal if two evaluations have the same episodes."""
 
     def elsewhere(self, recipe: Resolved, inputs: Inputs | None, data: str) -> Resolved:
-        """The recipe on other data to judge it on; RecipeError where its network cannot read them or scores do not compare."""
+        """The recipe on other data, to evaluate it there. RecipeError if its network cannot read them, or scores do not compare."""
 
     def check_split(self, recipe: Resolved, split: str) -> None:
-        """DataError where a split does not allow a run's episodes, with what does."""
+        """Raise DataError if a split does not allow the episodes of a run; it says what the split allows."""
 
     def report(self, recipe: Resolved, split: str, table: np.ndarray, key: PRNGKeyArray) -> Mapping[str, Any]:
-        """What an evaluation's record says beside the scores `table` [n, steps + 1]."""
+        """What the record of an evaluation says beside the scores, which are in `table` [n, steps + 1]."""
 
     def kept(self, judged: Sequence[Judged]) -> dict[str, np.ndarray]:
-        """Arrays that are kept beside an evaluation's record; empty for most."""
+        """The arrays to keep beside the record of an evaluation; most domains have none."""
 
     def protocol(self, recipe: Resolved, /) -> Judging:
-        """How the published numbers of these tasks are judged."""
+        """The protocol by which published numbers on these tasks are made."""
 
     def together(self, recipe: Resolved, inputs: Inputs | None) -> Any:
-        """Recipes of equal keys train in one program, those that differ in seed and ranges alone; None: each by itself."""
+        """A key: runs with equal keys, which differ only in seed and ranges, train in one program. None: each run by itself."""

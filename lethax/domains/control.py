@@ -64,7 +64,7 @@ class Control:
     milder: ClassVar[str] = "--inner-rate"
 
     def claims(self, recipe: Recipe) -> bool:
-        """By name."""
+        """Whether the data have a name of this domain."""
         return recipe.data in self.made
 
     def defaults(self, recipe: Recipe, method: Method) -> Values:
@@ -84,7 +84,7 @@ class Control:
         }  # fmt: skip
 
     def check(self, recipe: Resolved) -> None:
-        """RecipeError for a method that has no policies."""
+        """Raise RecipeError for a method that cannot train policies."""
         if method_of(recipe).plain in _UNFIT:
             names = (m.name for m in METHODS.values() if m.name == m.plain and m.name not in _UNFIT and not m.kinds)
             raise RecipeError(
@@ -93,16 +93,16 @@ class Control:
             )
 
     def fit(self, recipe: Recipe, usual: Resolved) -> tuple[Recipe, str]:
-        """Tasks allow any number of rollouts."""
+        """Leave the recipe as it is, because tasks allow any number of rollouts."""
         return recipe, ""
 
     def inputs(self, recipe: Resolved) -> Inputs | None:
-        """None: tasks are made. An error where their simulator is missing."""
+        """None, because tasks are made. An error says so if their simulator is missing."""
         self.environment(recipe)
         return None
 
     def learner(self, recipe: Resolved, inputs: Inputs | None = None) -> Learner:
-        """The method on a policy."""
+        """Make the method's learner on a policy."""
         world, control = self.environment(recipe), recipe.control
         policy = GaussianPolicy(
             world.observations, world.actions, (recipe.net.filters,) * recipe.net.depth, control.activation
@@ -117,7 +117,7 @@ class Control:
         return learner
 
     def plan(self, recipe: Resolved) -> PolicyPlan:
-        """The outer loop: a trust-region step."""
+        """Make the plan of the outer loop, whose step is a trust-region step."""
         control, outer = recipe.control, recipe.outer
         region = TrustRegion(
             control.max_kl, control.cg_iterations, damping=control.damping, backtrack=control.backtrack,
@@ -130,14 +130,14 @@ class Control:
         )  # fmt: skip
 
     def family(self, recipe: Resolved, split: str) -> Family:
-        """The environment draws its tasks itself."""
+        """The environment, which draws its tasks itself."""
         return Family(self.environment(recipe), ())
 
     def judge(
         self, recipe: Resolved, inputs: Inputs | None, split: str, metas: Sequence[Any], episodes: int, steps: int,
         key: PRNGKeyArray, curve: bool,
     ) -> Iterator[Judged]:  # fmt: skip
-        """The mean return in each task after 0 … `steps` updates. RecipeError for an ensemble: outputs are drawn from."""
+        """Yield the mean return in each task after 0 … `steps` updates. RecipeError for an ensemble of policies."""
         if len(metas) > 1:
             raise RecipeError(f"an ensemble of {len(metas)} policies was asked for; control judges one: --ensemble 1.")
         world = self.environment(recipe)
@@ -149,26 +149,26 @@ class Control:
             yield Judged(table, seen)
 
     def films(self, recipe: Resolved, meta: Any, key: PRNGKeyArray) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """(task, positions [T, qpos] before and after adaptation) in the first and the last of the fixed tasks."""
+        """Record (task, positions [T, qpos] before and after adaptation) in the first and the last of the fixed tasks."""
         world, learner, plan = self.environment(recipe), self.learner(recipe), self.plan(recipe)
         fixed = returns.test_tasks(world, key, _TEST_TASKS)
         return [(task, *film.positions(learner, plan, meta, world, task, key)) for task in (fixed[0], fixed[-1])]
 
     def episodes_hash(self, recipe: Resolved, split: str, episodes: int, key: PRNGKeyArray) -> str:
-        """Of the fixed tasks."""
+        """A hash of the fixed tasks."""
         world = self.environment(recipe)
         fixed = np.ascontiguousarray(returns.test_tasks(world, key, episodes), np.float32)
         about = repr((recipe.data, recipe.episode.shot, world.horizon)).encode()
         return hashlib.sha256(about + fixed.tobytes()).hexdigest()[:16]
 
     def elsewhere(self, recipe: Resolved, inputs: Inputs | None, data: str) -> Resolved:
-        """Another setting; RecipeError where its rewards are others."""
+        """The recipe in another setting. RecipeError if rewards are other ones there."""
         if not self.compared:
             raise RecipeError(f"a run on {recipe.data} cannot be judged on {data}: their rewards are not comparable.")
         return another(recipe, data, self.made)
 
     def check_split(self, recipe: Resolved, split: str) -> None:
-        """Every split does."""
+        """Every split allows any episode."""
 
     def report(self, recipe: Resolved, split: str, table: np.ndarray, key: PRNGKeyArray) -> Mapping[str, Any]:
         """The returns of every task after every number of updates."""
@@ -180,12 +180,12 @@ class Control:
         return {name: np.concatenate([part.seen[name] for part in judged]) for name in names}
 
     def protocol(self, recipe: Resolved) -> Judging:
-        """40 tasks after 0 to 4 updates; of the first setting, also in the others where they compare."""
+        """40 tasks after 0 to 4 updates. Runs in the first setting are also evaluated in the others that compare."""
         others = self.made[1:] if self.compared and recipe.data == self.made[0] else ()
         return Judging(_TEST_TASKS, 1, 4, others)
 
     def together(self, recipe: Resolved, inputs: Inputs | None) -> Any:
-        """Runs of one shape; never with a simulator, which runs on the host."""
+        """Runs of one shape train together, but never with a simulator, which runs on the host."""
         if not self.on_device:
             return None
         return self.learner(recipe, inputs), self.plan(recipe), self.environment(recipe)
@@ -198,7 +198,7 @@ def _point(recipe: Resolved) -> Navigation:
 
 
 def _robot(recipe: Resolved) -> Locomotion:
-    """EnvironmentFault where MuJoCo is missing."""
+    """Make the robot's environment. EnvironmentFault if MuJoCo is missing."""
     need("mujoco")  # said before a folder is made
     own = recipe.locomotion
     return Locomotion(recipe.data, own.physics, recipe.control.horizon, own.action_scale, own.contact)

@@ -17,7 +17,7 @@ from lethax.recipe import Recipe, Resolved
 
 
 def _published(recipe: Recipe, method: Method) -> Values:
-    """Sinusoids: Baik et al. 2020, Table E; mixtures: the released code of Vuorio et al. 2019, 25 tasks a family."""
+    """The published values: Baik et al. 2020, Table E (sinusoids); the code of Vuorio et al. 2019, 25 tasks a family (mixtures)."""
     common = {"episode.eval_query": 100}
     # A normal as in the sources of these families; PyTorch's uniform weights elsewhere.
     deviation = 0.01 if recipe.data in ("sinusoid_maml", "sinusoid_reptile") else 0.0
@@ -37,13 +37,13 @@ def _net(recipe: Resolved, inputs: Inputs | None) -> nets.MLP:
 
 
 def _family(recipe: Resolved, split: str) -> Family:
-    """Training and validation functions from one set of ranges, test functions from the other."""
+    """The functions of a split. Training and validation share one set of ranges, and the test has the other."""
     tasks, training, evaluation = curves.family(recipe.data)
     return Family(tasks, evaluation if split == "test" else training)
 
 
 def _summary(recipe: Resolved, table: np.ndarray) -> Mapping[str, Any]:
-    """Mean and interval of the published protocol, over sets of 100 functions."""
+    """The mean and the interval of the published protocol, over sets of 100 functions."""
     if len(table) % 100:
         return {}
     mean, ci95 = by_repeats(table[:, recipe.inner.steps], len(table) // 100)

@@ -1,4 +1,4 @@
-"""Features: few-shot classification of feature vectors of a backbone, the domain of LEO. Rusu et al. 2019."""
+"""Features: few-shot classification of vectors that a backbone made. This is the domain of LEO. Rusu et al. 2019."""
 
 from lethax import nets
 from lethax.data.source import features_on_device
@@ -13,7 +13,7 @@ from lethax.recipe import Recipe, Resolved
 
 
 def _claims(recipe: Recipe) -> bool:
-    """By the network or the method that is asked for; else by what the data set holds."""
+    """Whether the network or the method needs features, or the data set holds them."""
     if recipe.method in ("leo", "leo+l2f"):
         return True
     if recipe.get("net.kind"):
@@ -23,7 +23,7 @@ def _claims(recipe: Recipe) -> bool:
 
 
 def _published(recipe: Recipe, method: Method) -> Values:
-    """A small net; ours."""
+    """Values for a small net, which are our own."""
     query = recipe.get("episode.query", 15)
     return {
         "episode.query": query, "episode.eval_query": query, "net.kind": "mlp", "net.filters": 100, "net.depth": 2,
@@ -31,7 +31,7 @@ def _published(recipe: Recipe, method: Method) -> Values:
 
 
 def _check_inputs(recipe: Resolved, inputs: Inputs) -> None:
-    """RecipeError for images."""
+    """Raise RecipeError if the data are images."""
     if len(inputs.example) != 1:
         wrong, why = (
             (f"method '{recipe.method}'", "leo takes features, and it holds images: see lethax embed")
@@ -48,12 +48,12 @@ def _net(recipe: Resolved, inputs: Inputs | None) -> nets.MLP:
 
 
 def _family(recipe: Resolved, split: str) -> Family:
-    """Features on the device."""
+    """The features of a split, on the device."""
     return Family(*features_on_device(prepared.store_of(recipe, split).splits[split]))
 
 
 def _protocol(recipe: Resolved) -> Judging:
-    """LEO: 10 000 episodes and the best checkpoint, as published."""
+    """For LEO 10,000 episodes and the best checkpoint, as published."""
     return Judging(10_000, 1) if recipe.reads("leo") else prepared.protocol(recipe)
 
 

@@ -16,7 +16,7 @@ _SMALLEST = 16  # pixels that conv4 can halve four times
 
 
 def _published(recipe: Recipe, method: Method) -> Values:
-    """The settings of the paper and of the released code, by data set; mini-ImageNet's for any other."""
+    """The settings of the paper and of the released code for each data set; those of mini-ImageNet for any other."""
     net, shot = recipe.get("net.kind", "conv4"), recipe.get("episode.shot", 5)
     omniglot, imagenet = recipe.data.startswith("omniglot"), "imagenet" in recipe.data
     paper = recipe.preset == "paper"
@@ -35,7 +35,7 @@ def _published(recipe: Recipe, method: Method) -> Values:
 
 
 def _check_inputs(recipe: Resolved, inputs: Inputs) -> None:
-    """RecipeError for features."""
+    """Raise RecipeError if the data are features."""
     if len(inputs.example) == 1:
         raise RecipeError(
             f"net '{recipe.net.kind}' does not fit data '{recipe.data}': it holds features, which take --net mlp or "
@@ -44,7 +44,7 @@ def _check_inputs(recipe: Resolved, inputs: Inputs) -> None:
 
 
 def _net(recipe: Resolved, inputs: Inputs | None) -> Net:
-    """The network; DataError for pictures that are too small for it."""
+    """Make the network. DataError if the pictures are too small for it."""
     assert inputs is not None
     form: ConvForm = "patches" if supervised.lean(recipe) else "native"
     norm_steps = recipe.inner.steps if recipe.net.per_step_norm else 0
@@ -57,7 +57,7 @@ def _net(recipe: Resolved, inputs: Inputs | None) -> Net:
 
 
 def _family(recipe: Resolved, split: str) -> Family:
-    """Pictures on the device; turned classes in training alone."""
+    """The pictures of a split, on the device. Classes are turned only in training."""
     store = prepared.store_of(recipe, split)
     rotate = recipe.episode.rotate and split == "train"
     return Family(*on_device(store.splits[split], store.mean, store.std, rotate))

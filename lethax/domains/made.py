@@ -1,4 +1,4 @@
-"""Domains whose tasks are drawn, not prepared: their data sets are names, and any number of examples fits."""
+"""Domains whose tasks are drawn and not prepared: their data are only names, and any number of examples fits."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -24,7 +24,7 @@ def _nothing(recipe: Resolved, table: np.ndarray) -> Mapping[str, Any]:
 @final
 @dataclass(frozen=True, kw_only=True)
 class Made(Supervised):
-    """Tasks that are drawn; an episode has K support examples and Q query examples, and no classes.
+    """A domain whose tasks are drawn. An episode has K support examples and Q query examples, and no classes.
 
     made: the names that they have as data, all with inputs and outputs of one kind. check: see `contract.Domain`. summary: what an
     evaluation's record says beside the scores [n, steps + 1]. The other fields: see `Supervised`. The domain alone chooses the
@@ -42,31 +42,31 @@ class Made(Supervised):
     })  # fmt: skip
 
     def claims(self, recipe: Recipe) -> bool:
-        """By name."""
+        """Whether the data have a name of this domain."""
         return recipe.data in self.made
 
     def fit(self, recipe: Recipe, usual: Resolved) -> tuple[Recipe, str]:
-        """Any number of examples can be drawn."""
+        """Leave the recipe as it is, because any number of examples can be drawn."""
         return recipe, ""
 
     def inputs(self, recipe: Resolved) -> Inputs | None:
-        """None: there is no data set."""
+        """None, because there is no data set."""
         return None
 
     def elsewhere(self, recipe: Resolved, inputs: Inputs | None, data: str) -> Resolved:
-        """Any other data of these tasks."""
+        """The recipe on other data of this domain."""
         return another(recipe, data, self.made)
 
     def check_split(self, recipe: Resolved, split: str) -> None:
-        """Every split does."""
+        """Every split allows any episode."""
 
     def report(self, recipe: Resolved, split: str, table: np.ndarray, key: PRNGKeyArray) -> Mapping[str, Any]:
-        """The domain's summary."""
+        """The summary that the domain makes of its scores."""
         return self.summary(recipe, table)
 
 
 def another(recipe: Resolved, data: str, known: tuple[str, ...]) -> Resolved:
-    """The recipe on data of the same domain; RecipeError for any other."""
+    """The recipe on other data of the same domain. RecipeError for data of any other."""
     if data not in known:
         raise RecipeError(f"a run on {recipe.data} cannot be judged on {data}: its net reads inputs of another kind.")
     return replace(recipe, data=data)

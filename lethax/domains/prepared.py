@@ -1,4 +1,4 @@
-"""Domains whose tasks are classes of a prepared data set: what fits its splits, what a run keeps of it, what needs no learning."""
+"""Domains whose tasks are classes of a prepared data set: what fits its splits, what a run keeps of it, and the baseline."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -24,7 +24,7 @@ _OPEN = ("episode.way", "episode.shot", "episode.query")
 @final
 @dataclass(frozen=True, kw_only=True)
 class Prepared(Supervised):
-    """Tasks are N classes of a prepared data set, with K support and Q query examples of each; the score is the accuracy.
+    """A domain whose tasks are N classes of a prepared data set, with K support and Q query examples of each. It scores accuracy.
 
     claims: whether a recipe's data are of this kind. check_inputs: RecipeError for data sets that hold something else. The other
     fields: see `Supervised`.
@@ -39,14 +39,14 @@ class Prepared(Supervised):
     never: ClassVar[frozenset[str]] = frozenset()
 
     def check(self, recipe: Resolved) -> None:
-        """RecipeError for episodes of one class."""
+        """Raise RecipeError for episodes of one class."""
         if recipe.episode.way < 2:
             raise RecipeError(
                 f"episode.way is {recipe.episode.way}; with one class there is nothing to tell apart: it has to be at least 2."
             )
 
     def fit(self, recipe: Recipe, usual: Resolved) -> tuple[Recipe, str]:
-        """With way, shot and query that all splits allow, unless it gives them.
+        """Fit way, shot and query to what all splits allow, unless the recipe gives them.
 
         DataError where what it gives does not allow a single episode; it names a command that works.
         """
@@ -69,13 +69,13 @@ class Prepared(Supervised):
         return replace(recipe, given={**recipe.given, **changed}), note
 
     def inputs(self, recipe: Resolved) -> Inputs:
-        """What a run keeps of its data; DataError where training and validation do not allow the episodes."""
+        """What a run keeps of its data. DataError if training or validation do not allow the episodes."""
         found = inputs_of([store_of(recipe, split) for split in ("train", "val")][0])
         self.check_inputs(recipe, found)
         return found
 
     def elsewhere(self, recipe: Resolved, inputs: Inputs | None, data: str) -> Resolved:
-        """On another data set of examples of the same shape."""
+        """The recipe on another data set, whose examples have the same shape."""
         assert inputs is not None
         example = inputs_of(open_store(data)).example
         if example != inputs.example:
@@ -85,7 +85,7 @@ class Prepared(Supervised):
         return replace(recipe, data=data)
 
     def check_split(self, recipe: Resolved, split: str) -> None:
-        """By the classes of the split."""
+        """Raise DataError if the classes of a split do not allow the episodes."""
         splits, shape = open_store(recipe.data).splits, shape_of(recipe, "test")
         rooms = {name: room({name: part}) for name, part in splits.items()}
         fitting = [n for n, r in rooms.items() if r.way >= shape.way and r.examples >= shape.shot + shape.query]
@@ -98,7 +98,7 @@ class Prepared(Supervised):
             )
 
     def report(self, recipe: Resolved, split: str, table: np.ndarray, key: PRNGKeyArray) -> Mapping[str, Any]:
-        """The data, √(p(1 − p)), and what needs no learning: the nearest prototype on the same episodes."""
+        """The identity of the data, √(p(1 − p)), and the score of the nearest prototype on the same episodes."""
         trial = self.trial(recipe, len(table), 0, True)
         judged = evaluate(NearestPrototype(recipe.episode.way), [{}], *self.family(recipe, split), trial, key)
         prototype = score(np.concatenate([scores[:, 0] for scores, _ in judged]))
@@ -112,7 +112,7 @@ class Prepared(Supervised):
 
 
 def store_of(recipe: Resolved, split: str) -> Store:
-    """The data set; DataError where the classes of a split do not allow the episodes."""
+    """Open the data set. DataError if the classes of a split do not allow the episodes."""
     store = open_store(recipe.data)
     if split not in store.splits:
         raise DataError(
@@ -134,7 +134,7 @@ def _refusal(recipe: Recipe, wanted: tuple[int, int, int], splits: Mapping[str, 
 
 
 def inputs_of(store: Store) -> Inputs:
-    """What is known of a data set."""
+    """What a run keeps of a data set."""
     split = next(iter(store.splits.values()))
     classes = store.splits["train"].classes if "train" in store.splits else ()
     return Inputs(
@@ -143,6 +143,6 @@ def inputs_of(store: Store) -> Inputs:
 
 
 def protocol(recipe: Resolved) -> Judging:
-    """600 episodes and the three best checkpoints, as the released code; a small budget has fewer validations than three."""
+    """600 episodes and the three best checkpoints, as in the released code, or fewer if there are fewer validations."""
     validations = -(-recipe.outer.steps // recipe.outer.epoch)
     return Judging(600, min(3, recipe.outer.keep, validations))

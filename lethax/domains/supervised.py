@@ -1,4 +1,4 @@
-"""Tasks with a support set, a query set and a loss: the learner, the outer loop and the evaluation that they all have.
+"""What all tasks with a support set, a query set and a loss share: the learner, the outer loop and the evaluation.
 
 `Supervised` is abstract. Of where the data come from it knows nothing: `made.Made` and `prepared.Prepared` are its two final forms.
 """
@@ -67,7 +67,7 @@ class Supervised(ABC):
 
     @property
     def without(self) -> frozenset[str]:
-        """What the domain does not read."""
+        """The options that the domain does not read."""
         return self.never | self.unread
 
     def defaults(self, recipe: Recipe, method: Method) -> Values:
@@ -75,13 +75,13 @@ class Supervised(ABC):
         return {**self.same, **self.published(recipe, method)}
 
     def learner(self, recipe: Resolved, inputs: Inputs | None = None) -> Learner:
-        """The method on the network."""
+        """Make the method's learner on the network."""
         loop = self.loop or ("scan" if lean(recipe) else "unroll")
         made: Learner = method_of(recipe).make(self.net(recipe, inputs), recipe, objective=self.objective, loop=loop)
         return made
 
     def plan(self, recipe: Resolved) -> Plan:
-        """The outer loop: many steps a call, which ends where the loop changes or is validated."""
+        """Make the plan of the outer loop. A call takes many steps, and ends where the loop changes or is validated."""
         inner, outer = recipe.inner, recipe.outer
         task_loop, devices = self._through(recipe, outer.batch)
         chunk = 1 if self.convolutional and on_cpu() else CHUNK
@@ -94,7 +94,7 @@ class Supervised(ABC):
         )  # fmt: skip
 
     def _through(self, recipe: Resolved, tasks: int) -> tuple[TaskLoop, int]:
-        """How a device goes through its tasks, and the number of devices."""
+        """How a device goes through its tasks, and how many devices there are."""
         if not self.convolutional:
             return "vmap", 1
         if not on_cpu():
@@ -102,7 +102,7 @@ class Supervised(ABC):
         return ("scan" if recipe.memory == "lean" else "unroll"), devices_for(tasks)
 
     def trial(self, recipe: Resolved, episodes: int, steps: int, curve: bool) -> Trial:
-        """An evaluation on `episodes` episodes."""
+        """Make the trial of an evaluation on `episodes` episodes."""
         together = len(jax.devices()) if self.convolutional else self.at_once
         task_loop, devices = self._through(recipe, together)
         return Trial(shape_of(recipe, "test"), episodes, steps, curve, task_loop, together, devices)
@@ -111,37 +111,37 @@ class Supervised(ABC):
         self, recipe: Resolved, inputs: Inputs | None, split: str, metas: Sequence[Any], episodes: int, steps: int,
         key: PRNGKeyArray, curve: bool,
     ) -> Iterator[Judged]:  # fmt: skip
-        """The objective's score in each episode."""
+        """Yield the score of the objective in each episode."""
         trial = self.trial(recipe, episodes, steps, curve)
         for scores, seen in evaluate(self.learner(recipe, inputs), metas, *self.family(recipe, split), trial, key):
             yield Judged(scores, seen)
 
     def episodes_hash(self, recipe: Resolved, split: str, episodes: int, key: PRNGKeyArray) -> str:
-        """Of the first, middle and last episode."""
+        """A hash of the first, the middle and the last episode."""
         return episodes_hash(*self.family(recipe, split), shape_of(recipe, "test"), key, episodes)
 
     def kept(self, judged: Sequence[Judged]) -> dict[str, np.ndarray]:
-        """Nothing."""
+        """Nothing is kept."""
         return {}
 
     def together(self, recipe: Resolved, inputs: Inputs | None) -> Any:
-        """Runs of one shape, whose families differ in their arrays alone; one convolutional network fills the machine by itself."""
+        """Runs train together if only the arrays of their families differ. A convolutional net fills the machine alone."""
         if self.convolutional:
             return None
         return self.learner(recipe, inputs), self.plan(recipe), self.family(recipe, "train").tasks
 
 
 def shape_of(recipe: Resolved, split: str) -> EpisodeShape:
-    """N, K, Q of a split's episodes."""
+    """The shape N, K, Q of the episodes of a split."""
     episode = recipe.episode
     return EpisodeShape(episode.way, episode.shot, episode.query if split == "train" else episode.eval_query)
 
 
 def on_cpu() -> bool:
-    """Whether the programs run on the processor."""
+    """Whether programs run on the CPU."""
     return jax.default_backend() == "cpu"
 
 
 def lean(recipe: Resolved) -> bool:
-    """Whether memory stays flat in inner steps: asked for, or a GPU's own way."""
+    """Whether memory stays flat in the number of inner steps, which is asked for, or the way on a GPU."""
     return recipe.memory == "lean" or not on_cpu()

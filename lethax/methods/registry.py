@@ -36,11 +36,18 @@ def _fits(recipe: Resolved) -> None:
 class Method:
     """A method of meta-learning.
 
-    text: one sentence. make: (net, recipe, options) -> Learner, where options are keyword arguments that the domain adds, such as
-    the objective; RecipeError for a net that the method cannot work on. kinds: the kinds of tasks that it fits; empty: all.
-    sections: of the recipe, those that it reads beside "episode", "net", "inner" and "outer". defaults: its published values.
-    fixed: values that it cannot have otherwise. without: options that it does not read. check: RecipeError for values that it
-    cannot have. base: the method that a paired difference is taken to.
+    Arguments:
+        name: the name on the command line.
+        text: one sentence about the method.
+        make: (net, recipe, **options) -> Learner. The options are keyword arguments that the domain adds, such as the objective.
+            RecipeError for a net that the method cannot work on.
+        kinds: the kinds of tasks that the method fits; () stands for all.
+        sections: the sections of a recipe that it reads beside "episode", "net", "inner" and "outer".
+        defaults: a function from a `Preset` to the method's published values, by "SECTION.NAME".
+        fixed: values that the method always has, by "SECTION.NAME".
+        without: options that it does not read.
+        check: a function that raises RecipeError for values that the method cannot have.
+        base: the method that paired differences are taken to.
     """
 
     name: str
