@@ -12,7 +12,7 @@ from lethax.nets import MLP, Conv4
 from lethax.nets.policy import GaussianPolicy
 from lethax.records import Episode, Split
 
-pytestmark = [pytest.mark.numeric, pytest.mark.usefixtures("x64")]
+pytestmark = pytest.mark.usefixtures("x64")
 
 DEEP = MLP(inputs=6, hidden=(4,) * 11, outputs=3, spread=0.5)  # by name, layer11 stands before layer2 and layer9 last
 

@@ -107,8 +107,13 @@ def check_gradient(file, variant, result):
         assert set(trees.names(stored)) == set(ours)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("file", NETS)
+QUICKEST = ("conv4_5way1shot_28px", "l2f_second")  # to compile of those with gates and second derivatives
+CASES = [(file, variant) for file in NETS for variant in VARIANTS]
+
+
+@pytest.mark.parametrize(
+    "file,variant", [pytest.param(*case, marks=[pytest.mark.numeric] if case == QUICKEST else []) for case in CASES]
+)
 def test_the_authors_own_arrays(file, variant):
     result = run(file, variant)
     check_forward(file, variant, result)

@@ -16,7 +16,7 @@ from lethax.nets.policy import GaussianPolicy
 from lethax.objectives import CrossEntropy
 from lethax.records import Episode, Split
 
-pytestmark = [pytest.mark.numeric, pytest.mark.usefixtures("x64")]
+pytestmark = pytest.mark.usefixtures("x64")
 
 TINY = Conv4(way=3, image=8, channels=1, filters=4, stages=2)
 

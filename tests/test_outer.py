@@ -1,6 +1,7 @@
 """The outer step: reduction, clamps, schedule, and what happens to a meta-gradient that is no number."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,7 @@ from lethax.objectives import SquaredError
 from lethax.outer import Plan, begin, draw_batch, fit, not_finite, outer_step
 from lethax.records import EpisodeShape
 
-pytestmark = [pytest.mark.numeric, pytest.mark.usefixtures("x64")]
+pytestmark = pytest.mark.usefixtures("x64")
 
 # Steps of the gradient itself in Adam's place, so that they can be read.
 PLAN = Plan(EpisodeShape(1, 5, 10), total=4, batch=4, transform=optax.sgd(1.0))
@@ -24,10 +25,15 @@ LEARNER = L2F(MLP(hidden=(8,), spread=0.5), objective=SquaredError(), steps=1)
 TASKS, SOURCE, _ = family("sinusoid")
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def step(plan, state, source):
+    return outer_step(LEARNER, plan, state, *draw_batch(TASKS, source, plan, state))
+
+
 def moved(plan, key, source=SOURCE):
     """How far one outer step goes, tensor by tensor."""
-    state = begin(LEARNER, plan, key)
-    after, info = outer_step(LEARNER, plan, state, *draw_batch(TASKS, source, plan, state))
+    state = jax.jit(begin, static_argnums=(0, 1))(LEARNER, plan, key)
+    after, info = step(plan, state, source)
     assert int(after.step) == 1
     return jax.tree.map(lambda a, b: a - b, state.meta, after.meta), info
 
