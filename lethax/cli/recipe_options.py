@@ -49,15 +49,17 @@ def _place(flag: str) -> str:
 
 def parsed_fields() -> list[tuple[str, Any, Any]]:
     """A field for every option, which is None unless it is given. An option that is true or false has two switches."""
-    found: list[tuple[str, Any, Any]] = []
+    found: list[
+        tuple[str, Any, Any]
+    ] = []  # with their help, or the parser looks for it in source text, which takes seconds
     for one in every_option():
         if one.kind is bool:
             for flag in (one.flag, negative(one)):
-                about = tyro.conf.arg(name=flag)
+                about = tyro.conf.arg(name=flag, help=one.text)
                 kind = Annotated[bool, tyro.conf.FlagCreatePairsOff, about]
                 found.append((_place(flag), kind, dataclasses.field(default=False)))
         else:
-            about = tyro.conf.arg(name=one.flag, metavar=metavar(one.kind))
+            about = tyro.conf.arg(name=one.flag, metavar=metavar(one.kind), help=one.text)
             found.append((_place(one.flag), Annotated[one.kind | None, about], dataclasses.field(default=None)))
     return found
 
