@@ -105,7 +105,7 @@ UNREAD = [  # data, method, key, value as TOML, what is said
     ("sinusoid", "l2f", "control.horizon", 5, "method 'l2f' on 'sinusoid' does not read the section [control]"),
     ("navigation", "maml", "locomotion.contact", True, "on 'navigation' does not read the section [locomotion]"),
     ("sinusoid", "maml", "imaml.proximity", 1.0, "does not read the section [imaml]"),
-    ("sinusoid", "fomaml", "inner.order", 2, "method 'fomaml' has 1 alone"),
+    ("sinusoid", "fomaml", "inner.order", 2, "method 'fomaml' always has 1"),
     ("sinusoid", "reptile", "inner.first_order_steps", 5, "method 'reptile' does not have that choice"),
     ("mini_leo", "leo+l2f", "gate.scope", "layer", "method 'leo+l2f' does not have that choice"),
     ("sinusoid", "maml", "net.norm", "batch", "data 'sinusoid' does not have that choice"),
