@@ -151,7 +151,7 @@ def test_plan_and_messages(small, capsys):
     assert "0/4" in shown and "timed" in shown and not (small / "runs").exists()
     assert cli.main(["reproduce", "y"]) == 2
     assert cli.main(["reproduce", "x", "--budget", "2"]) == 2
-    assert "--budget has to be" in capsys.readouterr().err
+    assert "--budget is 2.0; it is a share" in capsys.readouterr().err
     found = reproduce.jobs(cells.find("x"), small, budget=0.001, steps=None, seeds=1)
     assert {job.recipe.outer.steps for job in found} == {50}
     reproduce.opened(found[0])
