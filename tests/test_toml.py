@@ -62,6 +62,15 @@ def test_integers_are_taken_where_numbers_are_expected() -> None:
     assert type(found["inner.rate"]) is float and all(type(x) is float for x in found["gate.fixed"])
 
 
+def test_every_short_name_is_read_outside_of_tables() -> None:
+    """As in recipes from before there were sections: `net` is also the name of a section."""
+    for one in sections.by_key().values():
+        if one.short:
+            text = f"{one.short.replace('-', '_')} = {write(one.default)}"
+            found = parse(text, "file")
+            assert found.given == {one.key: one.default} and found.flat, text
+
+
 @pytest.mark.parametrize(
     ("value", "kind", "message"),
     [

@@ -73,15 +73,15 @@ def _section(section: str, values: Mapping[str, Any], name: str) -> dict[str, An
 
 
 def _flat(key: str, value: Any, name: str) -> str:
-    if key in sections.SECTIONS:
-        example = next(iter(sections.options(key).values())).key
-        raise RecipeError(
-            f"{name} has the value {_quoted(value)} for the section [{key}]; expected a table of its options, as in {example}."
-        )
     try:
-        return key_of(key)
+        return key_of(key)  # of `net` too, which is a section and the short name of one of its options
     except RecipeError as error:
-        raise RecipeError(f"{name}: {error}") from None
+        if key not in sections.SECTIONS:
+            raise RecipeError(f"{name}: {error}") from None
+    example = next(iter(sections.options(key).values())).key
+    raise RecipeError(
+        f"{name} has the value {_quoted(value)} for the section [{key}]; expected a table of its options, as in {example}."
+    )
 
 
 def dump(resolved: Resolved) -> str:
