@@ -101,7 +101,10 @@ def test_kinds_have_names() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[gaet]\nscope = 1", "file has a section [gaet], which no recipe has. Did you mean 'gate'?"),
+        (
+            "[gaet]\nscope = 1",
+            "file has a section [gaet], which no recipe has. Did you mean 'gate'? What a plugin adds is known with --plugin FILE.",
+        ),
         ("[gate]\nscop = 1", "file has a key 'scop' in [gate], which is no option. Did you mean 'scope'?"),
         ("shto = 1", "file: no option is called 'shto'. Did you mean 'shot'?"),
         ("[gate]\nscope = 'x'", "file: gate.scope is 'x'. Expected one of: network, layer, tensor, filter, parameter."),
@@ -109,7 +112,10 @@ def test_kinds_have_names() -> None:
         ("seed = 'x'", "file: seed is 'x'; expected an integer."),
         ("data = 2020-01-01", "file: data is datetime.date(2020, 1, 1); expected a string."),
         ("gate = 3", "file has the value 3 for the section [gate]; expected a table of its options, as in gate.scope."),
-        ("[shot]\na = 1", "file has a section [shot], which no recipe has. What a plugin adds is known with --plugin FILE."),
+        (
+            "[shot]\na = 1",
+            "file has a section [shot], which no recipe has. What a plugin adds is known with --plugin FILE.",
+        ),
     ],
 )
 def test_what_no_recipe_has_is_one_sentence(text: str, message: str) -> None:
@@ -129,7 +135,10 @@ def test_what_is_no_toml(text: str) -> None:
     [
         ("a = " + "[" * 100_000, "file nests its values too deeply"),
         ("a = " + "{b = " * 100_000, "file nests its values too deeply"),
-        ("[" + ".".join("a" * 5_000) + "]", "file has a section [a], which no recipe has. What a plugin adds is known with --plugin FILE."),
+        (
+            "[" + ".".join("a" * 5_000) + "]",
+            "file has a section [a], which no recipe has. What a plugin adds is known with --plugin FILE.",
+        ),
         ("[inner]\nrate = 1" + "0" * 400, "file: inner.rate is an integer of more than 300 digits"),
         ("rotate = 0x" + "f" * 5000, "file: rotate is a very long int; expected true or false."),
         ("shot = ['" + "x" * 5000 + "']", "file: shot is ['xxxx"),

@@ -62,7 +62,7 @@ def parse(text: str, name: str) -> Recipe:
 def _section(section: str, values: Mapping[str, Any], name: str) -> dict[str, Any]:
     if section not in sections.SECTIONS:
         hint = did_you_mean(section, sections.SECTIONS)
-        raise RecipeError(f"{name} has a section [{shown(section, 60)}], which no recipe has.{hint or OF_A_PLUGIN}")
+        raise RecipeError(f"{name} has a section [{shown(section, 60)}], which no recipe has.{hint}{OF_A_PLUGIN}")
     options, found = sections.options(section), {}
     for key, value in values.items():
         if key not in options:
