@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from lethax.text import shown
 
 LIMIT = 4000  # characters of a message
-OF_A_PLUGIN = " What a plugin adds is known with --plugin FILE."
+OF_A_PLUGIN = " If a plugin adds it, name the plugin with --plugin FILE."
 
 
 class LethaxError(Exception):

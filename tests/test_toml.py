@@ -103,7 +103,7 @@ def test_kinds_have_names() -> None:
     [
         (
             "[gaet]\nscope = 1",
-            "file has a section [gaet], which no recipe has. Did you mean 'gate'? What a plugin adds is known with --plugin FILE.",
+            "file has a section [gaet], which no recipe has. Did you mean 'gate'? If a plugin adds it, name the plugin with --plugin FILE.",
         ),
         ("[gate]\nscop = 1", "file has a key 'scop' in [gate], which is no option. Did you mean 'scope'?"),
         ("shto = 1", "file: no option is called 'shto'. Did you mean 'shot'?"),
@@ -114,7 +114,7 @@ def test_kinds_have_names() -> None:
         ("gate = 3", "file has the value 3 for the section [gate]; expected a table of its options, as in gate.scope."),
         (
             "[shot]\na = 1",
-            "file has a section [shot], which no recipe has. What a plugin adds is known with --plugin FILE.",
+            "file has a section [shot], which no recipe has. If a plugin adds it, name the plugin with --plugin FILE.",
         ),
     ],
 )
@@ -137,7 +137,7 @@ def test_what_is_no_toml(text: str) -> None:
         ("a = " + "{b = " * 100_000, "file nests its values too deeply"),
         (
             "[" + ".".join("a" * 5_000) + "]",
-            "file has a section [a], which no recipe has. What a plugin adds is known with --plugin FILE.",
+            "file has a section [a], which no recipe has. If a plugin adds it, name the plugin with --plugin FILE.",
         ),
         ("[inner]\nrate = 1" + "0" * 400, "file: inner.rate is an integer of more than 300 digits"),
         ("rotate = 0x" + "f" * 5000, "file: rotate is a very long int; expected true or false."),
