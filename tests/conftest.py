@@ -20,7 +20,7 @@ import pytest  # noqa: E402
 
 
 def pytest_collection_finish() -> None:
-    """To trace programs makes very many objects that stay, and to search them for garbage again and again takes a tenth of the time."""
+    """Tracing makes very many objects that stay: to search them for garbage again and again takes a tenth of the time."""
     gc.freeze()
     gc.set_threshold(100_000, 10, 10)
 
