@@ -137,7 +137,7 @@ def test_features_from_training_to_numbers(tmp_path, monkeypatch):
     embeddings.write_features("made", {split: split_of("", features, labels) for split in SPLITS}, None, {})
     monkeypatch.setattr(supervised, "CHUNK", 10)
     options = ["--shot", "2", "--query", "4", "--batch", "2", "--steps", "20", "--epoch", "10", "--val-episodes", "20"]
-    options += ["--inner-steps", "2"]  # of the weights
+    options += ["--inner-steps", "1"]  # of the weights
     run = str(tmp_path / "run")
     assert cli.main(["train", "made", "--method", "leo+l2f", *options, "--out", run]) == 0
     assert cli.main(["evaluate", run, "--episodes", "40", "--steps", "2"]) == 0

@@ -219,7 +219,7 @@ def test_hours_of_a_setting_are_of_one_timed_cell_or_of_the_logs(tmp_path, monke
     with StoreWriter(tmp_path, "pictures", mean=(0.5,), std=(0.25,), source={}) as writer:
         for split in ("train", "val", "test"):
             writer.split(split, (16, 16, 1), [(f"{split}{c}", "", 20) for c in range(5)])[:] = 0
-    base = Recipe.of(data="pictures", shot=1, query=1, filters=4, inner_steps=2)
+    base = Recipe.of(data="pictures", shot=1, query=1, filters=4, inner_steps=1)
     found = [cells.Cell(f"x/{m}{k}", base.with_values(method=m, shot=k), None) for k in (1, 5) for m in ("maml", "l2f")]
     timed = []
     monkeypatch.setattr(reproduce, "_seconds_a_step", lambda group, _: timed.append(group[0].cell.name) or 2.0)
@@ -240,7 +240,7 @@ def test_plan_of_features(tmp_path, monkeypatch):
     labels = np.repeat(np.arange(6), 4)
     made = np.random.RandomState(0).randn(24, 6).astype(np.float32)
     write_features("made", {split: split_of("", made, labels) for split in ("train", "val", "test")}, None, {})
-    recipe = Recipe.of(data="made", method="leo", shot=1, query=1, batch=2)
+    recipe = Recipe.of(data="made", method="leo", shot=1, query=1, batch=2, inner_steps=1)
     (group,) = reproduce.groups(
         reproduce.jobs([cells.Cell("x/leo", recipe, None)], tmp_path, budget=1.0, steps=4, seeds=1)
     )

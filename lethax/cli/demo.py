@@ -91,5 +91,5 @@ def _fits(folder: Path) -> dict[str, Any]:
     )
     order = jnp.argsort(episode.query.x[:, 0])
     episode = episode._replace(query=jax.tree.map(lambda leaf: leaf[order], episode.query))
-    path, _ = learner.path(meta, episode, 5)
+    path, _ = jax.jit(learner.path, static_argnums=2)(meta, episode, 5)
     return {"support": episode.support, "query": episode.query, "path": path[:, :, 0]}
