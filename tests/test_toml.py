@@ -103,7 +103,8 @@ def test_kinds_have_names() -> None:
     [
         (
             "[gaet]\nscope = 1",
-            "file has a section [gaet], which no recipe has. Did you mean 'gate'? If a plugin adds it, name the plugin with --plugin FILE.",
+            "file has a section [gaet], which no recipe has. Did you mean 'gate'? "
+            "If a plugin adds it, name the plugin with --plugin FILE.",
         ),
         ("[gate]\nscop = 1", "file has a key 'scop' in [gate], which is no option. Did you mean 'scope'?"),
         ("shto = 1", "file: no option is called 'shto'. Did you mean 'shot'?"),
