@@ -18,6 +18,7 @@ from lethax.records import Episode, Split
 pytestmark = pytest.mark.usefixtures("x64")
 
 WAY = 3
+NET = MLP(inputs=6, hidden=(7, 5), outputs=WAY, spread=0.5)
 
 
 def smooth_episode(seed=0):
@@ -30,9 +31,8 @@ def smooth_episode(seed=0):
 
 @functools.cache
 def learner_of(name, **options):
-    net = MLP(inputs=6, hidden=(7, 5), outputs=WAY, spread=0.5)
     # Gates are differentiated through their embedding: without that, which is the default, no gradient is exact.
-    return build(name, net, rate=0.1, attenuator={"detached": False}, objective=CrossEntropy(), steps=2, **options)
+    return build(name, NET, rate=0.1, attenuator={"detached": False}, objective=CrossEntropy(), steps=2, **options)
 
 
 class Seen(NamedTuple):
@@ -81,6 +81,15 @@ def test_shapes_and_paths(method):
     if method == "maml":
         unmoved = learner_of(method).net.apply(start_of(method)["weights"], smooth_episode().query.x)
         np.testing.assert_allclose(seen.path[0], unmoved, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("options", [{}, {"attenuator": {"task_dependent": False}}])
+def test_no_meta_parameter_has_a_weak_type(method, options):
+    """The type of a Python number, which an outer step makes a real one: the second call would compile the program again."""
+    learner = build(method, NET, **{"rate": 0.1, "attenuator": {}, **options})
+    meta = jax.eval_shape(learner.init, jax.random.key(0))
+    weak = [name for name, leaf in zip(trees.names(meta), jax.tree.leaves(meta), strict=True) if leaf.weak_type]
+    assert not weak
 
 
 @pytest.mark.parametrize("name", ["l2f", "mumomaml", "cavia", "imaml", "leo+l2f"])

@@ -100,7 +100,7 @@ class Attenuator:
         outputs = 1 if self.scope == "parameter" else len(self.groups(like))
         inputs = len(trees.names(like)) if self.scope == "network" else outputs
         if not self.task_dependent:
-            return {"bias": jnp.full(outputs, self.bias_init)}
+            return {"bias": jnp.full(outputs, self.bias_init, float)}
         hidden = max(inputs, 8) if self.scope == "parameter" else inputs
         widths = [inputs, *[hidden] * (self.layers - 1), outputs]
         params = {}

@@ -96,8 +96,8 @@ class LEO:
             name: layers.xavier_uniform(k, shape) for k, (name, shape) in zip(keys, shapes.items(), strict=False)
         }
         weights |= {
-            "rate": jnp.full(self.latents, self.rate),
-            "weight_rate": jnp.full(self.net.inputs, self.weight_rate),
+            "rate": jnp.full(self.latents, self.rate, float),
+            "weight_rate": jnp.full(self.net.inputs, self.weight_rate, float),
         }
         if self.start is None:
             return {"weights": weights, "start": {}}
