@@ -51,7 +51,7 @@ def test_a_head_that_does_not_move_has_no_gate_to_exclude(key):
 
 
 def test_an_attenuator_without_gates_is_refused():
-    with pytest.raises(RecipeError, match="anil.*moves the last layer alone.*gate_exclude_head"):
+    with pytest.raises(RecipeError, match="anil.*moves only the last layer, and gate.exclude_head"):
         build("anil+l2f", DEEP, rate=0.1, attenuator={"exclude_head": True})
 
 

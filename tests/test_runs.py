@@ -73,7 +73,7 @@ def here(tmp_path, monkeypatch, capsys):
 def whole(tmp_path_factory):
     """A finished run that no test may change, by the folder."""
     folder = tmp_path_factory.mktemp("whole") / "run"
-    recipe = resolve(Recipe(steps=600, epoch=100, method="maml"))
+    recipe = resolve(Recipe.of(steps=600, epoch=100, method="maml"))
     list(training.train(folders.create(recipe, folder)))
     return folder
 
