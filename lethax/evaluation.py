@@ -11,9 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
+from lethax.baselines import NearestPrototype
 from lethax.devices import TaskLoop, over_devices, over_tasks
-from lethax.learner import Learner
-from lethax.records import EpisodeShape
+from lethax.learner import Learner, TaskFamily
+from lethax.objectives import ScoredObjective
+from lethax.records import Episode, EpisodeShape
+
+Judged = Learner | NearestPrototype  # what has outputs for the queries of an episode
 
 
 class Score(NamedTuple):
@@ -77,17 +81,22 @@ class Trial:
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
-def _draw(family: Any, shape: EpisodeShape, together: int, source: Any, key: PRNGKeyArray, first: Array) -> Any:
+def _draw(
+    family: TaskFamily, shape: EpisodeShape, together: int, source: Any, key: PRNGKeyArray, first: Array
+) -> Episode:
     keys = jax.vmap(lambda t: jax.random.fold_in(key, t))(first + jnp.arange(together))
     return jax.vmap(lambda k: family.draw(source, shape, k))(keys)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _judge(learner: Learner, trial: Trial, metas: tuple[Any, ...], episodes: Any) -> tuple[Array, Any]:
-    def one(metas: tuple[Any, ...], episode: Any) -> tuple[Array, Any]:
+def _judge(learner: Judged, trial: Trial, metas: tuple[Any, ...], episodes: Episode) -> tuple[Array, Any]:
+    objective = learner.objective
+    assert isinstance(objective, ScoredObjective)
+
+    def one(metas: tuple[Any, ...], episode: Episode) -> tuple[Array, Any]:
         outputs, gates = [], []
         for meta in metas:
-            if trial.curve:
+            if trial.curve or isinstance(learner, NearestPrototype):
                 path, info = learner.path(meta, episode, trial.steps)
             else:
                 fast, info = learner.adapt(meta, episode.support)
@@ -96,16 +105,16 @@ def _judge(learner: Learner, trial: Trial, metas: tuple[Any, ...], episodes: Any
             gates += [info["gates"]] if "gates" in info else []
         mean = sum(outputs[1:], start=outputs[0]) / len(outputs)
         seen = {"gates": sum(gates[1:], start=gates[0]) / len(gates)} if gates else {}
-        return jax.vmap(lambda o: learner.objective.score(o, episode.query.y, episode.query.mask))(mean), seen
+        return jax.vmap(lambda o: objective.score(o, episode.query.y, episode.query.mask))(mean), seen
 
-    def local(metas: tuple[Any, ...], episodes: Any) -> tuple[Array, Any]:
+    def local(metas: tuple[Any, ...], episodes: Episode) -> tuple[Array, Any]:
         return over_tasks(lambda episode: one(metas, episode), episodes, trial.task_loop)
 
     return over_devices(local, trial.devices)(metas, episodes)
 
 
 def evaluate(
-    learner: Any, metas: Sequence[Any], family: Any, source: Any, trial: Trial, key: PRNGKeyArray
+    learner: Judged, metas: Sequence[Any], family: TaskFamily, source: Any, trial: Trial, key: PRNGKeyArray
 ) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
     """Judge meta-parameters on fixed, seeded episodes.
 
@@ -146,7 +155,7 @@ def evaluate(
         yield np.asarray(scores)[:keep], {name: np.asarray(leaf)[:keep] for name, leaf in seen.items()}
 
 
-def episodes_hash(family: Any, source: Any, shape: EpisodeShape, key: PRNGKeyArray, episodes: int) -> str:
+def episodes_hash(family: TaskFamily, source: Any, shape: EpisodeShape, key: PRNGKeyArray, episodes: int) -> str:
     """SHA-256 (16 digits) of the first, middle and last episode's arrays: equal hashes, equal episodes."""
     digest = hashlib.sha256(repr((shape, episodes)).encode())
     for t in sorted({0, episodes // 2, episodes - 1}):

@@ -3,14 +3,15 @@
 All functions are written for one task and are pure; `vmap`, or a loop inside the compiled program, makes the meta-batch.
 """
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from lethax.objectives import Objective
-from lethax.records import Episode, Info, Progress, Split, Weights
+from lethax.records import Episode, EpisodeShape, Info, Progress, Split, Weights
 
 
+@runtime_checkable
 class Net(Protocol):
     """A network: a frozen dataclass that makes and applies weights. Equal nets share compiled programs."""
 
@@ -42,6 +43,7 @@ class Net(Protocol):
         """A tree of booleans like `weights`: which leaves belong to the last layer (ANIL, BOIL)."""
 
 
+@runtime_checkable
 class Learner(Protocol):
     """A method: it makes meta-parameters, adapts them to a task, predicts, and gives the objective that trains them."""
 
@@ -83,3 +85,11 @@ class Learner(Protocol):
 
     def at(self, step: int) -> "Learner":
         """The learner of outer step `step`: itself, unless a static choice changes there, such as the order."""
+
+
+@runtime_checkable
+class TaskFamily(Protocol):
+    """Tasks to draw from: a frozen dataclass, compared by value."""
+
+    def draw(self, source: Any, shape: EpisodeShape, key: PRNGKeyArray, /) -> Episode:
+        """One episode, a function of its arguments alone, which is compiled; `source` is a tree of arrays."""

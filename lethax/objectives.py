@@ -1,10 +1,35 @@
 """What a task is judged by. Each objective is a frozen dataclass with `loss` and `score`."""
 
 from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
+
+
+@runtime_checkable
+class Objective(Protocol):
+    """What adaptation minimises. The score of a policy, its return, comes from rollouts and not from its outputs."""
+
+    @property
+    def score_name(self) -> str:
+        """What the score is called."""
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether a higher score is a better one."""
+
+    def loss(self, outputs: Any, targets: Any, mask: Any = None, /) -> Float[Array, ""]:
+        """The loss of one task, over the examples that count."""
+
+
+@runtime_checkable
+class ScoredObjective(Objective, Protocol):
+    """An objective whose score is a function of outputs and targets."""
+
+    def score(self, outputs: Any, targets: Any, mask: Any = None, /) -> Float[Array, ""]:
+        """The score of one task."""
 
 
 def mean_of(values: Float[Array, "n *entry"], mask: Float[Array, " n"] | None) -> Float[Array, "*entry"]:
@@ -56,6 +81,3 @@ class SquaredError:
     ) -> Float[Array, ""]:
         """The loss itself: lower is better."""
         return self.loss(outputs, targets, mask)
-
-
-Objective = CrossEntropy | SquaredError

@@ -6,7 +6,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +30,7 @@ class TrainState(NamedTuple):
     key: PRNGKeyArray
 
 
+@runtime_checkable
 class OuterPlan(Protocol):
     """What `fit` asks of a plan: supervised learning's is `Plan`, reinforcement learning's `rl.outer.PolicyPlan`."""
 

@@ -11,7 +11,7 @@ ALFA's rule, which reads weights and gradients, is in `methods/alfa.py`.
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,7 @@ from jaxtyping import Array, PRNGKeyArray
 from lethax.records import Weights
 
 
+@runtime_checkable
 class Rule(Protocol):
     """One inner step; all trees hold only the tensors that move."""
 

@@ -16,7 +16,16 @@ os.environ["XLA_FLAGS"] = " ".join([*FLAGS, os.environ.get("XLA_FLAGS", "")])  #
 os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")  # a test has to meet the compiler, not an old result
 
 import jax  # noqa: E402
+import jaxtyping  # noqa: E402
 import pytest  # noqa: E402
+
+# The shapes and types of the numerical half are checked at every call, which is while a program is traced: compiled, they cost
+# nothing. Elsewhere, arrays are keys and tables of NumPy.
+CHECKED = [
+    "baselines", "conjugate", "data.curves", "data.source", "devices", "evaluation", "gaussian", "inner", "learner", "methods",
+    "nets", "objectives", "optimizer", "outer", "pretrain", "records", "rl", "rules", "streams", "trees",
+]  # fmt: skip
+jaxtyping.install_import_hook([f"lethax.{name}" for name in CHECKED], "beartype.beartype")
 
 
 def pytest_collection_finish() -> None:

@@ -21,7 +21,7 @@ def applied(learner, key):
     """(gates by the tensor that they scaled, gates as reported) of ones as weights."""
     weights = jax.eval_shape(learner.net.init, key)
     moving = trees.partition(weights, learner.mask(weights))[0]
-    ones = jax.tree.map(lambda leaf: np.ones(leaf.shape), moving)
+    ones = jax.tree.map(lambda leaf: jnp.ones(leaf.shape), moving)
     gated, info = jax.jit(lambda: learner.start.apply(learner.start.init(key, ones), ones, ones))()
     means = {name: float(leaf.mean()) for name, leaf in zip(trees.names(gated), jax.tree.leaves(gated), strict=True)}
     return means, dict(zip(learner.gate_names(), info["gates"].tolist(), strict=True))

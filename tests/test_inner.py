@@ -70,6 +70,12 @@ class Formula:
     def __init__(self, function, head=()):
         self.function, self.last = function, head
 
+    def init(self, key):
+        return {}
+
+    def modulated(self):
+        return {}
+
     def apply(self, weights, x, *, step=0, reference=0, mask=None):
         return self.function(weights, x)
 

@@ -243,7 +243,7 @@ def test_what_does_not_fit_is_named() -> None:
         (
             EnvironmentFault,
             r"task 1 of cheetah_dir is \[0.5\]; expected -1 or 1",
-            lambda: direction.check([[1.0], [0.5]]),
+            lambda: direction.check(np.array([[1.0], [0.5]])),
         ),
         (EnvironmentFault, "numbers from 0 to 2", lambda: Locomotion("cheetah_vel").reset(rng, np.full((1, 1), 2.5))),
         (EnvironmentFault, r"shape \[3, 1\]; expected \[n, 2\]", lambda: goal.check(np.ones((3, 1)))),

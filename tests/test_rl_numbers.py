@@ -29,7 +29,7 @@ def walk(environment, task, actions):
     state, _ = environment.reset(key, task)
     seen = []
     for action in actions:
-        state, observation, reward, done = environment.step(key, state, jnp.array(action), task)
+        state, observation, reward, done = environment.step(key, state, jnp.array(action, float), task)
         np.testing.assert_array_equal(state, observation)
         seen.append((state, float(reward), bool(done)))
     return seen

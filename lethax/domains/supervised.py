@@ -18,7 +18,7 @@ from lethax.evaluation import Trial, episodes_hash, evaluate
 from lethax.inner import Loop
 from lethax.learner import Learner, Net
 from lethax.methods.registry import Method, method_of
-from lethax.objectives import Objective
+from lethax.objectives import ScoredObjective
 from lethax.outer import Plan
 from lethax.recipe import Recipe, Resolved
 from lethax.records import EpisodeShape
@@ -47,7 +47,7 @@ class Supervised(ABC):
 
     kind: str
     net: Callable[[Resolved, Inputs | None], Net]
-    objective: Objective
+    objective: ScoredObjective
     family: Callable[[Resolved, str], Family]
     published: Callable[[Recipe, Method], Values] = _nothing
     sections: tuple[str, ...] = ()

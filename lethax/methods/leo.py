@@ -8,7 +8,7 @@ z_0 ← γ_z ⊙ z_0 and w ← γ_w ⊙ w with a gate a dimension, it is LEO+L2F
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -17,10 +17,11 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from lethax import inner
 from lethax.errors import DataError
 from lethax.nets import MLP, layers
-from lethax.objectives import CrossEntropy, Objective
+from lethax.objectives import CrossEntropy, ScoredObjective
 from lethax.records import Episode, Info, Progress, Split
 
 
+@runtime_checkable
 class LatentStart(Protocol):
     """Makes gates of a code or a classifier, one for each dimension, from its mean gradient: `l2f.Attenuator` of scope "filter"."""
 
@@ -68,7 +69,7 @@ class LEO:
     """
 
     net: MLP
-    objective: Objective = CrossEntropy()
+    objective: ScoredObjective = CrossEntropy()
     start: LatentStart | None = None
     latents: int = 64
     latent_steps: int = 5
@@ -249,7 +250,7 @@ def divergence(noise: Array, sigma: Array, z: Array) -> Float[Array, ""]:
     return jnp.mean(-jnp.square(noise) / 2 - jnp.log(sigma) + jnp.square(z) / 2)
 
 
-def correlation(decoder: Float[Array, "latents 2features"]) -> Float[Array, ""]:
+def correlation(decoder: Float[Array, "latents both"]) -> Float[Array, ""]:
     """mean (C − I)², C the cosines between the rows."""
     rows = decoder / jnp.linalg.norm(decoder, axis=1, keepdims=True)
     return jnp.mean(jnp.square(rows @ rows.T - jnp.eye(rows.shape[0])))

@@ -9,7 +9,7 @@ Finn, Abbeel, Levine 2017.
 """
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -17,13 +17,14 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from lethax import inner, trees
 from lethax.learner import Net
-from lethax.objectives import CrossEntropy, Objective
+from lethax.objectives import CrossEntropy, Objective, ScoredObjective
 from lethax.records import Episode, Info, Progress, Split, Weights
 from lethax.rules import SGD, Rule
 
 NormMode = Literal["batch", "support", "support+1"]
 
 
+@runtime_checkable
 class Start(Protocol):
     """Where the inner loop starts, given the support gradient at θ."""
 
@@ -45,6 +46,7 @@ class Start(Protocol):
         """The weights to start from. `gradient` and `weights` are trees of the tensors that move."""
 
 
+@runtime_checkable
 class Encoder(Protocol):
     """A task encoder: it reads the support set once, and the inner loop does not move what it says."""
 
@@ -55,6 +57,7 @@ class Encoder(Protocol):
         """The modulation of every layer that `Net.modulated` names."""
 
 
+@runtime_checkable
 class Bridge(Protocol):
     """A way for the meta-gradient to pass the inner loop without differentiating through it (Reptile, iMAML)."""
 
@@ -265,6 +268,7 @@ class MAML:
         return self.objective.loss(outputs, query.y, query.mask)
 
     def _score(self, outputs: Array, query: Split) -> Info:
+        assert isinstance(self.objective, ScoredObjective)
         return {"score": jax.lax.stop_gradient(self.objective.score(outputs, query.y, query.mask))}
 
     def _outputs(self, meta: Any, episode: Episode, steps: int) -> tuple[list[Array], Info]:

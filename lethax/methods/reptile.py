@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+from jaxtyping import Array
 
 from lethax.inner import Loss
 
@@ -29,11 +30,11 @@ class Reptile:
 
 
 @jax.custom_vjp
-def _bridge(rate: float, start: Any, last: Any) -> Any:
+def _bridge(rate: float | Array, start: Any, last: Any) -> Any:
     return last
 
 
-def _forward(rate: float, start: Any, last: Any) -> Any:
+def _forward(rate: float | Array, start: Any, last: Any) -> Any:
     return last, (rate, start, last)
 
 

@@ -74,7 +74,7 @@ class Conv4:
     def apply(
         self,
         weights: Weights,
-        x: Float[Array, "n h w c"],
+        x: Float[Array, "n *image"],
         *,
         step: int | Array = 0,
         reference: int = 0,
@@ -87,7 +87,7 @@ class Conv4:
     def features(
         self,
         weights: Weights,
-        x: Float[Array, "n h w c"],
+        x: Float[Array, "n *image"],
         *,
         step: int | Array = 0,
         reference: int = 0,

@@ -49,7 +49,7 @@ class ResNet12:
     def apply(
         self,
         weights: Weights,
-        x: Float[Array, "n h w c"],
+        x: Float[Array, "n *image"],
         *,
         step: int | Array = 0,
         reference: int = 0,
@@ -62,7 +62,7 @@ class ResNet12:
     def features(
         self,
         weights: Weights,
-        x: Float[Array, "n h w c"],
+        x: Float[Array, "n *image"],
         *,
         step: int | Array = 0,
         reference: int = 0,

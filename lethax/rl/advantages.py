@@ -17,7 +17,7 @@ RIDGE = 1e-5
 BOUND = 10.0  # of an observation in a feature
 
 
-def discounted(x: Float[Array, "T K"], factor: float) -> Float[Array, "T K"]:
+def discounted(x: Float[Array, "T K"], factor: float | Array) -> Float[Array, "T K"]:
     """Σ_k factor^k x_{t+k}."""
 
     def body(later: Array, now: Array) -> tuple[Array, Array]:
@@ -49,7 +49,7 @@ def fit_baseline(
     return jax.scipy.linalg.solve_triangular(r, q.T @ targets)
 
 
-def advantages(rollouts: Rollouts, discount: float, smoothing: float) -> Float[Array, "T K"]:
+def advantages(rollouts: Rollouts, discount: float | Array, smoothing: float | Array) -> Float[Array, "T K"]:
     """Normalised advantages of one task, 0 where nothing is alive; `smoothing` is λ."""
     alive = rollouts.alive
     rewards = rollouts.rewards * alive

@@ -4,12 +4,13 @@ On the device (`Environment`) everything is a pure function of one rollout, and 
 (`HostEnvironment`) everything is a batch of n rollouts in NumPy.
 """
 
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 
+@runtime_checkable
 class World(Protocol):
     """What every environment has."""
 

@@ -179,7 +179,7 @@ class Locomotion:
         felt = np.clip(state.forces[:, 6:], -1.0, 1.0)  # those on the world are not felt
         return np.concatenate([state.physics[:, 1 + self._hidden :], felt], 1, dtype=np.float32, casting="same_kind")
 
-    def _controls(self, actions: Float[np.ndarray, "n action"], live: np.ndarray) -> Controls:
+    def _controls(self, actions: Float[np.ndarray, "all action"], live: np.ndarray) -> Controls:
         """u of the live rollouts. The actuators of both robots reach from −1 to 1."""
         wanted = np.asarray(actions, np.float64)[live]
         if not np.isfinite(wanted).all():

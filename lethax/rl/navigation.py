@@ -11,6 +11,7 @@ from typing import ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from lethax.errors import EnvironmentFault
@@ -49,7 +50,7 @@ class Navigation:
         bounds = jnp.array([spread.goal, spread.goal, spread.start, spread.start], jnp.float32)
         return bounds * jax.random.uniform(key, (4,), minval=-1.0, maxval=1.0)
 
-    def check(self, tasks: Float[Array, "n 4"]) -> None:
+    def check(self, tasks: Float[Array | np.ndarray, "n 4"]) -> None:
         """Raise EnvironmentFault if the goal or the start of a task is outside the setting's square."""
         spread = SETTINGS[self.setting]
         for what, part, bound in (("goal", tasks[:, :2], spread.goal), ("start", tasks[:, 2:], spread.start)):

@@ -23,7 +23,7 @@ class Rollouts(NamedTuple):
     rewards: Float[Array, "T K"]
     alive: Float[Array, "T K"]
 
-    def returns(self) -> Float[Array, ""]:
+    def returns(self) -> Float[Array, "*batch"]:
         """The mean, over the rollouts, of the undiscounted return."""
         return jnp.sum(self.rewards * self.alive, axis=(-2, -1)) / self.rewards.shape[-1]
 
