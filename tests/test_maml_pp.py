@@ -142,7 +142,9 @@ def check_golden(data, variant, learner, run):
     np.testing.assert_allclose(outputs, a[f"{variant}/query_logits_all"], **close)
     np.testing.assert_allclose(outputs[:, -1], a[f"{variant}/query_logits_last"], **close)
     labels = data.episodes(np.float64).query.y
-    losses = [[learner.objective.loss(o, jnp.asarray(y)) for o in along] for along, y in zip(outputs, labels, strict=True)]
+    losses = [
+        [learner.objective.loss(o, jnp.asarray(y)) for o in along] for along, y in zip(outputs, labels, strict=True)
+    ]
     np.testing.assert_allclose(losses, a[f"{variant}/query_loss_per_step"], **close)
     np.testing.assert_allclose(value, a[f"{variant}/total_loss"], **close)
     np.testing.assert_allclose(info["support_losses"], a[f"{variant}/support_loss"], **close)

@@ -79,7 +79,7 @@ def test_shapes_and_paths(method):
     assert seen.loss.shape == () and seen.support_losses.shape == (2,) and seen.path.shape == (4, WAY * 2, WAY)
     np.testing.assert_allclose(seen.path[2], seen.predicted, rtol=1e-10, atol=1e-12)
     if method == "maml":
-        unmoved = learner_of(method).net.apply(start_of(method)["weights"], smooth_episode().query.x)
+        unmoved = jax.jit(learner_of(method).net.apply)(start_of(method)["weights"], smooth_episode().query.x)
         np.testing.assert_allclose(seen.path[0], unmoved, rtol=1e-10, atol=1e-12)
 
 
