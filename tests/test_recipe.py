@@ -203,3 +203,9 @@ def whole_sentence(text, kind=str):
     assert text.endswith(".") and not text.endswith("..") and len(text.split()) > 2
     first = text.split()[0].strip(",")
     assert first[0].isupper() or first in ("α", "λ", "iMAML", *map(str, get_args(kind)))
+
+
+@pytest.mark.parametrize("values", [{"data": 3}, {"data": None}, {"method": None}, {"method": ["l2f"]}, {"seed": "1"}])
+def test_values_of_no_section_are_of_their_type(values):
+    with pytest.raises(RecipeError, match=f"^{next(iter(values))} is .*expected (a string|an integer)"):
+        resolve(Recipe.of(**values))

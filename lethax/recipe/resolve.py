@@ -31,6 +31,8 @@ class Parts(NamedTuple):
 
 def parts_of(recipe: Recipe) -> Parts:
     """Find the parts of a recipe. RecipeError if the data or the method do not exist or do not fit each other."""
+    for name, kind in TOP_KINDS.items():
+        read(getattr(recipe, name), kind, name)
     if not re.fullmatch(DATA_NAME, recipe.data):
         raise RecipeError(
             f"data is '{shown(recipe.data, 60)}'; the name of a data set has lower-case letters, digits, - and _ alone."
@@ -140,8 +142,6 @@ def _made(recipe: Recipe, parts: Parts, values: Mapping[str, Any]) -> Resolved:
 def _check_sizes(recipe: Recipe, given: Mapping[str, Any]) -> None:
     """Raise RecipeError unless every number is finite and every count fits an array."""
     check_seed(recipe.seed)
-    for name, kind in TOP_KINDS.items():
-        read(getattr(recipe, name), kind, name)
     for key, values in given.items():
         for value in values if isinstance(values, tuple) else (values,):
             if isinstance(value, float) and not isfinite(value):
