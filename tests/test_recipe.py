@@ -5,6 +5,7 @@ from typing import get_args, get_type_hints
 
 import pytest
 
+from lethax import cli
 from lethax.errors import LethaxError, RecipeError
 from lethax.methods.registry import METHODS
 from lethax.recipe import Recipe, dump, load, sections
@@ -209,3 +210,13 @@ def whole_sentence(text, kind=str):
 def test_values_of_no_section_are_of_their_type(values):
     with pytest.raises(RecipeError, match=f"^{next(iter(values))} is .*expected (a string|an integer)"):
         resolve(Recipe.of(**values))
+
+
+def test_an_option_under_two_of_its_names_is_refused(capsys):
+    with pytest.raises(RecipeError, match="shot and episode.shot are two names of episode.shot"):
+        Recipe.of(**{"shot": 1, "episode.shot": 2})
+    with pytest.raises(RecipeError, match="file gives episode.shot twice"):
+        parse("shot = 3\n[episode]\nshot = 2", "file")
+    for words in (("--shot", "1", "--episode.shot", "2"), ("--gate-scope=filter", "--gate.scope", "tensor")):
+        assert cli.main(["recipe", "sinusoid", *words]) == 2
+        assert "was given twice: leave one out" in capsys.readouterr().err

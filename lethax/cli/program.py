@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import traceback
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -97,7 +98,13 @@ def _with_plugins(argv: list[str]) -> list[str]:
         else:
             words.append(word)
     plugins.load(files)
-    return [recipe_options.normal(word) for word in words] if words[:1] in (["train"], ["recipe"]) else words
+    if words[:1] not in (["train"], ["recipe"]):
+        return words
+    words = [recipe_options.normal(word) for word in words]
+    for flag, count in Counter(word.partition("=")[0] for word in words if word.startswith("--")).items():
+        if count > 1:
+            raise RecipeError(f"{shown(flag, 60)} was given twice: leave one out.")
+    return words
 
 
 def parsed(argv: list[str]) -> Any:

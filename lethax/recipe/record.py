@@ -95,14 +95,17 @@ class Recipe(_Top):
 
     def with_values(self, **values: Any) -> "Recipe":
         """A copy with other values, given by short names; None takes a value back."""
-        given, top = dict(self.given), {}
+        given, top = dict(self.given), {name: value for name, value in values.items() if name in TOP}
+        names: dict[str, str] = {}
         for name, value in values.items():
             if name in TOP:
-                top[name] = value
-            elif value is None:
-                given.pop(key_of(name), None)
-            else:
-                given[key_of(name)] = value
+                continue
+            key = key_of(name)
+            if names.setdefault(key, name) != name:
+                raise RecipeError(f"{names[key]} and {name} are two names of {key}: leave one out.")
+            given.pop(key, None)
+            if value is not None:
+                given[key] = value
         return replace(self, given=given, **top)
 
     def get(self, key: str, otherwise: Any = None) -> Any:

@@ -3,7 +3,7 @@
 import json
 import tomllib
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,13 +50,23 @@ def parse(text: str, name: str) -> Recipe:
     known, flat = sections.by_key(), not any(isinstance(value, dict) for value in source.values())
     for key, value in source.items():
         if isinstance(value, dict):
-            given |= _section(key, value, name)
+            of_section = _section(key, value, name)
+            _refuse_twice(given, of_section, name)
+            given |= of_section
         elif key in TOP:
             top[key] = read(value, TOP_KINDS[key], f"{name}: {key}")
         else:
             found = _flat(key, value, name)
+            _refuse_twice(given, [found], name)
             given[found] = read(value, known[found].kind, f"{name}: {key}")
     return Recipe(**top, given=given, flat=flat and bool(given))
+
+
+def _refuse_twice(given: Collection[str], more: Collection[str], name: str) -> None:
+    """RecipeError for an option that is given under two of its names."""
+    for key in more:
+        if key in given:
+            raise RecipeError(f"{name} gives {key} twice, under two names: leave one out.")
 
 
 def _section(section: str, values: Mapping[str, Any], name: str) -> dict[str, Any]:
