@@ -103,7 +103,8 @@ def modules():
 """
 # What Python on Windows lacks, beside the whole of these modules. Libraries are imported before: they have their own ways there.
 WINDOWS = """
-import asyncio, filelock, jax, matplotlib.figure, multiprocessing, optax, PIL.Image, rich.console, safetensors.numpy, subprocess, tyro
+import asyncio, filelock, jax, matplotlib.figure, multiprocessing, optax, PIL.Image, rich.console, safetensors.numpy
+import subprocess, tyro
 for name in ("fcntl", "grp", "pwd", "resource", "termios", "posix"):
     sys.modules[name] = None
 for name in ("O_NONBLOCK", "O_CLOEXEC", "O_NOFOLLOW", "O_DIRECTORY", "posix_fallocate", "fork", "getuid", "geteuid",
