@@ -219,4 +219,4 @@ def test_an_option_under_two_of_its_names_is_refused(capsys):
         parse("shot = 3\n[episode]\nshot = 2", "file")
     for words in (("--shot", "1", "--episode.shot", "2"), ("--gate-scope=filter", "--gate.scope", "tensor")):
         assert cli.main(["recipe", "sinusoid", *words]) == 2
-        assert "was given twice: leave one out" in capsys.readouterr().err
+        assert "are two names of one option: leave one out" in capsys.readouterr().err

@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 import traceback
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -100,11 +99,13 @@ def _with_plugins(argv: list[str]) -> list[str]:
     plugins.load(files)
     if words[:1] not in (["train"], ["recipe"]):
         return words
-    words = [recipe_options.normal(word) for word in words]
-    for flag, count in Counter(word.partition("=")[0] for word in words if word.startswith("--")).items():
-        if count > 1:
-            raise RecipeError(f"{shown(flag, 60)} was given twice: leave one out.")
-    return words
+    spelled: dict[str, str] = {}  # the same spelling again is meant: the last one counts
+    for word in words:
+        flag = word.partition("=")[0]
+        if flag.startswith("--") and spelled.setdefault(recipe_options.normal(flag), flag) != flag:
+            first = shown(spelled[recipe_options.normal(flag)], 60)
+            raise RecipeError(f"{first} and {shown(flag, 60)} are two names of one option: leave one out.")
+    return [recipe_options.normal(word) for word in words]
 
 
 def parsed(argv: list[str]) -> Any:
