@@ -53,7 +53,7 @@ def batch_norm(
     *,
     step: int | Array = 0,
     reference: int = 0,
-    mask: Float[Array, " n"] | None = None,
+    mask: Float[Array, " r"] | None = None,
     eps: float = 1e-5,
 ) -> Float[Array, "n *space c"]:
     """scale (x − m) / √(v + eps) + shift, with the biased moments m, v of the batch itself; there is no running state.
