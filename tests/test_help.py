@@ -159,7 +159,7 @@ def test_plugins_that_cannot_be_loaded_are_one_sentence(tmp_path, capsys, monkey
             )
 
 
-TAKEN = "from lethax.methods.registry import Method, register\nregister(Method('maml', 'Mine.', None))\n"
+TAKEN = "from lethax.methods.registry import Method, register\nregister(Method('maml', 'Mine.', print))\n"
 
 
 def test_an_installed_plugin_that_fails_is_one_sentence(capsys, monkeypatch):
