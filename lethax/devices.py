@@ -6,7 +6,7 @@ import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,10 @@ from jax.sharding import PartitionSpec as P
 from lethax.text import shown
 
 _log = logging.getLogger("lethax")
+# Trees of arrays.
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
 TaskLoop = Literal["vmap", "unroll", "scan"]
 
 
@@ -44,7 +48,7 @@ def use_all_cores() -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
-def over_tasks(function: Callable[[Any], Any], items: Any, how: str) -> Any:
+def over_tasks(function: Callable[[A], B], items: A, how: TaskLoop) -> B:
     """`function` of every item along the leading axis: a `vmap`, a loop in the program ("scan"), or written out ("unroll")."""
     if how == "vmap":
         return jax.vmap(function)(items)
@@ -64,24 +68,24 @@ def _mesh(devices: int) -> Mesh:
     return Mesh(np.array(jax.devices()[:devices]), ("task",))
 
 
-def everywhere(tree: Any, devices: int, place: Callable[[Any, Any], Any] = jax.device_put) -> Any:
+def everywhere(tree: A, devices: int, place: Callable[[Any, Any], Any] = jax.device_put) -> A:
     """Copy the tree to each device. A state that is placed otherwise would compile the step a second time."""
     return tree if devices == 1 else place(tree, NamedSharding(_mesh(devices), P()))
 
 
-def divided(tree: Any, devices: int) -> Any:
+def divided(tree: A, devices: int) -> A:
     """Divide the leading axis of every array among the devices, as `over_devices` does."""
     return tree if devices == 1 else jax.device_put(tree, NamedSharding(_mesh(devices), P("task")))
 
 
-def over_devices(function: Callable[..., Any], devices: int) -> Callable[..., Any]:
+def over_devices(function: Callable[[A, B], C], devices: int) -> Callable[[A, B], C]:
     """`function(replicated, per_task)` with the tasks' leading axis divided among devices; results keep that axis."""
     if devices == 1:
         return function
     return jax.shard_map(function, mesh=_mesh(devices), in_specs=(P(), P("task")), out_specs=P("task"), check_vma=False)
 
 
-def part(tree: Any, i: int) -> Any:
+def part(tree: A, i: int) -> A:
     """Take entry i of every array.
 
     Arrays that are divided among devices are gathered first: to index them would be a collective program for each, and many of

@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from lethax.objectives import Objective
-from lethax.records import Episode, EpisodeShape, Info, Progress, Split, Weights
+from lethax.records import Episode, EpisodeShape, Info, Mask, Meta, Progress, Split, Weights
 
 
 @runtime_checkable
@@ -25,7 +25,7 @@ class Net(Protocol):
         *,
         step: int | Array = 0,
         reference: int = 0,
-        mask: Float[Array, " n"] | None = None,
+        mask: Float[Array, " r"] | None = None,
     ) -> Array:
         """Compute outputs [n, out] of inputs `x` [n, ...].
 
@@ -36,10 +36,10 @@ class Net(Protocol):
     def modulated(self) -> dict[str, int]:
         """The layers whose outputs a task encoder may scale and shift, with their numbers of channels; empty if there are none."""
 
-    def adapted(self, weights: Weights) -> Any:
+    def adapted(self, weights: Weights) -> Mask:
         """A tree of booleans like `weights`: which leaves the inner loop moves (batch norms stay)."""
 
-    def head(self, weights: Weights) -> Any:
+    def head(self, weights: Weights) -> Mask:
         """A tree of booleans like `weights`: which leaves belong to the last layer (ANIL, BOIL)."""
 
 
@@ -48,7 +48,7 @@ class Learner(Protocol):
     """A method: it makes meta-parameters, adapts them to a task, predicts, and gives the objective that trains them."""
 
     @property
-    def net(self) -> Any:
+    def net(self) -> Net:
         """The network."""
 
     @property
@@ -63,7 +63,7 @@ class Learner(Protocol):
     def exact(self) -> bool:
         """Whether the gradient of `loss` is its exact derivative; false for first-order, detached and implicit gradients."""
 
-    def init(self, key: PRNGKeyArray) -> Any:
+    def init(self, key: PRNGKeyArray) -> Meta:
         """Make fresh meta-parameters, which are all that the outer loop learns."""
 
     def adapt(self, meta: Any, support: Split, *, key: PRNGKeyArray | None = None) -> tuple[Any, Info]:

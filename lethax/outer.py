@@ -57,10 +57,10 @@ class OuterPlan(Protocol):
     def optimizer(self) -> optax.GradientTransformation:
         """The outer optimiser, whose state is part of `TrainState`."""
 
-    def advance(self, learner: Any, state: TrainState, tasks: Any, source: Any) -> tuple[TrainState, Info]:
+    def advance(self, learner: Learner, state: TrainState, tasks: Any, source: Any) -> tuple[TrainState, Info]:
         """Take one outer step within a program."""
 
-    def single(self, learner: Any, state: TrainState, tasks: Any, source: Any) -> tuple[TrainState, Info]:
+    def single(self, learner: Learner, state: TrainState, tasks: Any, source: Any) -> tuple[TrainState, Info]:
         """Take one outer step as a call of its own."""
 
 

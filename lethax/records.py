@@ -1,10 +1,11 @@
 """Records of arrays that all files share. `vmap` and `jit` see through them."""
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 from jaxtyping import Array
 
 Weights = dict[str, Any]  # a net's parameters: nested dicts of arrays
+Mask = dict[str, Any]  # like weights: True in the place of each leaf that is meant
 Info = dict[str, Any]  # what is only looked at: logged, plotted, never fed back
 
 
@@ -18,6 +19,16 @@ class Split(NamedTuple):
     x: Array
     y: Any
     mask: Array | None = None
+
+
+class Meta(TypedDict):
+    """Meta-parameters: all that the outer loop learns. A method adds entries of its own; their names are those of checkpoints.
+
+    `weights` are the initial weights. The bound `optimizer.clamp` cuts their meta-gradients alone, and whoever looks at what a net
+    does before adaptation takes them.
+    """
+
+    weights: Weights
 
 
 class Episode(NamedTuple):

@@ -31,7 +31,7 @@ class Rule(Protocol):
     def init(self, key: PRNGKeyArray, like: Weights, steps: int) -> Any:
         """Meta-parameters of the rule, {} where it has none."""
 
-    def apply(self, params: Any, weights: Weights, gradient: Weights, step: Any) -> Weights:
+    def apply(self, params: Any, weights: Weights, gradient: Weights, step: int | Array) -> Weights:
         """w_{j+1} from w_j and its support gradient."""
 
 
@@ -46,7 +46,7 @@ class SGD:
         """Nothing to learn."""
         return {}
 
-    def apply(self, params: Any, weights: Weights, gradient: Weights, step: Any) -> Weights:
+    def apply(self, params: Any, weights: Weights, gradient: Weights, step: int | Array) -> Weights:
         """w − α g."""
         return jax.tree.map(lambda w, g: w - self.rate * g, weights, gradient)
 
@@ -62,7 +62,7 @@ class SignSGD:
         """Nothing to learn."""
         return {}
 
-    def apply(self, params: Any, weights: Weights, gradient: Weights, step: Any) -> Weights:
+    def apply(self, params: Any, weights: Weights, gradient: Weights, step: int | Array) -> Weights:
         """w − α sign(g)."""
         return jax.tree.map(lambda w, g: w - self.rate * jax.lax.stop_gradient(jnp.sign(g)), weights, gradient)
 
@@ -78,7 +78,7 @@ class MetaSGD:
         """A, a tree like the weights."""
         return jax.tree.map(lambda w: jnp.full_like(w, self.rate), like)
 
-    def apply(self, params: Any, weights: Weights, gradient: Weights, step: Any) -> Weights:
+    def apply(self, params: Any, weights: Weights, gradient: Weights, step: int | Array) -> Weights:
         """w − A ⊙ g."""
         return jax.tree.map(lambda w, rate, g: w - rate * g, weights, params, gradient)
 
@@ -98,7 +98,7 @@ class LSLR:
         """a: a tree like the weights with leaves [J]."""
         return jax.tree.map(lambda w: jnp.full((max(steps, 1),), self.rate, w.dtype), like)
 
-    def apply(self, params: Any, weights: Weights, gradient: Weights, step: Any) -> Weights:
+    def apply(self, params: Any, weights: Weights, gradient: Weights, step: int | Array) -> Weights:
         """w_l − a_{l,j} g_l."""
         return jax.tree.map(lambda w, rates, g: w - at_step(rates, step) * g, weights, params, gradient)
 
@@ -123,13 +123,13 @@ class Slower:
         """The rule's."""
         return self.rule.init(key, like, steps)
 
-    def apply(self, params: Any, weights: Weights, gradient: Weights, step: Any) -> Weights:
+    def apply(self, params: Any, weights: Weights, gradient: Weights, step: int | Array) -> Weights:
         """w + share (rule(w) − w)."""
         moved = self.rule.apply(params, weights, gradient, step)
         share = jnp.where(step < self.since, 1.0, self.share)
         return jax.tree.map(lambda w, new: w + share * (new - w), weights, moved)
 
 
-def at_step(values: Array, step: Any) -> Array:
+def at_step(values: Array, step: int | Array) -> Array:
     """Row `step`, the last row beyond the end."""
     return values[jnp.minimum(step, values.shape[0] - 1)]

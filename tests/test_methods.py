@@ -153,7 +153,7 @@ def test_finite_differences(method):
 
 def test_first_order():
     """The first-order meta-gradient is the query gradient at the adapted weights."""
-    learner, episode, meta = learner_of("fomaml"), jax.tree.map(jnp.asarray, smooth_episode()), start_of("fomaml")
+    learner, episode, meta = learner_of("fomaml"), jax.device_put(smooth_episode()), start_of("fomaml")
     grads = jax.jit(jax.grad(lambda m: learner.loss(m, episode)[0]))(meta)["weights"]
     fast, _ = jax.jit(learner.adapt)(meta, episode.support)
     query = lambda w: learner.objective.loss(learner.net.apply(w, episode.query.x), episode.query.y)  # noqa: E731
@@ -177,7 +177,7 @@ def test_support_order_and_class_names(method):
 @pytest.mark.parametrize("base", ["maml", "boil"])
 def test_gates_of_one_change_nothing(base):
     """γ ≡ 1 is the method without L2F, bit for bit, in the loss and in the meta-gradient. A program has the same loss."""
-    plain, (episode, meta) = learner_of(base), jax.tree.map(jnp.asarray, (smooth_episode(), start_of(base)))
+    plain, episode, meta = learner_of(base), jax.device_put(smooth_episode()), jax.device_put(start_of(base))
     with_gates = learner_of(f"{base}+l2f")
     params = jax.tree.map(np.zeros_like, start_of(f"{base}+l2f")["start"])
     params["layer1"]["bias"] = params["layer1"]["bias"] + 40.0  # the sigmoid of 40 is exactly 1
@@ -213,10 +213,7 @@ def test_gate_scopes(scope, count, key):
 def test_attenuator_options(options, key):
     net = MLP(inputs=6, hidden=(5,), outputs=WAY, spread=0.5)
     steps = 2 if options.get("every_step") else 1
-    learner, episode = (
-        L2F(net, attenuator=Attenuator(**options), steps=steps),
-        jax.tree.map(jnp.asarray, smooth_episode()),
-    )
+    learner, episode = L2F(net, attenuator=Attenuator(**options), steps=steps), jax.device_put(smooth_episode())
     meta = jax.jit(learner.init)(key)
     (loss, info), grads = jax.jit(jax.value_and_grad(learner.loss, has_aux=True))(meta, episode)
     assert jnp.isfinite(loss) and all(np.isfinite(g).all() for g in jax.tree.leaves(grads))

@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, PRNGKeyArray
 
 from lethax.nets import layers
 from lethax.records import Weights
@@ -48,7 +48,7 @@ class ALFA:
             "layer1": layers.uniform_linear(second, inputs, inputs),
         }
 
-    def apply(self, params: Any, weights: Weights, gradient: Weights, step: Any) -> Weights:
+    def apply(self, params: Any, weights: Weights, gradient: Weights, step: int | Array) -> Weights:
         """w_{j+1}."""
         leaves, structure = jax.tree.flatten(weights)
         seen = jax.lax.stop_gradient(gradient) if self.detached else gradient

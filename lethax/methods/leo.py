@@ -18,7 +18,13 @@ from lethax import inner
 from lethax.errors import DataError
 from lethax.nets import MLP, layers
 from lethax.objectives import CrossEntropy, ScoredObjective
-from lethax.records import Episode, Info, Progress, Split
+from lethax.records import Episode, Info, Meta, Progress, Split
+
+
+class LEOMeta(Meta):
+    """LEO's meta-parameters: encoder, relation net, decoder and rates, and the gates of both spaces, {} without them."""
+
+    start: dict[str, Any]
 
 
 @runtime_checkable
@@ -88,7 +94,7 @@ class LEO:
         """Whether no derivative is stopped. The reading of gates stops one, and in training the encoder's penalty stops z_J."""
         return not (self.start and self.start.detached)
 
-    def init(self, key: PRNGKeyArray) -> dict[str, Any]:
+    def init(self, key: PRNGKeyArray) -> LEOMeta:
         """{"weights": encoder, relation0 to 2, decoder, rates η and η_f; "start": gates of both spaces}; Glorot-uniform."""
         keys = jax.random.split(key, 7)
         shapes = {"encoder": (self.net.inputs, self.latents), "decoder": (self.latents, 2 * self.net.inputs)}
@@ -151,7 +157,9 @@ class LEO:
         support = Split(support.x[order], support.y[order])
         return support, support.x.reshape(self.net.outputs, -1, self.net.inputs)
 
-    def _begin(self, meta: Any, name: str, loss: Any, value: Array, constants: Any, data: Any) -> tuple[Array, Info]:
+    def _begin(
+        self, meta: LEOMeta, name: str, loss: Any, value: Array, constants: Any, data: Any
+    ) -> tuple[Array, Info]:
         """γ ⊙ value."""
         assert self.start is not None
         order = 1 if self.start.detached else 2
@@ -159,7 +167,9 @@ class LEO:
         gated, info = self.start.apply(meta["start"][name], {name: grads}, {name: value})
         return gated[name], info
 
-    def _descend(self, meta: Any, support: Split, steps: int, draws: Draws, stops: bool = False) -> tuple[Any, Info]:
+    def _descend(
+        self, meta: LEOMeta, support: Split, steps: int, draws: Draws, stops: bool = False
+    ) -> tuple[Any, Info]:
         weights = meta["weights"]
         support, x = self._sorted(support)
         mean, sigma = self.encode(weights, draws.at(0).drop(x))
@@ -199,7 +209,7 @@ class LEO:
             seen["penalty"] = jnp.mean(jnp.square(jax.lax.stop_gradient(codes.last) - z_0))
         return path, {**seen, "support_losses": path.losses, "latent_losses": codes.losses}
 
-    def adapt(self, meta: Any, support: Split, *, key: PRNGKeyArray | None = None) -> tuple[Array, Info]:
+    def adapt(self, meta: LEOMeta, support: Split, *, key: PRNGKeyArray | None = None) -> tuple[Array, Info]:
         """Weights [way, shot, features] after all inner steps; `key` samples codes and weights, as in training."""
         path, info = self._descend(meta, support, self.steps, Draws(key, self.dropout))
         return path.last, info
@@ -209,7 +219,7 @@ class LEO:
         return logits(fast, x)
 
     def loss(
-        self, meta: Any, episode: Episode, *, key: PRNGKeyArray | None = None, progress: Progress | None = None
+        self, meta: LEOMeta, episode: Episode, *, key: PRNGKeyArray | None = None, progress: Progress | None = None
     ) -> tuple[Float[Array, ""], Info]:
         """Mean query CE + λ₁ Σ w²/2 + λ₂ mean (C − I)²; with a key, in training, + β KL + γ mean (stop(z_J) − z_0)² as well."""
         fast, info = self.adapt(meta, episode.support, key=key)
@@ -226,7 +236,7 @@ class LEO:
         decay = sum(jnp.sum(jnp.square(w)) for name, w in weights.items() if w.ndim == 2) / 2
         return self.l2 * decay + self.orthogonality * correlation(weights["decoder"])
 
-    def path(self, meta: Any, episode: Episode, steps: int) -> tuple[Array, Info]:
+    def path(self, meta: LEOMeta, episode: Episode, steps: int) -> tuple[Array, Info]:
         """Query outputs [steps + 1, n, way] after the adaptation of the codes and 0 to `steps` steps of the weights."""
         path, info = self._descend(meta, episode.support, steps, Draws(None, 0.0), stops=True)
         return jax.vmap(lambda w: logits(w, episode.query.x))(path.stops), info

@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from lethax import inner, trees
 from lethax.learner import Net
 from lethax.objectives import CrossEntropy, Objective, ScoredObjective
-from lethax.records import Episode, Info, Progress, Split, Weights
+from lethax.records import Episode, Info, Mask, Meta, Progress, Split, Weights
 from lethax.rules import SGD, Rule
 
 NormMode = Literal["batch", "support", "support+1"]
@@ -69,12 +69,20 @@ class Bridge(Protocol):
         """`last` with a derivative in `start` of the bridge's own; `loss(weights, fixed, data)` is the support loss."""
 
 
+class MAMLMeta(Meta):
+    """MAML's meta-parameters: the initial weights, and those of each part; {} for a part that has none."""
+
+    rule: Any
+    start: Any
+    encoder: Any
+
+
 class Fast(NamedTuple):
     """The model of one task: its weights, the inner steps taken, and, if the norms need it, the support set without labels."""
 
     weights: Weights
-    step: Any
-    support: Any
+    step: int | Array
+    support: Split | None
 
 
 @dataclass(frozen=True)
@@ -147,7 +155,7 @@ class MAML:
     inner_clamp: float = 0.0
     derivative: inner.Derivative = "mixed"
 
-    def init(self, key: PRNGKeyArray) -> dict[str, Any]:
+    def init(self, key: PRNGKeyArray) -> MAMLMeta:
         """{"weights": θ, "rule": …, "start": …, "encoder": …}; a part without meta-parameters is empty."""
         of_net, of_rule, of_start, of_encoder = jax.random.split(key, 4)
         weights = self.net.init(of_net)
@@ -165,7 +173,7 @@ class MAML:
         detached = self.start and self.start.detached
         return self.order == 2 and self.rule.exact and not detached and self.bridge is None
 
-    def mask(self, weights: Weights) -> Any:
+    def mask(self, weights: Weights) -> Mask:
         """A tree of booleans: which weights the inner loop moves."""
         adapted = self.net.adapted(weights)
         if self.moved == "all":
@@ -180,14 +188,14 @@ class MAML:
         weights = jax.eval_shape(self.net.init, jax.random.key(0))
         return self.start.groups(trees.partition(weights, self.mask(weights))[0])
 
-    def support_loss(self, moving: Weights, fixed: Weights, data: tuple[Split, Any]) -> Float[Array, ""]:
+    def support_loss(self, moving: Weights, fixed: Weights, data: tuple[Split, int | Array]) -> Float[Array, ""]:
         """L_D at weights split into what moves and what does not."""
         support, step = data
         outputs = self.net.apply(_whole(moving, fixed), support.x, step=step, mask=support.mask)
         return self.objective.loss(outputs, support.y, support.mask)
 
     def _descend(
-        self, meta: Any, support: Split | list[Split], steps: int, stops: bool
+        self, meta: MAMLMeta, support: Split | list[Split], steps: int, stops: bool
     ) -> tuple[inner.Path, Weights, Info]:
         first, of_step = (support[0], support[-steps:]) if isinstance(support, list) else (support, None)
         moving, still = trees.partition(meta["weights"], self.mask(meta["weights"]))
@@ -197,14 +205,14 @@ class MAML:
         info: Info = {}
         pull = self.bridge.proximity if self.bridge else 0.0
 
-        def begin(weights: Weights, step: Any) -> tuple[Weights, Info]:
+        def begin(weights: Weights, step: int | Array) -> tuple[Weights, Info]:
             assert self.start is not None
             order = 1 if self.start.detached else 2
             loss, grads = self._gradient(weights, fixed, (first, step), order)
             weights, seen = self.start.apply(meta["start"], grads, weights)
             return weights, {**seen, "support_loss_at_theta": loss}
 
-        def update(weights: Weights, step: Any) -> tuple[Weights, Array]:
+        def update(weights: Weights, step: int | Array) -> tuple[Weights, Array]:
             if self.start and self.start.every_step:
                 weights, _ = begin(weights, step)
             loss, grads = self._gradient(weights, fixed, (of_step[step] if of_step else first, step), self.order)
@@ -222,13 +230,17 @@ class MAML:
             path = path._replace(last=self.bridge.apply(self.support_loss, moving, last, fixed, (first, steps - 1)))
         return path, fixed, {**info, "support_losses": path.losses}
 
-    def _gradient(self, weights: Weights, fixed: Weights, data: tuple[Split, Any], order: int) -> tuple[Array, Weights]:
+    def _gradient(
+        self, weights: Weights, fixed: Weights, data: tuple[Split, int | Array], order: int
+    ) -> tuple[Array, Weights]:
         return inner.gradient(self.support_loss, weights, fixed, data, order=order, derivative=self.derivative)
 
-    def _fast(self, moving: Weights, fixed: Weights, step: Any, support: Any) -> Fast:
+    def _fast(self, moving: Weights, fixed: Weights, step: int | Array, support: Any) -> Fast:
         return Fast(_whole(moving, fixed), step, None if self.norm == "batch" else support._replace(y=None))
 
-    def adapt(self, meta: Any, support: Split | list[Split], *, key: PRNGKeyArray | None = None) -> tuple[Fast, Info]:
+    def adapt(
+        self, meta: MAMLMeta, support: Split | list[Split], *, key: PRNGKeyArray | None = None
+    ) -> tuple[Fast, Info]:
         """Take J inner steps on `support`. Info has the support loss before every step, and L2F's gates."""
         path, fixed, info = self._descend(meta, support, self.steps, stops=False)
         return self._fast(path.last, fixed, max(self.steps - 1, 0), support), info
@@ -237,6 +249,7 @@ class MAML:
         """Compute outputs [n, out]. The output of an input depends on the other inputs only under the norm mode "batch"."""
         if self.norm == "batch":
             return self.net.apply(fast.weights, x, step=fast.step, mask=mask)
+        assert fast.support is not None
         seen, counts = fast.support.x, fast.support.mask
         count = seen.shape[0]
         if self.norm == "support":
@@ -251,7 +264,7 @@ class MAML:
         return jax.lax.map(alone, x)
 
     def loss(
-        self, meta: Any, episode: Episode, *, key: PRNGKeyArray | None = None, progress: Progress | None = None
+        self, meta: MAMLMeta, episode: Episode, *, key: PRNGKeyArray | None = None, progress: Progress | None = None
     ) -> tuple[Float[Array, ""], Info]:
         """L_D'(w_J), or Σ_j v_j L_D'(w_{j+1}) in the multi-step phase."""
         if self.multi_step_until and self.steps:
@@ -271,7 +284,7 @@ class MAML:
         assert isinstance(self.objective, ScoredObjective)
         return {"score": jax.lax.stop_gradient(self.objective.score(outputs, query.y, query.mask))}
 
-    def _outputs(self, meta: Any, episode: Episode, steps: int) -> tuple[list[Array], Info]:
+    def _outputs(self, meta: MAMLMeta, episode: Episode, steps: int) -> tuple[list[Array], Info]:
         path, fixed, info = self._descend(meta, episode.support, steps, stops=True)
 
         def at(step: int) -> Array:
@@ -281,7 +294,7 @@ class MAML:
 
         return [at(step) for step in range(steps + 1)], info
 
-    def path(self, meta: Any, episode: Episode, steps: int) -> tuple[Array, Info]:
+    def path(self, meta: MAMLMeta, episode: Episode, steps: int) -> tuple[Array, Info]:
         """Query outputs [steps + 1, n, out] after 0 to `steps` inner steps, more than J included."""
         outputs, info = self._outputs(meta, episode, steps)
         return jnp.stack(outputs), info

@@ -1,6 +1,6 @@
 """Make learners of MAML's parts: a method is a choice of rule, start, encoder, bridge and of the tensors that move."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -8,18 +8,19 @@ import jax
 
 from lethax import trees
 from lethax.errors import RecipeError
+from lethax.learner import Net
 from lethax.methods.alfa import ALFA
 from lethax.methods.imaml import Implicit
 from lethax.methods.l2f import Attenuator
 from lethax.methods.leo import LEO
-from lethax.methods.maml import MAML
-from lethax.methods.mumomaml import CurveEncoder, ImageEncoder
+from lethax.methods.maml import MAML, Encoder
+from lethax.methods.mumomaml import CurveEncoder, ImageEncoder, Modulation
 from lethax.methods.reptile import Reptile
 from lethax.nets import MLP, Contextual, Conv4
-from lethax.objectives import SquaredError
-from lethax.rules import LSLR, SGD, MetaSGD, SignSGD
+from lethax.objectives import CrossEntropy, Objective, SquaredError
+from lethax.rules import LSLR, SGD, MetaSGD, Rule, SignSGD
 
-RULES: dict[str, Any] = {"sgd": SGD, "sign": SignSGD, "metasgd": MetaSGD, "lslr": LSLR, "alfa": ALFA}
+RULES: dict[str, Callable[..., Rule]] = {"sgd": SGD, "sign": SignSGD, "metasgd": MetaSGD, "lslr": LSLR, "alfa": ALFA}
 # What makes each method out of MAML's parts; any of them takes L2F's start as well ("metasgd+l2f"). What MAML++ changes beside its
 # rule (multi-step loss, per-step norms, schedules) are values of its recipe.
 _PARTS: dict[str, dict[str, Any]] = {
@@ -43,7 +44,7 @@ def base_of(name: str) -> str:
     return ("maml+l2f" if name == "l2f" else name).partition("+")[0]
 
 
-def L2F(net: Any, *, attenuator: Attenuator | None = None, **options: Any) -> MAML:
+def L2F(net: Net, *, attenuator: Attenuator | None = None, **options: Any) -> MAML:
     """L2F: MAML whose inner loop starts from attenuated weights.
 
         e = mean per tensor of ∇_θ L_D(θ),   γ = σ(W₂ relu(W₁ e + b₁) + b₂),   w_0 = γ ⊙ θ
@@ -81,13 +82,13 @@ def L2F(net: Any, *, attenuator: Attenuator | None = None, **options: Any) -> MA
 
 def build(
     name: str,
-    net: Any,
+    net: Net,
     *,
     rate: float,
     attenuator: Mapping[str, Any],
     leo: Mapping[str, Any] | None = None,
     **options: Any,
-) -> Any:
+) -> MAML | LEO:
     """Make the learner of a method of this package. RecipeError for a net that the method cannot work on.
 
     `options` are MAML's fields; `rule` may also be a name of RULES, and then takes the place of the method's own. `attenuator` are
@@ -119,28 +120,28 @@ def build(
     elif base_of(name) in ("reptile", "imaml"):
         parts["bridge"] = Reptile(rate) if base_of(name) == "reptile" else Implicit(proximity)
     elif base_of(name) == "mumomaml":
-        parts["encoder"] = _encoder(net, modulation, parts.get("objective"))
+        parts["encoder"] = _encoder(net, modulation, parts.get("objective", CrossEntropy()))
     return MAML(net, start=start, **parts)
 
 
-def _attenuator(net: Any, *, exclude_head: bool = False, **options: Any) -> Attenuator:
+def _attenuator(net: Net, *, exclude_head: bool = False, **options: Any) -> Attenuator:
     return Attenuator(**options, ungated=_last_layer(net) if exclude_head else ())
 
 
-def _last_layer(net: Any) -> tuple[str, ...]:
+def _last_layer(net: Net) -> tuple[str, ...]:
     """The layer of the net's head. The log σ of a policy, which is in no layer, does not belong to it."""
     weights = jax.eval_shape(net.init, jax.random.key(0))
     of_head = zip(trees.names(weights), jax.tree.leaves(net.head(weights)), strict=True)
     return tuple(dict.fromkeys(name.rpartition("/")[0] for name, inside in of_head if inside and "/" in name))
 
 
-def _contextual(net: Any) -> Contextual:
+def _contextual(net: Net) -> Contextual:
     if not isinstance(net, MLP | Conv4):
         raise RecipeError(f"{type(net).__name__} has no place for a context: cavia takes conv4 or mlp.")
     return Contextual(net, 100 if isinstance(net, Conv4) else 5)
 
 
-def _encoder(net: Any, kind: Any, objective: Any) -> Any:
+def _encoder(net: Net, kind: Modulation, objective: Objective) -> Encoder:
     modulated = tuple(net.modulated().items())
     if isinstance(net, MLP):
         targets = net.outputs if isinstance(objective, SquaredError) else 0

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 from lethax.errors import OF_A_PLUGIN, RecipeError, did_you_mean
+from lethax.learner import Learner, Net
 from lethax.methods.leo import published
 from lethax.methods.parts import build
 from lethax.recipe import Recipe, Resolved
@@ -97,8 +98,8 @@ def method_of(recipe: Recipe | Resolved) -> Method:
     return METHODS[name]
 
 
-def _make(name: str) -> Callable[..., Any]:
-    def make(net: Any, r: Resolved, *, kept: tuple[str, ...] = (), **options: Any) -> Any:
+def _make(name: str) -> Callable[..., Learner]:
+    def make(net: Net, r: Resolved, *, kept: tuple[str, ...] = (), **options: Any) -> Learner:
         return build(
             name,
             net,

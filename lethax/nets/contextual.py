@@ -8,7 +8,6 @@ for c = 0 and stand before pooling rather than after it.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +17,7 @@ from lethax import trees
 from lethax.nets import layers
 from lethax.nets.conv4 import Conv4
 from lethax.nets.mlp import MLP
-from lethax.records import Weights
+from lethax.records import Mask, Weights
 
 STAGE = "norm2"  # of 4-conv: after it the context scales and shifts
 
@@ -30,7 +29,7 @@ class Contextual:
     net: MLP | Conv4
     size: int = 5
 
-    def _inside(self) -> Any:
+    def _inside(self) -> MLP | Conv4:
         """The net that reads the context, if the context is an input."""
         if isinstance(self.net, Conv4):
             return self.net
@@ -63,11 +62,11 @@ class Contextual:
         """No layers, because the context is the modulation."""
         return {}
 
-    def adapted(self, weights: Weights) -> Any:
+    def adapted(self, weights: Weights) -> Mask:
         """Only the context moves."""
         return trees.map_named(lambda name, _: name == "context/value", weights)
 
-    def head(self, weights: Weights) -> Any:
+    def head(self, weights: Weights) -> Mask:
         """The last layer of the net, which the inner loop does not move."""
         parts = ("context", "context_map")
         inside = self._inside().head({name: part for name, part in weights.items() if name not in parts})

@@ -1,7 +1,6 @@
 """The 4-conv backbone of few-shot learning."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +8,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from lethax import trees
 from lethax.nets import layers
-from lethax.records import Weights
+from lethax.records import Mask, Weights
 
 
 @dataclass(frozen=True)
@@ -107,10 +106,10 @@ class Conv4:
         """A task encoder may modulate the output of every norm."""
         return {f"norm{stage}": self.filters for stage in range(self.stages)}
 
-    def adapted(self, weights: Weights) -> Any:
+    def adapted(self, weights: Weights) -> Mask:
         """All weights but those of the norms move."""
         return trees.map_named(lambda name, _: not name.startswith("norm"), weights)
 
-    def head(self, weights: Weights) -> Any:
+    def head(self, weights: Weights) -> Mask:
         """The last linear layer."""
         return trees.map_named(lambda name, _: name.startswith("head"), weights)

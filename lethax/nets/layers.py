@@ -53,12 +53,12 @@ def batch_norm(
     *,
     step: int | Array = 0,
     reference: int = 0,
-    mask: Float[Array, " m"] | None = None,
+    mask: Float[Array, " r"] | None = None,
     eps: float = 1e-5,
 ) -> Float[Array, "n *space c"]:
     """scale (x − m) / √(v + eps) + shift, with the biased moments m, v of the batch itself; there is no running state.
 
-    The moments are those of the first `reference` examples, of all where that is 0, and of these m only those whose `mask` is 1.
+    The moments are those of the first `reference` examples, of all where that is 0, and of these r only those whose `mask` is 1.
     Per-step norms have scale and shift
     [J, c]; row `step` is used, the last row beyond J.
     """

@@ -1,7 +1,6 @@
 """The fully connected net of sinusoid regression."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +8,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from lethax import trees
 from lethax.nets import layers
-from lethax.records import Weights
+from lethax.records import Mask, Weights
 
 
 @dataclass(frozen=True)
@@ -62,10 +61,10 @@ class MLP:
         """A task encoder may modulate every hidden layer, before its activation."""
         return {f"layer{i}": width for i, width in enumerate(self.hidden)}
 
-    def adapted(self, weights: Weights) -> Any:
+    def adapted(self, weights: Weights) -> Mask:
         """All weights move."""
         return jax.tree.map(lambda _: True, weights)
 
-    def head(self, weights: Weights) -> Any:
+    def head(self, weights: Weights) -> Mask:
         """The last linear layer."""
         return trees.map_named(lambda name, _: name.startswith(f"layer{len(self.hidden)}"), weights)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from math import log
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from lethax import trees
 from lethax.gaussian import Normal
 from lethax.nets import layers
-from lethax.records import Weights
+from lethax.records import Mask, Weights
 
 LOWEST_LOG_STD = log(1e-6)
 
@@ -63,11 +63,11 @@ class GaussianPolicy:
         """Nothing."""
         return {}
 
-    def adapted(self, weights: Weights) -> Any:
+    def adapted(self, weights: Weights) -> Mask:
         """All weights move, also log σ."""
         return jax.tree.map(lambda _: True, weights)
 
-    def head(self, weights: Weights) -> Any:
+    def head(self, weights: Weights) -> Mask:
         """The last linear layer and log σ."""
         head = ("log_std", f"layer{len(self.hidden)}/")
         return trees.map_named(lambda name, _: name.startswith(head), weights)

@@ -1,7 +1,7 @@
 """The 12-layer residual backbone of few-shot learning."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from lethax import trees
 from lethax.nets import layers
-from lethax.records import Weights
+from lethax.records import Mask, Weights
 
 
 @dataclass(frozen=True)
@@ -95,10 +95,10 @@ class ResNet12:
         """None."""
         return {}
 
-    def adapted(self, weights: Weights) -> Any:
+    def adapted(self, weights: Weights) -> Mask:
         """All weights but those of the norms move."""
         return trees.map_named(lambda name, _: "norm" not in name, weights)
 
-    def head(self, weights: Weights) -> Any:
+    def head(self, weights: Weights) -> Mask:
         """The last linear layer."""
         return trees.map_named(lambda name, _: name.startswith("head"), weights)
