@@ -85,6 +85,8 @@ def _run(path: Path) -> None:
     try:
         with _noted(path.name):
             spec.loader.exec_module(module)
+        if not _ADDED[path.name]:
+            raise RecipeError("it registers no method, no domain and no section")
     except (Exception, SystemExit) as error:
         del sys.modules[name]
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]

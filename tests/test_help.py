@@ -62,9 +62,7 @@ def test_the_help_of_a_method_shows_what_would_be_used_and_nothing_that_is_refus
     known, used = sections.by_key(), set(resolved.used)
     assert max(map(len, lines)) <= 80 and f"For method {method} on {data}" in " ".join(lines)
     top = {"--method", "--preset", "--seed", "--memory", "--out", "--root"}  # of no section
-    assert {f.replace(".no-", ".").replace("--no-", "--") for f in shown} - top == {
-        f"--{known[key].flag}" for key in used
-    }
+    assert {f.replace("[no-]", "") for f in shown} - top == {f"--{known[key].flag}" for key in used}
     for key in used - {key for key in used if known[key].kind is bool or known[key].kind == tuple[float, ...]}:
         assert shown[f"--{known[key].flag}"] == str(resolved.value(key)), key
     for section in set(sections.SECTIONS) - set(resolved.sections):

@@ -8,6 +8,7 @@ import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -295,8 +296,6 @@ def test_a_section_has_options_alone():
     class Bent:
         rate: float = 1.0
 
-    from dataclasses import dataclass
-
     with pytest.raises(RecipeError, match=r"bent.rate is no option: write rate: TYPE = option"):
         sections.register_section("bent", dataclass(Bent))
 
@@ -331,3 +330,31 @@ def test_the_page_shows_the_code_of_the_examples(plugin):
     blocks, commands = re.findall(r"```python\n(.*?)```", part, re.S), re.findall(r"^    lethax .*", part, re.M)
     assert len(blocks) >= 3 and commands
     assert all(block in code for block in blocks) and all(command in code for command in commands)
+
+
+@pytest.mark.parametrize("values,message", [
+    ({"name": "a b"}, "a method is called 'a b'"),
+    ({"sections": ("gaet",)}, "names the section 'gaet', which does not exist. Did you mean 'gate'?"),
+    ({"without": frozenset({"inner.rulle"})}, "names the option 'inner.rulle', which does not exist. Did you mean 'inner.rule'?"),
+    ({"fixed": {"order": 1}}, "names the option 'order', which does not exist"),
+])  # fmt: skip
+def test_a_method_names_what_there_is(values, message):
+    with pytest.raises(RecipeError, match=re.escape(message)):
+        register_method(Method(**{"name": "mine", "text": "Mine.", "make": print, **values}))
+    assert "mine" not in METHODS and "a b" not in METHODS
+
+
+@pytest.mark.parametrize("short", ["method", "resume", "plugin"])
+def test_an_option_of_a_plugin_does_not_hide_one_of_the_command_line(short):
+    @dataclass(frozen=True)
+    class Taken:
+        factor: float = sections.option(0.5, "A factor.", short)
+
+    with pytest.raises(RecipeError, match=f"taken.factor is called --{short}, as --{short} is already"):
+        sections.register_section("taken", Taken)
+
+
+def test_a_plugin_that_registers_nothing_is_said(tmp_path, capsys):
+    (tmp_path / "empty.py").write_text("")
+    assert cli.main(["recipe", "sinusoid", "--plugin", str(tmp_path / "empty.py")]) == 2
+    assert "it registers no method, no domain and no section" in capsys.readouterr().err

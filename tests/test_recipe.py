@@ -1,8 +1,11 @@
 """Recipes from files, and values that cannot be: one sentence each."""
 
+import re
 from pathlib import Path
 from typing import get_args, get_type_hints
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from lethax import cli
@@ -220,3 +223,63 @@ def test_an_option_under_two_of_its_names_is_refused(capsys):
     for words in (("--shot", "1", "--episode.shot", "2"), ("--gate-scope=filter", "--gate.scope", "tensor")):
         assert cli.main(["recipe", "sinusoid", *words]) == 2
         assert "are two names of one option: leave one out" in capsys.readouterr().err
+
+
+def test_numbers_of_numpy_are_numbers():
+    given = {
+        "inner_rate": np.float64(0.1),
+        "shot": np.int64(3),
+        "gate_fixed": np.ones(6, np.float32),
+        "outer_rate": jnp.float32(0.5),
+    }
+    resolved = resolve(Recipe.of(**given))
+    assert (resolved.inner.rate, resolved.episode.shot, resolved.outer.rate) == (0.1, 3, 0.5)
+    assert (
+        resolved.gate.fixed == (1.0,) * 6 and type(resolved.inner.rate) is float and type(resolved.episode.shot) is int
+    )
+
+
+@pytest.mark.parametrize("given,message", [
+    ({"shot": 2}, "no option is called 'shot'. Did you mean 'episode.shot'?"),
+    ({"x.y": 1}, "no option is called 'x.y'."),
+    ({"gate.layers": "2"}, "gate.layers is '2'. Expected one of: 2, 3."),
+])  # fmt: skip
+def test_what_is_given_by_key_is_an_option_of_its_type(given, message):
+    with pytest.raises(RecipeError, match=f"^{re.escape(message)}"):
+        resolve(Recipe(given=given))
+
+
+def test_a_recipe_file_names_its_data(tmp_path, capsys):
+    path = tmp_path / "own.toml"
+    path.write_text("steps = 3\n")
+    with pytest.raises(RecipeError, match="own.toml names no data: add a line such as"):
+        load(path)
+    assert load(path, "modes2").data == "modes2"
+    assert cli.main(["recipe", "--recipe", str(path)]) == 2
+    assert cli.main(["recipe", "modes2", "--recipe", str(path)]) == 0
+    assert 'data = "modes2"' in capsys.readouterr().out
+
+
+def test_hints_at_data_do_not_stand_in_the_recipe(capsys):
+    assert cli.main(["recipe", "sinusod"]) == 0
+    out, err = capsys.readouterr()
+    assert (
+        "Did you mean 'sinusoid'?" in err
+        and "Did you mean" not in out
+        and parse(out, "what was printed").data == "sinusod"
+    )
+
+
+@pytest.mark.parametrize("words,message", [
+    (["--gate", "filter"], "gate is a section of options, such as --gate.scope"),
+    (["--gate.no-detached=true"], "takes no value: write --gate.no-detached or --gate.detached."),
+    (["--rotate=1"], "takes no value: write --rotate or --no-rotate."),
+])  # fmt: skip
+def test_refused_options_name_what_there_is(words, message, capsys):
+    assert cli.main(["recipe", "sinusoid", *words]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_short_name_in_its_section_is_understood():
+    with pytest.raises(RecipeError, match="a key 'inner_steps' in .inner., which is no option. Did you mean 'steps'?"):
+        parse("[inner]\ninner_steps = 4", "file")

@@ -329,3 +329,30 @@ def test_a_split_too_small_is_said_with_advice_that_evaluation_takes(tmp_path, m
     err = capsys.readouterr().err
     assert "made/test allows at most 1-way" in err and "the run's episodes are 2-way with 2 shots and 2 queries" in err
     assert "--split train, --split val, --data OTHER" in err and "--way" not in err
+
+
+def test_a_recipe_that_was_changed_by_hand_is_refused(trained, capsys):
+    """Its states were made with another one: neither training nor evaluation goes on, and nothing is written."""
+    path = trained.folder / "recipe.toml"
+    text = path.read_text()
+    assert "[inner]" in text and "\nrate = 0.01\n" in text
+    path.write_text(text.replace("\nrate = 0.01\n", "\nrate = 0.5\n", 1))
+    before = {p.name: p.read_bytes() for p in trained.folder.iterdir() if p.is_file()}
+    for words in (["train", "--resume"], ["train", "--steps", "7", "--resume"], ["evaluate", "--episodes", "3"]):
+        assert cli.main([*words, str(trained.folder)]) == 1
+        err = capsys.readouterr().err
+        assert (
+            "recipe.toml was changed after step-00000004.safetensors was made (inner.rate was 0.01 and is 0.5)" in err
+        )
+    assert before == {p.name: p.read_bytes() for p in trained.folder.iterdir() if p.is_file()}
+    path.write_text(f"{text}\n[leo]\nkl = 1.0\n")
+    assert cli.main(["evaluate", str(trained.folder), "--episodes", "3"]) == 1
+    assert "has a recipe.toml that cannot be: leo.kl is 1.0" in capsys.readouterr().err
+    path.write_text(text)
+    assert cli.main(["evaluate", str(trained.folder), *JUDGE]) == 0
+
+
+def test_the_first_command_of_a_longer_run_says_how_to_go_on(trained, capsys):
+    assert train("--resume", trained.folder, "--steps", 6) == 0
+    assert train(*OPTIONS, "--out", trained.folder) == 2 - 1
+    assert "it has more steps than that; go on with it by lethax train --resume" in capsys.readouterr().err

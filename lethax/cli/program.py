@@ -33,13 +33,15 @@ def main(argv: list[str] | None = None) -> int:
     plain_where_needed()
     try:
         argv = _with_plugins(argv)
-        if argv[:1] in (["train"], ["recipe"]) and {"--help", "-h"} & set(argv):
-            train_help.print_help(argv[0], [word for word in argv[1:] if word not in ("--help", "-h")])
-            return 0
-        args = parsed(argv)
+        words = [word for word in argv if word not in ("--help", "-h")]
+        helps = len(words) < len(argv) and argv[:1] in (["train"], ["recipe"])  # whose help depends on the other words
+        args = parsed(words if helps else argv)
         if getattr(args, "root", None):
             os.environ["LETHAX_DATA"] = str(args.root)
-        _actions()[type(args)](args)
+        if helps:
+            train_help.print_help(argv[0], args)
+        else:
+            _actions()[type(args)](args)
     except LethaxError as error:
         if os.environ.get("LETHAX_DEBUG"):
             traceback.print_exc()

@@ -49,9 +49,8 @@ def _place(flag: str) -> str:
 
 def parsed_fields() -> list[tuple[str, Any, Any]]:
     """A field for every option, which is None unless it is given. An option that is true or false has two switches."""
-    found: list[
-        tuple[str, Any, Any]
-    ] = []  # with their help, or the parser looks for it in source text, which takes seconds
+    # With their help, or the parser looks for it in source text, which takes seconds.
+    found: list[tuple[str, Any, Any]] = []
     for one in every_option():
         if one.kind is bool:
             for flag in (one.flag, negative(one)):
@@ -116,7 +115,8 @@ def help_of(groups: Mapping[str, list[tuple[Option, Any]]], width: int) -> Group
         table.add_column(overflow="fold")
         for one, value in options:
             switch = one.kind is bool
-            flag = f"  --{one.flag}" if not switch or value in (None, False) else f"  --{negative(one)}"
+            both = switch and value is not None  # of a recipe: it can be switched off as well
+            flag = f"  --{negative(one).replace('no-', '[no-]', 1) if both else one.flag}"
             long = typing.get_origin(one.kind) is Literal
             left = flag if switch or long else f"{flag} {metavar(one.kind)}"
             choices = f" {metavar(one.kind)}" if long else ""

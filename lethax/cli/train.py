@@ -1,6 +1,6 @@
 """The commands `lethax train` and `lethax recipe`. JAX is imported by what needs it."""
 
-import dataclasses
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -32,17 +32,16 @@ def show_recipe(args: Any) -> None:
     try:
         recipe, note = _fitted(args)
     except DataError as error:
-        recipe, note = resolve(asked(args)), f"These are the usual values: {error}"
+        recipe, note = resolve(asked(args)), f"these are the usual values, because {error}"
     if note:
-        say(f"# {note}")
+        print(f"lethax: {note}", file=sys.stderr)  # beside the recipe, which may go to a file
     print(dump(recipe), end="")
 
 
 def asked(args: Any) -> Recipe:
     """The recipe that the command line gives."""
-    base = load(args.recipe) if args.recipe else Recipe()
-    named = {"data": args.data} if args.data else {}
-    return dataclasses.replace(base.with_values(**recipe_options.given(args)), **named)
+    base = load(args.recipe, args.data) if args.recipe else Recipe(data=args.data or Recipe().data)
+    return base.with_values(**recipe_options.given(args))
 
 
 def _fitted(args: Any) -> tuple[Resolved, str]:

@@ -10,6 +10,7 @@ import tyro
 
 from lethax.cli import arguments
 from lethax.errors import RecipeError, did_you_mean
+from lethax.recipe import sections
 from lethax.recipe.toml import noun
 from lethax.text import shown
 
@@ -71,7 +72,7 @@ def _faults(command: str, words: list[str], known: list[Word]) -> Iterator[str]:
             values = [value] if equals else _values(option, words)
             if option.kind is bool:
                 if equals or (words and words[0].lower() in ("true", "false")):
-                    yield f"{flag} takes no value: write {flag} or --no-{flag.removeprefix('--')}."
+                    yield f"{flag} takes no value: write {flag} or {_opposite(flag)}."
             elif not values:
                 yield f"{flag} needs a value, {expected(option.kind)}."
             yield from (_wrong(flag, v, option.kind) for v in values if not fits(v, option.kind))
@@ -115,8 +116,17 @@ def expected(kind: Any) -> str:
 
 def _nearest_option(flag: str, options: dict[str, Word]) -> str:
     """A hint at the nearest option. Names are compared without their dashes, which all have in common."""
+    if section := sections.SECTIONS.get(flag.removeprefix("--")):
+        name = flag.removeprefix("--")
+        return f" {name} is a section of options, such as --{name}.{dataclasses.fields(section)[0].name}."
     hint = did_you_mean(flag.removeprefix("--"), [known.removeprefix("--") for known in options])
     return hint.replace("'", "'--", 1)
+
+
+def _opposite(flag: str) -> str:
+    """The switch that undoes another: --gate.no-detached of --gate.detached, and the other way round."""
+    section, dot, name = flag.removeprefix("--").rpartition(".")
+    return f"--{section}{dot}{name.removeprefix('no-') if name.startswith('no-') else f'no-{name}'}"
 
 
 def _wrong(flag: str, value: str, kind: Any) -> str:

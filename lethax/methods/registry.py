@@ -3,25 +3,24 @@
 A method from outside the package is one more record: `register(Method("mine", "…", make))`.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 from lethax.errors import OF_A_PLUGIN, RecipeError, did_you_mean
 from lethax.learner import Learner, Net
-from lethax.methods.leo import published
 from lethax.methods.parts import build
-from lethax.recipe import Recipe, Resolved
+from lethax.recipe import Recipe, Resolved, sections
 from lethax.text import shown
 
 Values = Mapping[str, Any]  # of options, by "SECTION.NAME"
 
 
 class Preset(NamedTuple):
-    """What a method's published values can depend on: the kind of tasks, the recipe as given, the values of the domain."""
+    """What a method's published values can depend on: the kind of tasks, and the values of the domain by "SECTION.NAME"."""
 
     kind: str
-    recipe: Recipe
     values: Values
 
 
@@ -77,7 +76,22 @@ METHODS: dict[str, Method] = {}
 
 
 def register(method: Method) -> Method:
-    """Make a method known. RecipeError if another method has the name."""
+    """Make a method known. RecipeError if another method has the name, or if it names sections or options that do not exist."""
+    if not re.fullmatch(r"[a-z][a-z0-9_]*(\+l2f)?", method.name):
+        raise RecipeError(
+            f"a method is called '{shown(method.name, 60)}': its name has only lower-case letters, digits and _, and +l2f at "
+            "its end if it has L2F's start."
+        )
+    for what, names, known in (
+        ("section", method.sections, sections.SECTIONS),
+        ("option", (*method.without, *method.fixed), sections.by_key()),
+    ):
+        for name in names:
+            if name not in known:
+                hint = did_you_mean(name, known)
+                raise RecipeError(
+                    f"method '{method.name}' names the {what} '{shown(name, 60)}', which does not exist.{hint}"
+                )
     if METHODS.setdefault(method.name, method) != method:
         raise RecipeError(f"a method called '{method.name}' exists already: choose another name.")
     return method
@@ -152,20 +166,6 @@ def _maml_pp(preset: Preset) -> Values:
     return values
 
 
-def _leo(preset: Preset) -> Values:
-    """The authors' settings for mini- and tieredImageNet, 1 and 5 shots; other data sets take the nearer of mini-ImageNet's.
-
-    Their bounds of 0.1 are on the gradient of the mean over the tasks.
-    """
-    known = published(preset.recipe.data.startswith("tiered"), preset.recipe.get("episode.shot", 5))
-    rate = known.pop("outer_rate")
-    return {
-        "outer.full_steps": 100_000, "outer.batch": 12, "outer.clamp": 0.1, "outer.clip_tensor_norm": 0.1,
-        "outer.non_finite": "skip", "outer.reduction": "mean", "outer.rate": rate,
-        **{f"leo.{name}": value for name, value in known.items()},
-    }  # fmt: skip
-
-
 def _reptile_fits(recipe: Resolved) -> None:
     if not recipe.inner.rate:
         raise RecipeError("inner.rate is 0.0; reptile divides by it: it has to be above 0.")
@@ -216,7 +216,7 @@ _BASES: dict[str, dict[str, Any]] = {
     },
     "leo": {
         "text": "LEO adapts a code from which a linear classifier of features is decoded (Rusu et al. 2019).",
-        "kinds": ("features",), "sections": ("leo",), "defaults": _leo, "base": "leo",
+        "kinds": ("features",), "sections": ("leo",), "base": "leo",
         "without": _MULTI_STEP | _NO_ORDER | {
             "inner.rate", "inner.rule", "inner.clamp", "inner.order", "net.kind", "net.filters", "net.depth", "net.deviation",
             "gate.fixed", "gate.every_step", "gate.scope", "gate.exclude_head",

@@ -7,7 +7,7 @@ from math import isfinite
 from typing import Any, NamedTuple
 
 from lethax.domains import Domain, domain_of
-from lethax.errors import RecipeError
+from lethax.errors import RecipeError, did_you_mean
 from lethax.methods.registry import Method, Preset, method_of
 from lethax.names import DATA_NAME
 from lethax.recipe import Recipe, Resolved, sections
@@ -79,7 +79,7 @@ def resolve(recipe: Recipe) -> Resolved:
     values = {key: value for name in parts.sections for key, value in sections.defaults(name).items()}
     of_domain = parts.domain.defaults(recipe, parts.method)
     so_far = {**values, **of_domain}
-    published = {**of_domain, **parts.method.defaults(Preset(parts.domain.kind, recipe, so_far)), **parts.method.fixed}
+    published = {**of_domain, **parts.method.defaults(Preset(parts.domain.kind, so_far)), **parts.method.fixed}
     values |= {**published, **given}
     if "outer.min_rate" not in {**published, **given}:
         values["outer.min_rate"] = values["outer.rate"]
@@ -91,11 +91,13 @@ def resolve(recipe: Recipe) -> Resolved:
 
 def _read(recipe: Recipe, parts: Parts) -> Mapping[str, Any]:
     """The given values. RecipeError if one of them is not read here; in a recipe without sections it is left out instead."""
-    fixed = parts.method.fixed
+    fixed, known = parts.method.fixed, sections.by_key()
+    for key in recipe.given:
+        if key not in known:
+            raise RecipeError(f"no option is called '{shown(key, 60)}'.{did_you_mean(key, known)}")
     strange = [key for key, value in recipe.given.items() if key not in parts.options and fixed.get(key) != value]
     if strange and not recipe.flat:
         raise RecipeError(_unread(recipe, strange[0], parts))
-    known = sections.by_key()
     return {key: read(value, known[key].kind, key) for key, value in recipe.given.items() if key not in strange}
 
 

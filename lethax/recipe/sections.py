@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any, Literal, NamedTuple, get_origin, get_type_hints
 
 from lethax.errors import RecipeError
+from lethax.names import COMMAND_LINE
 from lethax.text import shown
 
 # A program grows with these where its loops are written out, and what is beyond compiles without an end in sight.
@@ -59,9 +60,12 @@ class EpisodeSection:
 
     way: int = option(5, "An episode has this many classes.", "way", low=1)
     shot: int = option(
-        5, "Each class has this many support examples; in control, an update has this many rollouts.", "shot", low=1
+        5,
+        "Each class, or a task without classes, has this many support examples; in control, an update has this many rollouts.",
+        "shot",
+        low=1,
     )
-    query: int = option(15, "Each class has this many query examples.", "query", low=1)
+    query: int = option(15, "Each class, or a task without classes, has this many query examples.", "query", low=1)
     eval_query: int = option(
         15, "In validation and test, each class has this many query examples.", "eval-query", low=1
     )
@@ -310,6 +314,8 @@ class LocomotionSection:
     contact: bool = option(False, "The ant observes its contact forces, and they lower its reward.")
 
 
+# The values that belong to no section: see `record`.
+TOP_NAMES = ("method", "preset", "seed", "memory")
 SECTIONS: dict[str, type] = {
     "episode": EpisodeSection,
     "net": NetSection,
@@ -335,9 +341,9 @@ def register_section(name: str, section: type) -> None:
     """
     if SECTIONS.get(name, section) is not section:
         raise RecipeError(f"a section called '{shown(name, 60)}' exists already: choose another name.")
-    if not re.fullmatch("[a-z][a-z0-9_]*", name):
+    if not re.fullmatch("[a-z][a-z0-9_]*", name) or name in COMMAND_LINE + TOP_NAMES:
         raise RecipeError(
-            f"a section is called '{shown(name, 60)}': its name has lower-case letters, digits and _ alone."
+            f"a section is called '{shown(name, 60)}': its name has only lower-case letters, digits and _, and is no option itself."
         )
     if name not in SECTIONS:
         _check_section(name, section)
@@ -349,7 +355,7 @@ def _check_section(name: str, section: type) -> None:
     for f in fields(section):
         if not {"text", "short", "range"} <= set(f.metadata):
             raise RecipeError(f'{name}.{f.name} is no option: write {f.name}: TYPE = option(DEFAULT, "What it does.").')
-    taken = {one.flag: one.key for one in by_key().values()}
+    taken = {one.flag: one.key for one in by_key().values()} | {name: f"--{name}" for name in COMMAND_LINE + TOP_NAMES}
     for one in _options(name, section).values():
         if one.kind not in _KINDS and get_origin(one.kind) is not Literal:
             raise RecipeError(

@@ -17,8 +17,11 @@ _NOUNS = {int: "an integer", float: "a number", bool: "true or false", str: "a s
 TOP_KINDS = {name: kind for name, kind in typing.get_type_hints(Recipe).items() if name in TOP}
 
 
-def load(path: Path) -> Recipe:
-    """Read a recipe from a file. RecipeError names what is wrong, and for an unknown key the nearest known one."""
+def load(path: Path, data: str | None = None) -> Recipe:
+    """Read a recipe from a file, on other data if these are given.
+
+    RecipeError names what is wrong, and for an unknown key the nearest known one. A recipe has to name its data.
+    """
     try:
         with path.open("rb") as file:
             raw = file.read(_LARGEST_FILE + 1)
@@ -30,7 +33,12 @@ def load(path: Path) -> Recipe:
         text = raw.decode("utf-8").replace("\r\n", "\n")
     except UnicodeDecodeError:
         raise RecipeError(f"recipe {shown(path)} is not text in UTF-8: it is no recipe.") from None
-    return parse(text, f"recipe {shown(path)}")
+    values = _values(text, f"recipe {shown(path)}")
+    if data is None and "data" not in values:
+        raise RecipeError(
+            f'recipe {shown(path)} names no data: add a line such as data = "sinusoid" above its sections.'
+        )
+    return Recipe(**{**values, **({"data": data} if data else {})})
 
 
 def parse(text: str, name: str) -> Recipe:
@@ -39,6 +47,11 @@ def parse(text: str, name: str) -> Recipe:
     Keys outside of tables may be the short names of options ("shot"). A recipe without any table may be from before there were
     sections.
     """
+    return Recipe(**_values(text, name))
+
+
+def _values(text: str, name: str) -> dict[str, Any]:
+    """The fields of the recipe."""
     try:
         source = tomllib.loads(text)
     except RecursionError:
@@ -59,7 +72,7 @@ def parse(text: str, name: str) -> Recipe:
             found = _flat(key, value, name)
             _refuse_twice(given, [found], name)
             given[found] = read(value, known[found].kind, f"{name}: {key}")
-    return Recipe(**top, given=given, flat=flat and bool(given))
+    return {**top, "given": given, "flat": flat and bool(given)}
 
 
 def _refuse_twice(given: Collection[str], more: Collection[str], name: str) -> None:
@@ -76,10 +89,19 @@ def _section(section: str, values: Mapping[str, Any], name: str) -> dict[str, An
     options, found = sections.options(section), {}
     for key, value in values.items():
         if key not in options:
-            hint = did_you_mean(key, options)
+            short = _short(key).partition(".")
+            hint = f" Did you mean '{short[2]}'?" if short[0] == section else did_you_mean(key, options)
             raise RecipeError(f"{name} has a key '{shown(key, 60)}' in [{section}], which is no option.{hint}")
         found[f"{section}.{key}"] = read(value, options[key].kind, f"{name}: {section}.{key}")
     return found
+
+
+def _short(name: str) -> str:
+    """The key of an option by its name; "" where there is none."""
+    try:
+        return key_of(name)
+    except RecipeError:
+        return ""
 
 
 def _flat(key: str, value: Any, name: str) -> str:
@@ -122,14 +144,17 @@ def write(value: Any) -> str:
 
 
 def read(value: Any, kind: Any, where: str) -> Any:
-    """Convert a value to the type of an option. RecipeError says what was found and what was expected."""
+    """Convert a value to the type of an option. RecipeError says what was found and what was expected.
+
+    Numbers and arrays of NumPy and JAX count as those of Python.
+    """
+    if hasattr(value, "tolist"):
+        value = value.tolist()
     if typing.get_origin(kind) is typing.Literal:
         known = typing.get_args(kind)
         if value in known and type(value) in map(type, known):
             return value
-        raise RecipeError(
-            f"{where} is {_quoted(value)}.{did_you_mean(str(value), map(str, known))} Expected {noun(kind)}."
-        )
+        raise RecipeError(f"{where} is {_quoted(value)}.{_hint(value, known)} Expected {noun(kind)}.")
     if typing.get_origin(kind) is tuple and isinstance(value, list | tuple):
         return tuple(read(entry, typing.get_args(kind)[0], f"{where}[{i}]") for i, entry in enumerate(value))
     if kind is float and type(value) in (int, float):
@@ -137,6 +162,11 @@ def read(value: Any, kind: Any, where: str) -> Any:
     if type(value) is kind:
         return value
     raise RecipeError(f"{where} is {_quoted(value)}; expected {noun(kind)}.")
+
+
+def _hint(value: Any, known: Collection[Any]) -> str:
+    """The nearest choice; for the text of a number in place of the number, nothing that looks the same."""
+    return "" if str(value) in map(str, known) else did_you_mean(str(value), map(str, known))
 
 
 def _as_float(value: int | float, where: str) -> float:

@@ -15,7 +15,16 @@ from lethax.errors import DivergedError, RunError
 from lethax.evaluation import Score, score
 from lethax.files import to_json, write_atomic
 from lethax.outer import begin
-from lethax.runs.folder import EVALUATIONS, Run, best_path, check_data, checkpoints, environment, listed_best
+from lethax.runs.folder import (
+    EVALUATIONS,
+    Run,
+    best_path,
+    check_data,
+    check_recipe,
+    checkpoints,
+    environment,
+    listed_best,
+)
 from lethax.streams import test_key
 from lethax.text import counted, shown
 
@@ -45,6 +54,7 @@ def best_metas(run: Run, count: int) -> tuple[list[Any], list[int]]:
     if found is None:
         raise RunError(f"{shown(run.folder)} has no checkpoint yet: train it with {go_on}.")
     state, info, path = found
+    check_recipe(run, path, info)
     steps = [int(step) for value, step in listed_best(path, info) if math.isfinite(value)][:count]
     if not steps and int(state.step) < plan.epoch and int(state.step) < plan.total:
         raise RunError(f"{shown(run.folder)} was not validated yet, at step {int(state.step)}: go on with {go_on}.")

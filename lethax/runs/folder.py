@@ -7,6 +7,7 @@ import shlex
 import shutil
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -109,7 +110,10 @@ def open_run(folder: Path, advice: str = "Name the one that you mean") -> Run:
     if not (folder / RECIPE).is_file():
         raise RunError(_no_run(folder, advice))
     _check_plugins(folder)
-    recipe = resolve(load(folder / RECIPE))
+    try:
+        recipe = resolve(load(folder / RECIPE))
+    except RecipeError as error:
+        raise RunError(f"{shown(folder)} has a recipe.toml that cannot be: {error}") from None
     return Run(folder, recipe, _inputs(folder, recipe))
 
 
@@ -186,6 +190,9 @@ def enter(recipe: Resolved, folder: Path, advice: str = "choose another --out") 
     if set(differing) <= _SCALED and recipe.outer.steps > there.recipe.outer.steps:
         go_on = shlex.join(["lethax", "train", "--resume", str(folder), "--steps", str(recipe.outer.steps)])
         advice = f"{advice}. To give it more steps: {go_on}"
+    elif set(differing) <= _SCALED:
+        go_on = shlex.join(["lethax", "train", "--resume", str(folder)])
+        advice = f"it has more steps than that; go on with it by {go_on}, or {advice}"
     raise RunError(f"{shown(folder)} holds a run of another recipe ({changes}): {advice}.")
 
 
@@ -237,6 +244,10 @@ def extend(run: Run, steps: int) -> Run:
         return run
     recipe = resolve(run.recipe.with_values(steps=steps))
     with RunLock(run.folder):
+        if states := checkpoint.numbered(checkpoints(run), "step"):
+            newest = states[max(states)]
+            with suppress(CheckpointError):  # a damaged one is passed over in training, where it is named
+                check_recipe(run, newest, checkpoint.read_info(newest))
         path = run.folder / ENVIRONMENT
         known = read_json(path) if path.is_file() else {}
         told = {"from": before, "to": steps, "at": reached(run), **_when()}
@@ -270,6 +281,26 @@ def listed_best(path: Path, info: dict[str, Any]) -> list[list[float]]:
     if not fine:
         raise CheckpointError(f"{path} is no state of training: it lists no best checkpoints; go on from another one.")
     return list(best or [])
+
+
+def made_with(recipe: Resolved) -> dict[str, Any]:
+    """The values that a state of training depends on, as JSON has them: all but the number of steps and what follows from it."""
+    values = {**{name: getattr(recipe, name) for name in TOP}, **recipe.values()}
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items() if k not in _SCALED}
+
+
+def check_recipe(run: Run, path: Path, info: dict[str, Any]) -> None:
+    """Raise RunError if recipe.toml was changed after a state was made. States of earlier versions do not know their recipe."""
+    then, now = info.get("recipe", {}), made_with(run.recipe)
+    changed = [name for name in now if isinstance(then, dict) and name in then and then[name] != now[name]]
+    if changed:
+        said = ", ".join(
+            f"{name} was {shown(then[name], 60)} and is {shown(now[name], 60)}" for name in changed[:_SHOWN]
+        )
+        raise RunError(
+            f"{shown(run.folder / RECIPE)} was changed after {path.name} was made ({said}): change it back, or train another run "
+            "with --out."
+        )
 
 
 def check_data(run: Run, advice: str) -> None:

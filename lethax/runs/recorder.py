@@ -21,7 +21,18 @@ from lethax.evaluation import score
 from lethax.files import append_line, settle_lines, to_json, truncate_lines
 from lethax.learner import Learner
 from lethax.outer import OuterPlan, TrainState, begin
-from lethax.runs.folder import LOGS, METRICS, TIMING, Run, best_path, checkpoints, listed_best, reached
+from lethax.runs.folder import (
+    LOGS,
+    METRICS,
+    TIMING,
+    Run,
+    best_path,
+    check_recipe,
+    checkpoints,
+    listed_best,
+    made_with,
+    reached,
+)
 from lethax.streams import validation_key
 from lethax.text import shown
 
@@ -103,6 +114,7 @@ class Recorder:
             self.window, self.best, state = Window(), [], self.fresh
         else:
             state, info, path = found
+            check_recipe(self.run, path, info)
             self.window, self.best = window_of(path, info), listed_best(path, info)
         self.listed, self.at = self.best, int(state.step)
         return state
@@ -149,7 +161,9 @@ class Recorder:
         append_line(self.run.folder / TIMING, to_json(spent, None))
         settle_lines(*(self.run.folder / name for name in LOGS))
         checkpoint.save(
-            checkpoint.path_of(folder, "step", step), state, {"best": self.best, "window": asdict(self.window)}
+            checkpoint.path_of(folder, "step", step),
+            state,
+            {"best": self.best, "window": asdict(self.window), "recipe": made_with(self.run.recipe)},
         )
         checkpoint.prune(folder, keep=2)
         wanted = {int(at) for _, at in self.best + self.listed}
