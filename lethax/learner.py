@@ -3,8 +3,10 @@
 All functions are written for one task and are pure; `vmap`, or a loop inside the compiled program, makes the meta-batch.
 """
 
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from lethax.objectives import Objective
@@ -85,6 +87,35 @@ class Learner(Protocol):
 
     def at(self, step: int) -> "Learner":
         """The learner of outer step `step`: itself, unless a static choice changes there, such as the order."""
+
+
+class InnerPath(NamedTuple):
+    """What the inner loop of one task does, laid open for analyses.
+
+    stops: w_0 … w_J, the tensors that the inner loop moves, each with a leading axis [J + 1]. loss: the support loss at such
+    tensors, with the norms of an inner step. model: fast weights made of such tensors, which `Learner.predict` takes.
+    """
+
+    stops: Weights
+    loss: Callable[[Weights, int | Array], Float[Array, ""]]
+    model: Callable[[Weights, int | Array], Any]
+
+    @property
+    def steps(self) -> int:
+        """The number of inner steps J."""
+        return int(jax.tree.leaves(self.stops)[0].shape[0]) - 1
+
+    def stop(self, step: int | Array) -> Weights:
+        """The tensors w_j."""
+        return jax.tree.map(lambda stop: stop[step], self.stops)
+
+
+@runtime_checkable
+class Traceable(Protocol):
+    """A learner whose inner loop moves the tensors of its net, so that analyses can follow it."""
+
+    def inner_path(self, meta: Any, support: Split, steps: int) -> InnerPath:
+        """Take `steps` inner steps on a support set, and return all stops with the support loss as a function."""
 
 
 @runtime_checkable

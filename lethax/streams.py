@@ -16,6 +16,7 @@ class Stream(IntEnum):
     TRAINING = 1
     TEST = 2
     VALIDATION = 3
+    PROBE = 4
 
 
 def stream(key: PRNGKeyArray, use: Stream) -> PRNGKeyArray:

@@ -24,7 +24,7 @@ STAIR = [
     ["files", "lock", "learner"],
     ["rules", "devices", "optimizer", "baselines"],
     ["outer", "evaluation", "pretrain", "checkpoint"],
-    ["nets", "data", "recipe"],
+    ["nets", "data", "recipe", "analysis"],
     ["methods", "rl"],
     ["domains"],
     ["recipe.resolve", "plugins"],

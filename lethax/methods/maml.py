@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from lethax import inner, trees
-from lethax.learner import Net
+from lethax.learner import InnerPath, Net
 from lethax.objectives import CrossEntropy, Objective, ScoredObjective
 from lethax.records import Episode, Info, Mask, Meta, Progress, Split, Weights
 from lethax.rules import SGD, Rule
@@ -298,6 +298,15 @@ class MAML:
         """Query outputs [steps + 1, n, out] after 0 to `steps` inner steps, more than J included."""
         outputs, info = self._outputs(meta, episode, steps)
         return jnp.stack(outputs), info
+
+    def inner_path(self, meta: MAMLMeta, support: Split, steps: int) -> InnerPath:
+        """Take `steps` inner steps, and return all stops, from w_0 on, with the support loss as a function."""
+        path, fixed, _ = self._descend(meta, support, steps, stops=True)
+        return InnerPath(
+            path.stops,
+            lambda moving, step: self.support_loss(moving, fixed, (support, step)),
+            lambda moving, step: self._fast(moving, fixed, step, support),
+        )
 
     def at(self, step: int) -> "MAML":
         """First order before outer step `second_order_from`, the last step's loss alone from `multi_step_until` on."""
