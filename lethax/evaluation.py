@@ -81,9 +81,10 @@ class Trial:
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
-def _draw(
+def draw(
     family: TaskFamily, shape: EpisodeShape, together: int, source: Any, key: PRNGKeyArray, first: Array
 ) -> Episode:
+    """Draw the episodes `first`, `first` + 1, … of a key, as many as `together`, with a leading axis."""
     keys = jax.vmap(lambda t: jax.random.fold_in(key, t))(first + jnp.arange(together))
     return jax.vmap(lambda k: family.draw(source, shape, k))(keys)
 
@@ -149,7 +150,7 @@ def evaluate(
         (4, 3)
     """
     for first in range(0, trial.episodes, trial.together):
-        episodes = _draw(family, trial.shape, trial.together, source, key, jnp.asarray(first))
+        episodes = draw(family, trial.shape, trial.together, source, key, jnp.asarray(first))
         scores, seen = _judge(learner, trial, tuple(metas), episodes)
         keep = min(trial.together, trial.episodes - first)
         yield np.asarray(scores)[:keep], {name: np.asarray(leaf)[:keep] for name, leaf in seen.items()}
@@ -159,7 +160,7 @@ def episodes_hash(family: TaskFamily, source: Any, shape: EpisodeShape, key: PRN
     """SHA-256 (16 digits) of the first, middle and last episode's arrays: equal hashes, equal episodes."""
     digest = hashlib.sha256(repr((shape, episodes)).encode())
     for t in sorted({0, episodes // 2, episodes - 1}):
-        episode = jax.tree.map(lambda leaf: leaf[0], _draw(family, shape, 1, source, key, jnp.asarray(t)))
+        episode = jax.tree.map(lambda leaf: leaf[0], draw(family, shape, 1, source, key, jnp.asarray(t)))
         for leaf in jax.tree.leaves(episode):
             digest.update(np.ascontiguousarray(leaf).tobytes())
     return digest.hexdigest()[:16]

@@ -46,12 +46,21 @@ _FROM = (
     _file("The recipe to start from, as TOML. The other options change its values."),
     dataclasses.field(default=None),
 )
+_PROBE_HELP = (
+    "Measure this while training: the landscape of the loss, the conflict of gradients, or both. Training keeps the bits that it "
+    "has without. The results are lines of probes.jsonl in the run folder."
+)
+_NAMES = Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...", help=_PROBE_HELP, help_behavior_hint="")]
+_EVERY_HELP = "The outer steps between two measurements (default: those between two validations)."
+_EVERY = Annotated[int | None, tyro.conf.arg(metavar="INT", help=_EVERY_HELP, help_behavior_hint="")]
 # What `train` and `recipe` take beside the values of a recipe.
 TRAIN = [
     _FROM,
     ("resume", _file(_RESUME), dataclasses.field(default=None)),
     ("out", _file(_OUT), dataclasses.field(default=None)),
     _switch("overwrite", "Delete the run that the folder holds, and start anew."),
+    ("probe", _NAMES, dataclasses.field(default=())),
+    ("probe_every", _EVERY, dataclasses.field(default=None)),
     _ROOT,
 ]
 SHOW_RECIPE = [_FROM, _ROOT]

@@ -22,7 +22,14 @@ COMMON = (
     "episode.way", "episode.shot", "episode.query", "net.kind", "inner.steps", "inner.rate", "outer.steps", "outer.batch",
     "outer.rate", "outer.epoch",
 )  # fmt: skip
-_METAVARS: dict[Any, str] = {int: "INT", float: "FLOAT", str: "NAME", Path: "PATH", tuple[float, ...]: "FLOAT ..."}
+_METAVARS: dict[Any, str] = {
+    int: "INT",
+    float: "FLOAT",
+    str: "NAME",
+    Path: "PATH",
+    tuple[float, ...]: "FLOAT ...",
+    tuple[str, ...]: "NAME ...",
+}
 
 
 def _top() -> Iterator[Option]:

@@ -7,7 +7,7 @@ from typing import Any
 from lethax import signals
 from lethax.cli import recipe_options
 from lethax.errors import DataError, RecipeError
-from lethax.progress import follow, say
+from lethax.progress import duration, follow, say
 from lethax.recipe import Recipe, Resolved, dump, load
 from lethax.text import command_line, counted, shown
 
@@ -18,11 +18,23 @@ def train(args: Any) -> None:
 
     run, note = (_resumed if args.resume else _begun)(args)
     signals.say("nothing was saved yet", f"go on with {command_line('train', '--resume', run.folder)}")
+    if args.probe or args.probe_every is not None:
+        _probe(args, run)
     begun = folders.reached(run)
     where = "finished" if begun == run.recipe.outer.steps else f"going on from step {begun:,}"
     notes = "; ".join([*([note] if note else []), *([where] if begun else [])])
     say(f"run {shown(run.folder)}: {_described(run)}{f' ({notes})' if notes else ''}")
     show_training(run)
+
+
+def _probe(args: Any, run: Any) -> None:
+    from lethax.runs import probes
+
+    if not args.probe:
+        raise RecipeError(
+            "--probe-every says how often a run is probed: give --probe as well, as in --probe landscape conflict."
+        )
+    probes.ask(run, args.probe, args.probe_every or 0)
 
 
 def show_recipe(args: Any) -> None:
@@ -57,7 +69,7 @@ def _resumed(args: Any) -> tuple[Any, str]:
     given = recipe_options.given(args)
     if set(given) - {"outer.steps"} or args.data or args.recipe or args.out or args.overwrite:
         raise RecipeError(
-            "--resume goes on with a run as it is, so the only option beside it is --steps, for more outer steps. "
+            "--resume goes on with a run as it is, so the only options beside it are --steps, for more outer steps, and --probe. "
             "Leave the others out, or start a new run with --out."
         )
     use_all_cores()
@@ -100,5 +112,7 @@ def show_training(run: Any) -> None:
         more = command_line("train", "--resume", run.folder)
         say(f"It was finished before. To give it more outer steps: {more} --steps N")
         return
+    if cost := folders.probing(run):
+        say(f"The probes took {duration(cost[0])}, beside {duration(cost[1])} of training, and changed no bit of it.")
     skipped = f", {last.skipped:,} of {counted(last.total, 'outer step')} skipped" if last.skipped else ""
     say(f"done: {shown(run.folder)}{skipped}. Next: {command_line('evaluate', run.folder)}")

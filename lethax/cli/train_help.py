@@ -21,6 +21,9 @@ _MORE = (
 )
 
 
+_KINDS: dict[str | None, Any] = {"INT": int, "NAME ...": tuple[str, ...]}
+
+
 def print_help(command: str, args: Any) -> None:
     """Print the help of a command; `args` is what else stands on its command line, which may name data, a method or a recipe."""
     usage = f"usage: lethax {command} [DATA] [OPTIONS]"
@@ -42,9 +45,9 @@ def _own(command: str) -> Iterator[Option]:
     fields = arguments.TRAIN if command == "train" else arguments.SHOW_RECIPE
     for name, kind, _ in fields:
         base, *extras = typing.get_args(kind)
-        switch = base is bool
         text = next(e.help for e in extras if getattr(e, "help", None))
-        yield Option("", name, bool if switch else Path, text, None, Range(), name)
+        metavar = next((e.metavar for e in extras if getattr(e, "metavar", None)), None)
+        yield Option("", name, _KINDS.get(metavar, bool if base is bool else Path), text, None, Range(), name)
 
 
 def _common() -> Iterator[Option]:

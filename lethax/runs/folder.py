@@ -18,7 +18,7 @@ from lethax import __version__, checkpoint, plugins
 from lethax.data.store import open_store
 from lethax.domains import Domain, Inputs, domain_of
 from lethax.errors import CheckpointError, LethaxError, RecipeError, RunError
-from lethax.files import read_json, to_json, write_atomic
+from lethax.files import read_json, read_lines, to_json, write_atomic
 from lethax.learner import Learner
 from lethax.lock import RunLock
 from lethax.outer import OuterPlan
@@ -29,9 +29,10 @@ from lethax.text import counted, shown
 
 RECIPE, ENVIRONMENT, INPUTS = "recipe.toml", "environment.json", "inputs.json"
 METRICS, TIMING = "metrics.jsonl", "timing.jsonl"  # a line for every 100 steps and validation, and for every state
-LOGS = (METRICS, TIMING)
+PROBES, ASKED = "probes.jsonl", "probes.json"  # what the probes of a run found, and which it has
+LOGS = (METRICS, TIMING, PROBES)
 CHECKPOINTS, EVALUATIONS = "checkpoints", "evaluations"
-_OURS = {RECIPE, ENVIRONMENT, INPUTS, *LOGS, CHECKPOINTS, EVALUATIONS, ".lock"}
+_OURS = {RECIPE, ENVIRONMENT, INPUTS, ASKED, *LOGS, CHECKPOINTS, EVALUATIONS, ".lock"}
 _SCALED = {"outer.steps", "inner.first_order_steps", "inner.multi_step_steps"}  # by the steps, unless given
 _SHOWN = 10  # runs, or differences, that a message names
 
@@ -269,6 +270,12 @@ def best_path(run: Run, step: int) -> Path:
 def reached(run: Run) -> int:
     """The outer step of a run's newest state, or 0 if there is none. The state is not read."""
     return max(checkpoint.numbered(checkpoints(run), "step"), default=0)
+
+
+def probing(run: Run) -> tuple[float, float] | None:
+    """The seconds of a run's probes, and of its training beside them. None if it has no probes."""
+    lines = read_lines(run.folder / TIMING) if (run.folder / ASKED).is_file() else []
+    return (sum(line.get("probes", 0.0) for line in lines), sum(line["seconds"] for line in lines)) if lines else None
 
 
 def listed_best(path: Path, info: dict[str, Any]) -> list[list[float]]:

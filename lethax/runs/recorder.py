@@ -24,6 +24,7 @@ from lethax.outer import OuterPlan, TrainState, begin
 from lethax.runs.folder import (
     LOGS,
     METRICS,
+    PROBES,
     TIMING,
     Run,
     best_path,
@@ -33,6 +34,7 @@ from lethax.runs.folder import (
     made_with,
     reached,
 )
+from lethax.runs.probes import Prober, asked
 from lethax.streams import validation_key
 from lethax.text import shown
 
@@ -99,6 +101,9 @@ class Recorder:
         self.window, self.best = Window(), []  # type: tuple[Window, list[list[float]]]
         self.listed = self.best  # the best of the state before, which takes the place of a damaged newest one
         self.at = self.logged_skips = 0  # the step of the newest state; steps passed over before the window
+        wanted = asked(run)
+        self.prober = Prober(run, learner, plan, wanted) if wanted else None
+        self.probed = 0.0  # seconds of probes since the newest state
         self.saved = self.timed = time.monotonic()
 
     @property
@@ -122,7 +127,8 @@ class Recorder:
     def drop_after(self, step: int) -> None:
         """Delete what is newer than the state of `step`, because it will be computed again."""
         logs = [self.run.folder / name for name in LOGS]
-        kept = {path.name: truncate_lines(path, step) for path in logs if path.exists()}
+        last = step or -1  # of a run without a state, what was probed before the first step is measured again
+        kept = {path.name: truncate_lines(path, last) for path in logs if path.exists()}
         self.logged_skips = sum(int(line.get("skipped", 0)) for line in kept.get(METRICS, []))
         for kind in ("step", "best"):
             for number, path in checkpoint.numbered(checkpoints(self.run), kind).items():
@@ -132,7 +138,7 @@ class Recorder:
     def after_call(self, done: int, seen: dict[str, Any], state: Callable[[], TrainState]) -> dict[str, Any] | None:
         """Record a call that ended at outer step `done`. Returns the line of metrics, if one is due."""
         self.window.add(seen)
-        ends = done == self.plan.total
+        before, ends = done - len(seen["finite"]), done == self.plan.total
         line = self._line(done) if done % LOG_EVERY == 0 or ends else None
         if done % self.plan.epoch == 0 or ends:
             meta = state().meta
@@ -140,10 +146,22 @@ class Recorder:
             self._keep_best(meta, line["val_score"], done)
         if line:
             append_line(self.run.folder / METRICS, to_json(line, None))
+        if self.prober and self.prober.due(before, done):
+            self.probe(state())
         # The first call has compiled, which may have taken longer than all that a kill costs from then on.
         if "val_score" in (line or {}) or not self.at or time.monotonic() - self.saved > SAVE_SECONDS:
             self.save(state())
         return line
+
+    def probe(self, state: TrainState) -> None:
+        """Write what the probes of the run find at a state."""
+        if self.prober is None:
+            return
+        begun = time.monotonic()
+        for line in self.prober.lines(state):
+            signals.check()
+            append_line(self.run.folder / PROBES, to_json(line, None))
+        self.probed += time.monotonic() - begun
 
     def _line(self, done: int) -> dict[str, Any]:
         self.logged_skips += self.window.skipped
@@ -157,7 +175,8 @@ class Recorder:
         """Save a checkpoint to go on from."""
         folder, step, now = checkpoints(self.run), int(state.step), time.monotonic()
         folder.mkdir(exist_ok=True)
-        spent = {"step": step, "seconds": round((now - self.timed) / self.together, 3)}
+        spent = {"step": step, "seconds": round((now - self.timed - self.probed) / self.together, 3)}
+        spent |= {"probes": round(self.probed, 3)} if self.prober else {}
         append_line(self.run.folder / TIMING, to_json(spent, None))
         settle_lines(*(self.run.folder / name for name in LOGS))
         checkpoint.save(
@@ -172,6 +191,7 @@ class Recorder:
                 path.unlink()
         self.listed, self.at = self.best, step
         self.saved = self.timed = now
+        self.probed = 0.0
 
     def save_marked(self, state: TrainState, mark: tuple[Window, list[list[float]]]) -> None:
         """Save the state at a mark, after an interrupt, unless a state of that step was saved already."""

@@ -83,6 +83,8 @@ def _follow(
     """Record every call. `take(tree, i)` gives the part of run i."""
     for recorder in recorders:
         recorder.drop_after(done)
+        if not done:
+            recorder.probe(recorder.fresh)
     _say(recorders)
     plan = recorders[0].plan
     # The last states of which all is recorded, and the recorders' marks there.

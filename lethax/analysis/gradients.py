@@ -1,0 +1,91 @@
+"""The gradients that analyses compare: of tasks through the inner loop, and of the examples of one support set."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PRNGKeyArray
+
+from lethax.learner import Learner
+from lethax.records import Episode, Progress, Split
+
+Task = tuple[Episode, PRNGKeyArray, Progress]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A meta-batch that is looked at, with the randomness and the progress of training that its losses depend on.
+
+    episodes: episodes with a leading axis [B]. keys: a key for each. reduction: as in `outer.Plan`.
+    """
+
+    episodes: Episode
+    keys: PRNGKeyArray
+    progress: Progress
+    reduction: Literal["sum", "mean"] = "sum"
+
+    @property
+    def count(self) -> int:
+        """The number of tasks B."""
+        return int(jax.tree.leaves(self.episodes)[0].shape[0])
+
+    def tasks(self) -> Iterator[Task]:
+        """The tasks one by one."""
+        for i in range(self.count):
+            yield _at(self.episodes, i), self.keys[i], self.progress
+
+    def reduce(self, values: Array) -> Array:
+        """The sum or the mean over the tasks."""
+        return jnp.sum(values, axis=0) if self.reduction == "sum" else jnp.mean(values, axis=0)
+
+
+@partial(jax.jit, static_argnums=0)
+def task_gradient(
+    learner: Learner, meta: Any, episode: Episode, key: PRNGKeyArray, progress: Progress
+) -> tuple[Array, Any]:
+    """The outer loss of one task and its gradient in the initial weights θ, through the inner loop."""
+
+    def loss(weights: Any) -> Array:
+        return learner.loss({**meta, "weights": weights}, episode, key=key, progress=progress)[0]
+
+    return jax.value_and_grad(loss)(meta["weights"])
+
+
+@partial(jax.jit, static_argnums=0)
+def support_gradient(learner: Any, meta: Any, support: Split) -> Any:
+    """∇L_D(w_0): the gradient of the support loss in the tensors that move, where the inner loop starts."""
+    path = learner.inner_path(meta, support, 0)
+    return jax.grad(path.loss)(path.stop(0), 0)
+
+
+def example_gradients(learner: Any, meta: Any, support: Split) -> Any:
+    """The gradient of the loss of each support example at w_0, with a leading axis [n].
+
+    The whole support set is forwarded, and each example's term of the loss is differentiated: a batch norm has the moments that it
+    has in the inner loop.
+    """
+    count = support.x.shape[0]
+    each = [_example_gradient(learner, meta, support, jnp.asarray(i)) for i in range(count)]
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
+
+
+@partial(jax.jit, static_argnums=0)
+def _example_gradient(learner: Any, meta: Any, support: Split, index: Array) -> Any:
+    path = learner.inner_path(meta, support, 0)
+
+    def one(tree: Any) -> Any:
+        return jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, index, 1), tree)
+
+    def loss(moving: Any) -> Array:
+        outputs = learner.predict(path.model(moving, 0), support.x, support.mask)
+        return learner.objective.loss(one(outputs), one(support.y))
+
+    return jax.grad(loss)(path.stop(0))
+
+
+@jax.jit
+def _at(episodes: Episode, index: int) -> Episode:
+    return jax.tree.map(lambda leaf: leaf[index], episodes)

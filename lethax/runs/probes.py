@@ -1,0 +1,151 @@
+"""Probes: measures that are taken while a run trains, and that change no bit of it.
+
+A probe draws tasks from a stream of its own, and reads the state that training has reached. What it finds is a line of
+`probes.jsonl`. Which probes a run has stands in `probes.json`, so that a resumed run goes on with them.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lethax.analysis import conflict, landscape
+from lethax.analysis.gradients import Batch
+from lethax.errors import RecipeError, RunError, did_you_mean
+from lethax.evaluation import draw
+from lethax.files import read_json, to_json, write_atomic
+from lethax.learner import Learner, Traceable
+from lethax.outer import OuterPlan, Plan, TrainState
+from lethax.records import Progress
+from lethax.runs.folder import ASKED, Run
+from lethax.streams import Stream, stream
+from lethax.text import shown
+
+SPLITS = ("train", "val")
+LEAST = 1  # outer steps between two measurements
+WITHIN = 4  # tasks whose support examples are compared; each costs a gradient for every example
+
+
+class Asked(NamedTuple):
+    """The probes of a run, and the outer steps between two measurements; 0 stands for those between two validations."""
+
+    names: tuple[str, ...]
+    every: int
+
+
+class Probe(NamedTuple):
+    """A probe: what it measures of a learner on a batch of tasks, and the number of tasks.
+
+    measure(learner, meta, batch, rate, whole) gives the values of a line. `rate` is the inner rate α; `whole` says whether the
+    measures of the meta-gradient are wanted, which are those of training tasks alone.
+    """
+
+    measure: Callable[[Learner, Any, Batch, float, bool], dict[str, Any]]
+    tasks: int
+
+
+def _landscape(learner: Learner, meta: Any, batch: Batch, rate: float, whole: bool) -> dict[str, Any]:
+    steps = [rate * multiple for multiple in landscape.MULTIPLES]
+    tasks = [landscape.of_inner_steps(learner, meta, episode.support, steps) for episode, _, _ in batch.tasks()]
+    line = _listed(landscape.mean(tasks))
+    if whole:
+        line["initialisation"] = _listed(landscape.of_initialisation(learner, meta, batch, steps))
+    return line
+
+
+def _conflict(learner: Learner, meta: Any, batch: Batch, rate: float, whole: bool) -> dict[str, Any]:
+    between = conflict.between_tasks(learner, meta, batch)
+    supports = [episode.support for episode, _, _ in batch.tasks()][:WITHIN]
+    within = [conflict.within_task(learner, meta, support) for support in supports]
+    # The inner loop may move fewer tensors than training does: a tensor that it does not move has no angle within a task.
+    inside = [dict(zip(one.tensors, one.mean(), strict=True)) for one in within]
+    each = np.array([[one.get(name, np.nan) for name in between.tensors] for one in inside])
+    whole_of = conflict.Conflict(between.tensors, each, between.sizes)
+    random = [conflict.random_angle(size) for size in between.sizes]
+    return {
+        "tensors": between.tensors,
+        "between": between.mean().tolist(), "between_std": between.std().tolist(),
+        "within": whole_of.mean().tolist(), "within_std": whole_of.std().tolist(),
+        "random": [mean for mean, _ in random], "random_std": [std for _, std in random],
+    }  # fmt: skip
+
+
+PROBES = {"landscape": Probe(_landscape, 4), "conflict": Probe(_conflict, 16)}
+
+
+def ask(run: Run, names: Sequence[str], every: int = 0) -> None:
+    """Have a run probed from now on. RecipeError for an unknown name or interval, and for methods that cannot be probed."""
+    for name in names:
+        if name not in PROBES:
+            raise RecipeError(
+                f"no probe is called '{shown(name)}'.{did_you_mean(name, list(PROBES))} Probes: {', '.join(PROBES)}."
+            )
+    if every < 0:
+        raise RecipeError(f"--probe-every is {every}; it has to be 0 or more outer steps.")
+    _check(run)
+    write_atomic(run.folder / ASKED, to_json({"names": list(dict.fromkeys(names)), "every": every}) + "\n")
+
+
+def asked(run: Run) -> Asked | None:
+    """The probes that a run has, or None."""
+    path = run.folder / ASKED
+    if not path.is_file():
+        return None
+    found = read_json(path)
+    try:
+        names, every = tuple(found["names"]), found["every"]
+        if not set(names) <= set(PROBES) or type(every) is not int or every < 0:
+            raise ValueError("it names no known probe, or its interval is no number of steps")
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(
+            f"{shown(path)} does not say which probes the run has ({error}): delete it to go on without."
+        ) from None
+    return Asked(names, every)
+
+
+def _check(run: Run) -> None:
+    if not isinstance(run.plan(), Plan) or not isinstance(run.learner(), Traceable):
+        raise RecipeError(
+            f"{run.recipe.method} on {run.recipe.data} cannot be probed: probes follow an inner loop that moves the weights of the "
+            "network on the support set of an episode. Leave --probe out."
+        )
+
+
+class Prober:
+    """Measures one run at the ends of calls: at step 0, and at the first end at or after every multiple of the interval."""
+
+    def __init__(self, run: Run, learner: Learner, plan: OuterPlan, wanted: Asked) -> None:
+        assert isinstance(plan, Plan)
+        _check(run)
+        self.learner, self.plan, self.names = learner, plan, wanted.names
+        self.every = wanted.every or plan.epoch
+        self.rate = run.recipe.inner.rate
+        self.families = {split: run.domain.family(run.recipe, split) for split in SPLITS}
+        self.key = stream(jax.random.key(run.recipe.seed), Stream.PROBE)
+
+    def due(self, before: int, done: int) -> bool:
+        """Whether a measurement belongs to the call from step `before` to `done`."""
+        return done // self.every > before // self.every or done == self.plan.total
+
+    def lines(self, state: TrainState) -> Iterator[dict[str, Any]]:
+        """Measure a state: a line for every probe and split."""
+        done = int(state.step)
+        learner = self.learner.at(max(done - 1, 0))  # that of the step before, whose programs are the ones in use
+        for name in self.names:
+            for place, split in enumerate(SPLITS):
+                batch = self._draw(done, place, split, PROBES[name].tasks)
+                found = PROBES[name].measure(learner, state.meta, batch, self.rate, split == "train")
+                yield {"step": done, "probe": name, "split": split, "tasks": batch.count, **found}
+
+    def _draw(self, done: int, place: int, split: str, tasks: int) -> Batch:
+        of_step = jax.random.fold_in(jax.random.fold_in(self.key, done), place)
+        family = self.families[split]
+        episodes = draw(family.tasks, self.plan.shape, tasks, family.source, of_step, jnp.asarray(0))
+        keys = jax.random.split(jax.random.fold_in(of_step, tasks), tasks)
+        return Batch(episodes, keys, Progress(jnp.asarray(done), jnp.asarray(self.plan.total)), self.plan.reduction)
+
+
+def _listed(measured: landscape.Landscape) -> dict[str, Any]:
+    return {name: np.asarray(value).tolist() for name, value in measured._asdict().items()}
