@@ -61,6 +61,9 @@ TRAIN = [
     _switch("overwrite", "Delete the run that the folder holds, and start anew."),
     ("probe", _NAMES, dataclasses.field(default=())),
     ("probe_every", _EVERY, dataclasses.field(default=None)),
+    _switch(
+        "tensorboard", "Also write the metrics as event files for TensorBoard, to the folder tensorboard of the run."
+    ),
     _ROOT,
 ]
 SHOW_RECIPE = [_FROM, _ROOT]

@@ -1,6 +1,7 @@
 """The commands `lethax train` and `lethax recipe`. JAX is imported by what needs it."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,10 @@ from lethax.text import command_line, counted, shown
 def train(args: Any) -> None:
     """Run the command `lethax train`: train a new run, or go on with one."""
     from lethax.runs import folder as folders
+    from lethax.runs import tensorboard
 
+    if args.tensorboard:
+        tensorboard.check()
     run, note = (_resumed if args.resume else _begun)(args)
     signals.say("nothing was saved yet", f"go on with {command_line('train', '--resume', run.folder)}")
     if args.probe or args.probe_every is not None:
@@ -24,7 +28,7 @@ def train(args: Any) -> None:
     where = "finished" if begun == run.recipe.outer.steps else f"going on from step {begun:,}"
     notes = "; ".join([*([note] if note else []), *([where] if begun else [])])
     say(f"run {shown(run.folder)}: {_described(run)}{f' ({notes})' if notes else ''}")
-    show_training(run)
+    show_training(run, tensorboard.mirrored if args.tensorboard else None)
 
 
 def _probe(args: Any, run: Any) -> None:
@@ -69,8 +73,8 @@ def _resumed(args: Any) -> tuple[Any, str]:
     given = recipe_options.given(args)
     if set(given) - {"outer.steps"} or args.data or args.recipe or args.out or args.overwrite:
         raise RecipeError(
-            "--resume goes on with a run as it is, so the only options beside it are --steps, for more outer steps, and --probe. "
-            "Leave the others out, or start a new run with --out."
+            "--resume goes on with a run as it is, so the only options beside it are --steps, for more outer steps, --probe and "
+            "--tensorboard. Leave the others out, or start a new run with --out."
         )
     use_all_cores()
     run = folders.open_run(args.resume)
@@ -101,13 +105,16 @@ def _described(run: Any) -> str:
     return f"{recipe.method} on {recipe.data}, {episodes}, {counted(recipe.outer.steps, 'outer step')}"
 
 
-def show_training(run: Any) -> None:
-    """Train a run, show its progress, and say which command comes next."""
+def show_training(run: Any, mirror: Callable[..., Any] | None = None) -> None:
+    """Train a run, show its progress, and say which command comes next. `mirror` sees the progress too, and passes it on."""
     from lethax.runs import folder as folders
     from lethax.runs import training
 
     finished = folders.reached(run) == run.recipe.outer.steps
-    last = follow("outer steps", run.recipe.outer.steps, training.train(run), compiles=not finished)
+    statuses = training.train(run)
+    if mirror:
+        statuses = mirror(run, statuses)
+    last = follow("outer steps", run.recipe.outer.steps, statuses, compiles=not finished)
     if last is None:
         more = command_line("train", "--resume", run.folder)
         say(f"It was finished before. To give it more outer steps: {more} --steps N")

@@ -32,7 +32,8 @@ METRICS, TIMING = "metrics.jsonl", "timing.jsonl"  # a line for every 100 steps 
 PROBES, ASKED = "probes.jsonl", "probes.json"  # what the probes of a run found, and which it has
 LOGS = (METRICS, TIMING, PROBES)
 CHECKPOINTS, EVALUATIONS = "checkpoints", "evaluations"
-_OURS = {RECIPE, ENVIRONMENT, INPUTS, ASKED, *LOGS, CHECKPOINTS, EVALUATIONS, ".lock"}
+TENSORBOARD = "tensorboard"  # event files, where they were asked for
+_OURS = {RECIPE, ENVIRONMENT, INPUTS, ASKED, *LOGS, CHECKPOINTS, EVALUATIONS, TENSORBOARD, ".lock"}
 _SCALED = {"outer.steps", "inner.first_order_steps", "inner.multi_step_steps"}  # by the steps, unless given
 _SHOWN = 10  # runs, or differences, that a message names
 
