@@ -16,14 +16,15 @@ from lethax.text import command_line, counted, shown
 def train(args: Any) -> None:
     """Run the command `lethax train`: train a new run, or go on with one."""
     from lethax.runs import folder as folders
-    from lethax.runs import tensorboard
+    from lethax.runs import probes, tensorboard
 
+    _check_probes(args)
     if args.tensorboard:
         tensorboard.check()
     run, note = (_resumed if args.resume else _begun)(args)
     signals.say("nothing was saved yet", f"go on with {command_line('train', '--resume', run.folder)}")
-    if args.probe or args.probe_every is not None:
-        _probe(args, run)
+    if args.probe:
+        probes.ask(run, args.probe, args.probe_every or 0)
     begun = folders.reached(run)
     where = "finished" if begun == run.recipe.outer.steps else f"going on from step {begun:,}"
     notes = "; ".join([*([note] if note else []), *([where] if begun else [])])
@@ -31,14 +32,14 @@ def train(args: Any) -> None:
     show_training(run, tensorboard.mirrored if args.tensorboard else None)
 
 
-def _probe(args: Any, run: Any) -> None:
+def _check_probes(args: Any) -> None:
     from lethax.runs import probes
 
-    if not args.probe:
+    if args.probe_every is not None and not args.probe:
         raise RecipeError(
             "--probe-every says how often a run is probed: give --probe as well, as in --probe landscape conflict."
         )
-    probes.ask(run, args.probe, args.probe_every or 0)
+    probes.check(args.probe, args.probe_every or 0)
 
 
 def show_recipe(args: Any) -> None:

@@ -24,7 +24,6 @@ from lethax.streams import Stream, stream
 from lethax.text import shown
 
 SPLITS = ("train", "val")
-LEAST = 1  # outer steps between two measurements
 WITHIN = 4  # tasks whose support examples are compared; each costs a gradient for every example
 
 
@@ -75,8 +74,8 @@ def _conflict(learner: Learner, meta: Any, batch: Batch, rate: float, whole: boo
 PROBES = {"landscape": Probe(_landscape, 4), "conflict": Probe(_conflict, 16)}
 
 
-def ask(run: Run, names: Sequence[str], every: int = 0) -> None:
-    """Have a run probed from now on. RecipeError for an unknown name or interval, and for methods that cannot be probed."""
+def check(names: Sequence[str], every: int) -> None:
+    """Raise RecipeError for an unknown probe, or an interval below 0."""
     for name in names:
         if name not in PROBES:
             raise RecipeError(
@@ -84,6 +83,11 @@ def ask(run: Run, names: Sequence[str], every: int = 0) -> None:
             )
     if every < 0:
         raise RecipeError(f"--probe-every is {every}; it has to be 0 or more outer steps.")
+
+
+def ask(run: Run, names: Sequence[str], every: int = 0) -> None:
+    """Have a run probed from now on. RecipeError as in `check`, and for a method or data that cannot be probed."""
+    check(names, every)
     _check(run)
     write_atomic(run.folder / ASKED, to_json({"names": list(dict.fromkeys(names)), "every": every}) + "\n")
 
