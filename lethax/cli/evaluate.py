@@ -52,7 +52,7 @@ def evaluate(args: arguments.Evaluate) -> None:
         if said := scores.gates(result.record):
             say(f"{shown(folder)}: {said}")
     for result in results:
-        say(f"written: {shown(result.path)} (episodes {result.record['episodes_hash']})")
+        say(f"written: {shown(result.path)}, on the episodes with the hash {result.record['episodes_hash']}")
     if drawn:
         say(f"drawn: {', '.join(map(shown, drawn))}")
 

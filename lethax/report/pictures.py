@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from lethax.domains.control import Control
 from lethax.names import navigation_setting
 from lethax.report import figures
 from lethax.rl import render
@@ -35,8 +36,9 @@ def _paths(run: Run, result: Result, stem: Path, seed: int) -> list[Path]:
 def _films(run: Run, result: Result, stem: Path, seed: int) -> list[Path]:
     """Draw a robot before and after adaptation, as GIFs and as strips of pictures."""
     domain, meta = run.domain, best_metas(run, 1)[0][0]
-    world, made = domain.environment(run.recipe), []  # type: ignore[attr-defined]  # control has one
-    for number, (task, *takes) in enumerate(domain.films(run.recipe, meta, test_key(seed))):  # type: ignore[attr-defined]
+    assert isinstance(domain, Control)
+    world, made = domain.environment(run.recipe), []
+    for number, (task, *takes) in enumerate(domain.films(run.recipe, meta, test_key(seed))):
         goal = task if world.aim.kind == "goal" else None
         for when, positions in zip(("before", "after"), takes, strict=True):
             frames = render.frames(world, positions[::2], goal=goal)
