@@ -96,6 +96,31 @@ class Evaluate:
     """Print the results as JSON instead of a table."""
 
 
+What = Literal["gates", "attenuation"]  # the names in runs.analyses.MEASURES, which imports JAX
+
+
+@dataclasses.dataclass
+class Analyse:
+    """Look into trained runs: measure one thing of each, print a table, and write a figure with its numbers."""
+
+    runs: Annotated[
+        tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN [RUN ...]", help_behavior_hint="")
+    ]
+    """One or more run folders. Several are compared in one figure."""
+    what: What
+    """What is measured. gates: L2F's gates of each layer over tasks. attenuation: the score where one layer is multiplied by 0.1
+    to 1 before adaptation."""
+    tasks: int = 100
+    """It is measured on this many tasks, which are the first episodes of `lethax evaluate` with the same seed and split."""
+    split: Literal["train", "val", "test"] = "test"
+    """Tasks are drawn from the classes of this split."""
+    seed: int = 0
+    """The seed that the tasks follow from."""
+    out: Annotated[Path | None, tyro.conf.arg(metavar="PATH", aliases=["-o"], help_behavior_hint="")] = None
+    """The folder that the files are written to (default: RUN/analyses of a single run, else analyses)."""
+    root: Root = None
+
+
 @dataclasses.dataclass
 class DataList:
     """List the prepared data sets."""
@@ -228,6 +253,7 @@ def _commands(known: tuple[tuple[str, type], ...]) -> dict[str, Any]:
         "train": train,
         "recipe": recipe,
         "evaluate": Evaluate,
+        "analyse": Analyse,
         "embed": Embed,
         "reproduce": Reproduce,
         "demo": Demo,

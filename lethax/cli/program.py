@@ -12,7 +12,18 @@ from typing import Any
 import tyro
 
 from lethax import __version__, plugins, signals
-from lethax.cli import arguments, data_sets, embedding, evaluate, recipe_options, tables, train, train_help, usage
+from lethax.cli import (
+    analyse,
+    arguments,
+    data_sets,
+    embedding,
+    evaluate,
+    recipe_options,
+    tables,
+    train,
+    train_help,
+    usage,
+)
 from lethax.errors import LethaxError, RecipeError
 from lethax.text import ENCODING_ERRORS, shown
 
@@ -74,7 +85,7 @@ def _actions() -> dict[type, Callable[[Any], None]]:
     """The function that runs each command."""
     done: dict[str, Callable[[Any], None]] = {
         "data": data_sets.data_sets, "train": train.train, "recipe": train.show_recipe, "evaluate": evaluate.evaluate,
-        "embed": embedding.embed_images, "reproduce": tables.fill_table, "demo": _demo,
+        "analyse": analyse.analyse, "embed": embedding.embed_images, "reproduce": tables.fill_table, "demo": _demo,
     }  # fmt: skip
     return {kind: done[name] for name, kind in arguments.commands().items()}
 

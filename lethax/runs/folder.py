@@ -31,9 +31,9 @@ RECIPE, ENVIRONMENT, INPUTS = "recipe.toml", "environment.json", "inputs.json"
 METRICS, TIMING = "metrics.jsonl", "timing.jsonl"  # a line for every 100 steps and validation, and for every state
 PROBES, ASKED = "probes.jsonl", "probes.json"  # what the probes of a run found, and which it has
 LOGS = (METRICS, TIMING, PROBES)
-CHECKPOINTS, EVALUATIONS = "checkpoints", "evaluations"
+CHECKPOINTS, EVALUATIONS, ANALYSES = "checkpoints", "evaluations", "analyses"
 TENSORBOARD = "tensorboard"  # event files, where they were asked for
-_OURS = {RECIPE, ENVIRONMENT, INPUTS, ASKED, *LOGS, CHECKPOINTS, EVALUATIONS, TENSORBOARD, ".lock"}
+_OURS = {RECIPE, ENVIRONMENT, INPUTS, ASKED, *LOGS, CHECKPOINTS, EVALUATIONS, ANALYSES, TENSORBOARD, ".lock"}
 _SCALED = {"outer.steps", "inner.first_order_steps", "inner.multi_step_steps"}  # by the steps, unless given
 _SHOWN = 10  # runs, or differences, that a message names
 

@@ -1,0 +1,72 @@
+"""The command `lethax analyse`. JAX is imported by what needs it."""
+
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from lethax import signals
+from lethax.cli import arguments
+from lethax.errors import RecipeError
+from lethax.progress import bar, console, say
+from lethax.recipe.record import check_seed
+from lethax.text import counted, showable, shown
+
+
+def analyse(args: arguments.Analyse) -> None:
+    from lethax.devices import use_all_cores
+    from lethax.report import analyses as views
+    from lethax.report.scores import short_names
+    from lethax.runs.analyses import MEASURES, open_trained
+    from lethax.runs.folder import environment, open_run
+
+    _check(args)
+    use_all_cores()
+    opened = [open_run(folder, "Name those that you mean") for folder in args.runs]
+    ready = [open_trained(run, tasks=args.tasks, split=args.split, seed=args.seed) for run in opened]
+    signals.say("nothing of this analysis is kept")
+    results: dict[str, Any] = {}
+    for name, trained in zip(short_names(args.runs), ready, strict=True):
+        with bar(f"{args.what} of {name}", 1.0) as show:
+            results[name] = MEASURES[args.what](trained, show)
+    lines = views.VIEWS[args.what].table(results)
+    say(f"{args.what} on {counted(args.tasks, f'{args.split} task')}, seed {args.seed}")
+    console.print(_table(lines))
+    runs = [
+        {"run": name, "method": t.run.recipe.method, "data": t.run.recipe.data, "checkpoint": t.step,
+         "score": t.learner.objective.score_name}
+        for name, t in zip(results, ready, strict=True)
+    ]  # fmt: skip
+    record = {"what": args.what, "tasks": args.tasks, "split": args.split, "seed": args.seed,
+              "command": environment()["command"], "runs": runs}  # fmt: skip
+    written = views.write(args.what, record, results, args.out or _usual_folder(args.runs))
+    say(f"written: {', '.join(map(shown, written))}")
+
+
+def _check(args: arguments.Analyse) -> None:
+    if not args.runs:
+        raise RecipeError(
+            "analyse needs at least one run folder, as in: lethax analyse runs/cifar_fs-l2f-5shot-seed0 --what gates"
+        )
+    if len({folder.resolve() for folder in args.runs}) < len(args.runs):
+        raise RecipeError("a run is named twice: name each once.")
+    check_seed(args.seed)
+    if not 1 <= args.tasks <= 1_000_000:
+        raise RecipeError(f"--tasks is {args.tasks}; it has to be from 1 to 1,000,000.")
+
+
+def _usual_folder(runs: tuple[Path, ...]) -> Path:
+    from lethax.runs.folder import ANALYSES
+
+    return runs[0] / ANALYSES if len(runs) == 1 else Path(ANALYSES)
+
+
+def _table(lines: list[list[str]]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
+    for number, header in enumerate(lines[0]):
+        table.add_column(header, overflow="fold", no_wrap=number > 1)
+    for line in lines[1:]:
+        table.add_row(*(Text(showable(cell, console.encoding)) for cell in line))
+    return table

@@ -1,0 +1,95 @@
+"""Analyses of trained runs: what is measured of the best checkpoint, on fixed episodes. `MEASURES` has them by name."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PRNGKeyArray
+
+from lethax import trees
+from lethax.analysis import attenuation
+from lethax.domains.contract import Family
+from lethax.domains.supervised import Supervised
+from lethax.errors import RunError
+from lethax.evaluation import Trial, draw, evaluate
+from lethax.learner import Learner
+from lethax.methods.maml import MAML
+from lethax.records import Episode
+from lethax.runs.evaluation import best_metas
+from lethax.runs.folder import Run, check_data
+from lethax.streams import test_key
+from lethax.text import shown
+
+Tell = Callable[[float, str], None]  # hears the share that is done, and what is done now
+
+
+class Trained(NamedTuple):
+    """A trained run to be analysed: its best meta-parameters, of outer step `step`, and the episodes that it is looked at on."""
+
+    run: Run
+    learner: Learner
+    meta: Any
+    step: int
+    family: Family
+    trial: Trial
+    key: PRNGKeyArray
+
+    def judge(self, learner: Learner, meta: Any) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """The score of every episode [N], and what was seen of it, such as "gates" [N, L]."""
+        parts = list(evaluate(learner, [meta], *self.family, self.trial, self.key))
+        seen = {name: np.concatenate([of_part[name] for _, of_part in parts]) for name in parts[0][1]}
+        return np.concatenate([scores[:, 0] for scores, _ in parts]), seen
+
+    def episodes(self) -> Iterator[Episode]:
+        """The episodes one after another, the same that `judge` has."""
+        for number in range(self.trial.episodes):
+            batch = draw(self.family.tasks, self.trial.shape, 1, self.family.source, self.key, jnp.asarray(number))
+            yield jax.tree.map(lambda leaf: leaf[0], batch)
+
+
+def open_trained(run: Run, *, tasks: int, split: str, seed: int) -> Trained:
+    """Load the best checkpoint of a run, with `tasks` episodes of a split. RunError if its tasks have no support and query sets."""
+    domain = run.domain
+    if not isinstance(domain, Supervised):
+        raise RunError(
+            f"{shown(run.folder)} is of {shown(run.recipe.data, 60)}, whose tasks have no support and query sets: analyse takes "
+            "runs of curves, images and features."
+        )
+    check_data(run, "analyse another run")
+    domain.check_split(run.recipe, split)
+    metas, steps = best_metas(run, 1)
+    trial = domain.trial(run.recipe, tasks, run.recipe.inner.steps, curve=False)
+    return Trained(run, run.learner(), metas[0], steps[0], domain.family(run.recipe, split), trial, test_key(seed))
+
+
+def _gates(trained: Trained, tell: Tell) -> attenuation.Gates:
+    names = trained.learner.gate_names()
+    if not names:
+        raise RunError(
+            f"{shown(trained.run.folder)} has no gates, as its method is {shown(trained.run.recipe.method, 60)}: name runs of a "
+            "method with L2F's start."
+        )
+    tell(0.0, "")
+    _, seen = trained.judge(trained.learner, trained.meta)
+    tell(1.0, "")
+    return attenuation.gates(names, seen["gates"])
+
+
+def _attenuation(trained: Trained, tell: Tell) -> attenuation.ByHand:
+    learner = trained.learner
+    if not isinstance(learner, MAML):
+        raise RunError(
+            f"{shown(trained.run.folder)} is of method {shown(trained.run.recipe.method, 60)}, whose inner loop does not start "
+            "from weights of the net: there is no layer to attenuate."
+        )
+    ungated = replace(learner, start=None)
+    moving, _ = trees.partition(trained.meta["weights"], learner.mask(trained.meta["weights"]))
+    layers = attenuation.layers_of(trees.names(moving))
+    return attenuation.by_hand(lambda meta: trained.judge(ungated, meta)[0], trained.meta, layers, tell=tell)
+
+
+# To add one: a function here, its view in `report.analyses.VIEWS`, and its name in `cli.arguments.What`.
+MEASURES: dict[str, Callable[[Trained, Tell], Any]] = {"gates": _gates, "attenuation": _attenuation}
