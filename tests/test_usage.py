@@ -22,7 +22,10 @@ SEE = " See lethax train --help."
             "trian",
             "'trian' stands where lethax expects a command. Did you mean 'train'? Commands: data, train, recipe, eval",
         ),
-        ("", "lethax needs one of: data, train, recipe, evaluate, analyse, embed, reproduce, demo. See lethax --help."),
+        (
+            "",
+            "lethax needs one of: data, train, recipe, evaluate, analyse, embed, report, reproduce, demo. See lethax --help.",
+        ),
         ("data", "lethax data needs one of: list, prepare, verify. See lethax data --help."),
         ("data lst", "'lst' stands where lethax data expects a command. Did you mean 'list'?"),
         ("data prepare foldr", "NAME is 'foldr'; expected one of cifar100, omniglot"),

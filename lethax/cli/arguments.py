@@ -193,6 +193,23 @@ class Embed:
     root: Root = None
 
 
+@dataclasses.dataclass
+class Report:
+    """Write a page about runs that opens in any browser without a network: curves, scores, gates, probes, sample episodes."""
+
+    runs: Annotated[
+        tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN [RUN ...]", help_behavior_hint="")
+    ]
+    """One or more run folders, such as runs/*."""
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("report.html")
+    """The page is written to this file."""
+    samples: int = 4
+    """Sample episodes of images show what this many runs say. Each run costs the compilation of its network; 0 shows none."""
+    watch: Annotated[float | None, tyro.conf.arg(metavar="SECONDS", help_behavior_hint="")] = None
+    """Write the page again every SECONDS while runs go on. An open page then reloads itself. Ctrl-C ends this."""
+    root: Root = None
+
+
 _TARGETS = f"A table ({', '.join(table_names())}), or cells of one table. A cell has the name of its recipe, such as table_b/NAME."
 
 
@@ -255,6 +272,7 @@ def _commands(known: tuple[tuple[str, type], ...]) -> dict[str, Any]:
         "evaluate": Evaluate,
         "analyse": Analyse,
         "embed": Embed,
+        "report": Report,
         "reproduce": Reproduce,
         "demo": Demo,
     }

@@ -19,6 +19,7 @@ from lethax.cli import (
     embedding,
     evaluate,
     recipe_options,
+    report,
     tables,
     train,
     train_help,
@@ -85,7 +86,8 @@ def _actions() -> dict[type, Callable[[Any], None]]:
     """The function that runs each command."""
     done: dict[str, Callable[[Any], None]] = {
         "data": data_sets.data_sets, "train": train.train, "recipe": train.show_recipe, "evaluate": evaluate.evaluate,
-        "analyse": analyse.analyse, "embed": embedding.embed_images, "reproduce": tables.fill_table, "demo": _demo,
+        "analyse": analyse.analyse, "embed": embedding.embed_images, "report": report.report, "reproduce": tables.fill_table,
+        "demo": _demo,
     }  # fmt: skip
     return {kind: done[name] for name, kind in arguments.commands().items()}
 

@@ -1,0 +1,54 @@
+"""The command `lethax report`. JAX is imported by what needs it."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from lethax import signals
+from lethax.cli import arguments
+from lethax.errors import RecipeError
+from lethax.files import write_atomic
+from lethax.progress import say
+from lethax.text import counted, shown
+
+LEAST_SECONDS = 1.0  # between two pages
+
+
+def report(args: arguments.Report) -> None:
+    """Run the command `lethax report`: write the page, and with --watch write it again and again."""
+    from lethax.devices import use_all_cores
+    from lethax.report.page.document import plotly_script
+
+    if not args.runs:
+        raise RecipeError("report needs at least one run folder, as in: lethax report runs/sinusoid-l2f-5shot-seed0")
+    if args.samples < 0:
+        raise RecipeError(f"--samples is {args.samples}; it has to be 0 or more.")
+    if args.watch is not None and not args.watch >= LEAST_SECONDS:
+        raise RecipeError(f"--watch is {args.watch}; it has to be at least {LEAST_SECONDS:g} second.")
+    if args.out.is_dir():
+        raise RecipeError(f"{shown(args.out)} is a folder: name a file, as in --out report.html")
+    plotly_script()  # it says so if it is missing
+    use_all_cores()
+    size = write(args.runs, args.out, args.samples, args.watch)
+    say(f"written: {shown(args.out)}, {size / 1e6:.1f} MB, {counted(len(args.runs), 'run')}; open it in a browser")
+    if args.watch is None:
+        return
+    say(f"It is written again every {args.watch:g} s, and an open page follows. Ctrl-C ends this.")
+    signals.say(f"{shown(args.out)} is kept as it is", "")
+    while True:
+        time.sleep(args.watch)
+        write(args.runs, args.out, args.samples, args.watch)
+
+
+def write(folders: Sequence[Path], out: Path, samples: int, refresh: float | None) -> int:
+    """Write the page once, and return its size in bytes. In a page that is written again and again nothing is compiled."""
+    from lethax.report.page.document import document
+    from lethax.report.page.gather import gather
+    from lethax.report.page.samples import samples as sampled
+
+    runs = gather(folders)
+    found, why = ([], "A page that is being watched has no sample episodes.") if refresh else sampled(runs, samples)
+    content = document(runs, found, why, refresh).encode()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(out, content)
+    return len(content)
