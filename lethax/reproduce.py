@@ -1,4 +1,4 @@
-"""Fill a table: train what is missing, go on with what is unfinished, leave alone what is done, and write the table."""
+"""Fill a table or draw a figure: train what is missing, go on with what is unfinished, leave alone what is done, and write."""
 
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -20,9 +20,12 @@ from lethax.recipe.resolve import resolve
 from lethax.records import Episode, Split
 from lethax.report import returns, tables
 from lethax.report.cells import Cell
+from lethax.report.paper_figures import PaperFigure
 from lethax.runs import folder as folders
-from lethax.runs import training
+from lethax.runs import probes, training
 from lethax.runs.evaluation import evaluate_run, read_kept, write_evaluation
+
+MEASUREMENTS = 50  # of a probe in a run, unless another interval is given
 
 
 class Job(NamedTuple):
@@ -168,6 +171,36 @@ def _pictures(found: Sequence[Job], rows: list[dict[str, Any]], stem: Path) -> l
         paths = {m: {name: read_kept(file) for name, file in of_m.items()} for m, of_m in files.items()}
         figures.navigation_paths(paths, made[1])
     return made
+
+
+def probe(figures: Sequence[PaperFigure], found: Sequence[Job], data: str | None, every: int) -> None:
+    """Ask for the probes that figures need, before anything trains; `every`: outer steps between measurements, 0: 50 a run.
+
+    RunError for a trained run without them.
+    """
+    from lethax.report import probe_figures
+
+    for job in found:
+        names = {name for figure in figures if job.cell.name in figure.cells_on(data) for name in figure.probes}
+        if not names:
+            continue
+        run = opened(job)
+        before = probes.asked(run) or probes.Asked((), 0)
+        if job.trained:
+            for name in sorted(names):
+                probe_figures.lines(run, name, "train")
+        elif every or not names <= set(before.names):
+            usual = before.every or max(job.recipe.outer.steps // MEASUREMENTS, 1)
+            probes.ask(run, sorted({*before.names, *names}), every or usual)
+
+
+def write_figure(figure: PaperFigure, found: Sequence[Job], command: str, folder: Path, data: str | None) -> list[Path]:
+    """Write the files of a figure from its trained runs, and return them; none if no run is trained."""
+    from lethax.report import figure_files
+
+    names = figure.cells_on(data)
+    mine = [(job.cell, opened(job)) for job in found if job.cell.name in names and job.trained]
+    return figure_files.write(figure, mine, command, folder) if mine else []
 
 
 class Estimate(NamedTuple):

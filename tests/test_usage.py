@@ -64,7 +64,7 @@ SEE = " See lethax train --help."
         ("train sinusoid \x1b[31mred", "lethax train has no place for '\\x1b[31mred'"),
         ("train sinusoid --steps " + "9" * 5000, "--steps is '9999"),
         ("evaluate run --split tst", "--split is 'tst'; expected one of train, val, test. Did you mean 'test'?"),
-        ("reproduce table_e", "no table or cell is called 'table_e'. Did you mean"),
+        ("reproduce table_e", "no table, cell or figure is called 'table_e'. Did you mean"),
     ],
 )
 def test_one_sentence(line, said, capsys):

@@ -10,6 +10,7 @@ import tyro
 from lethax.cli.recipe_options import parsed_fields
 from lethax.recipe import sections
 from lethax.report.cells import table_names
+from lethax.report.paper_figures import FIGURES
 
 # An option that may be left out. The word in capitals stands in the help; what is meant where it is not given, the text says.
 Count = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
@@ -210,12 +211,17 @@ class Report:
     root: Root = None
 
 
-_TARGETS = f"A table ({', '.join(table_names())}), or cells of one table. A cell has the name of its recipe, such as table_b/NAME."
+_TARGETS = (
+    f"A table ({', '.join(table_names())}), or cells of one table, or figures ({', '.join(FIGURES)}). A cell has the name of its "
+    "recipe, such as table_b/NAME."
+)
 
 
 @dataclasses.dataclass
 class Reproduce:
-    """Fill a table of the paper. This trains what is missing, goes on with what is unfinished, and leaves alone what is done."""
+    """Fill a table of the paper, or draw its figures.
+
+    This trains what is missing, goes on with what is unfinished, and leaves alone what is done."""
 
     targets: Annotated[
         tuple[str, ...],
@@ -231,13 +237,17 @@ class Reproduce:
     val_episodes: Count = None
     """A validation has this many episodes (default: what the recipe says)."""
     only: Annotated[tuple[str, ...], tyro.conf.arg(metavar="METHOD ...", help_behavior_hint="")] = ()
-    """Train these methods only (default: all methods of the table)."""
+    """Train these methods only (default: all methods of the table or figure)."""
+    data: Text = None
+    """Draw a figure of images for these data: miniimagenet, as in the paper, or cifar_fs."""
+    probe_every: Count = None
+    """The outer steps between two measurements for a figure (default: a fiftieth of those of a run)."""
     dry_run: Switch = False
     """Show what would run and for how many hours. This itself times programs: 2 minutes for table_b, about 10 for table_d."""
     out: Path = Path("runs/reproduce")
     """The runs are in this folder."""
     tables: Path = Path("results")
-    """The table is written to this folder, as JSON, Markdown and CSV."""
+    """The table is written to this folder, as JSON, Markdown and CSV, and a figure as PNG, SVG, CSV and JSON."""
     root: Root = None
 
 

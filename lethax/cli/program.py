@@ -86,7 +86,7 @@ def _actions() -> dict[type, Callable[[Any], None]]:
     """The function that runs each command."""
     done: dict[str, Callable[[Any], None]] = {
         "data": data_sets.data_sets, "train": train.train, "recipe": train.show_recipe, "evaluate": evaluate.evaluate,
-        "analyse": analyse.analyse, "embed": embedding.embed_images, "report": report.report, "reproduce": tables.fill_table,
+        "analyse": analyse.analyse, "embed": embedding.embed_images, "report": report.report, "reproduce": tables.reproduce_targets,
         "demo": _demo,
     }  # fmt: skip
     return {kind: done[name] for name, kind in arguments.commands().items()}

@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +13,19 @@ from lethax import signals
 from lethax.cli import arguments
 from lethax.errors import DivergedError, RecipeError
 from lethax.progress import bar, console, follow, say
+from lethax.report import cells, paper_figures
+from lethax.report.paper_figures import METHODS, PaperFigure
 from lethax.text import shown
 
 
-def fill_table(args: arguments.Reproduce) -> None:
+def reproduce_targets(args: arguments.Reproduce) -> None:
+    """Run the command `lethax reproduce`."""
     from lethax import reproduce
     from lethax.devices import use_all_cores
-    from lethax.report import cells
 
-    if not 0 < args.budget <= 1:
-        raise RecipeError(f"--budget is {args.budget}; it is a share, and has to be above 0 and at most 1.")
-    for name, value in (("seeds", args.seeds), ("steps", args.steps)):
-        if value is not None and value < 1:
-            raise RecipeError(f"--{name} is {value}; it has to be at least 1.")
-    if not args.targets:
-        raise RecipeError("reproduce needs a table, such as table_d, or cells of one table.")
-    found = [cell for target in args.targets for cell in cells.find(target, args.only)]
-    if len({cell.table for cell in found}) != 1:
-        raise RecipeError(
-            "the targets are of several tables; reproduce takes one table, or cells of one table, at a time."
-        )
+    _check(args)
+    figures = [figure for target in args.targets if (figure := paper_figures.named(target))]
+    found = _cells_of_figures(args, figures) if figures else _cells_of_table(args)
     use_all_cores()
     every = reproduce.jobs(
         found, args.out, budget=args.budget, steps=args.steps, seeds=args.seeds, val_episodes=args.val_episodes
@@ -42,34 +36,112 @@ def fill_table(args: arguments.Reproduce) -> None:
         _show_plan(groups)
         return
     signals.say("what is done is kept", "the same command goes on with it")
+    command = shlex.join(["lethax", *sys.argv[1:]])
+    broken = _draw(figures, every, groups, command, args) if figures else _fill_table(every, groups, command, args)
+    if broken:
+        raise broken[0]
+
+
+def _check(args: arguments.Reproduce) -> None:
+    if not 0 < args.budget <= 1:
+        raise RecipeError(f"--budget is {args.budget}; it is a share, and has to be above 0 and at most 1.")
+    for name, value in (("seeds", args.seeds), ("steps", args.steps)):
+        if value is not None and value < 1:
+            raise RecipeError(f"--{name} is {value}; it has to be at least 1.")
+    if args.probe_every is not None and args.probe_every < 1:
+        raise RecipeError(f"--probe-every is {args.probe_every}; it has to be at least 1 outer step.")
+    if not args.targets:
+        raise RecipeError(
+            "reproduce needs a table, such as table_d, or cells of one table, or figures, such as figure-d."
+        )
+
+
+def _cells_of_table(args: arguments.Reproduce) -> list[cells.Cell]:
+    found = [cell for target in args.targets for cell in cells.find(target, args.only)]
+    for name, value in (("data", args.data), ("probe-every", args.probe_every)):
+        if value is not None:
+            raise RecipeError(f"--{name} is an option of figures, such as figure-a, and not of tables: leave it out.")
+    if len({cell.table for cell in found}) != 1:
+        raise RecipeError(
+            "the targets are of several tables; reproduce takes one table, or cells of one table, at a time."
+        )
+    return found
+
+
+def _cells_of_figures(args: arguments.Reproduce, figures: list[PaperFigure]) -> list[cells.Cell]:
+    if others := [target for target in args.targets if not paper_figures.named(target)]:
+        raise RecipeError(
+            f"'{shown(others[0])}' is not a figure of runs: reproduce tables and figures one after another."
+        )
+    if args.probe_every is not None and not any(figure.probes for figure in figures):
+        raise RecipeError(f"--probe-every is {args.probe_every}, but {figures[0].name} has no probes: leave it out.")
+    names = dict.fromkeys(name for figure in figures for name in figure.cells_on(args.data))
+    found = {cell.name: cell for name in names for cell in cells.find(name)}
+    kept = [cell for cell in found.values() if not args.only or cell.recipe.method in args.only]
+    if not kept:
+        raise RecipeError(
+            f"the figures have no run of {shown(', '.join(args.only))}; their methods: {', '.join(METHODS)}."
+        )
+    return kept
+
+
+def _fill_table(every: list[Any], groups: list[Any], command: str, args: arguments.Reproduce) -> list[DivergedError]:
+    """Train and evaluate all groups, and write the table after each. Returns the failures."""
+    from lethax import reproduce
+
     broken: list[DivergedError] = []
     written: tuple[str, list[Path]] | None = None
-    for number, group in enumerate(groups, 1):
-        title = f"{number}/{len(groups)} {group[0].cell.name}" + (f" and {len(group) - 1} alike" if group[1:] else "")
+    for title, group in _titled(groups):
         failed, judged = _fill(title, group)
         broken += failed
         if judged:
-            written = reproduce.write(every, shlex.join(["lethax", *sys.argv[1:]]), args.tables)
+            written = reproduce.write(every, command, args.tables)
     if written:
         for line in written[0].splitlines():
             say(line)
         say(f"written: {', '.join(map(shown, written[1]))}")
-    if broken:
-        raise broken[0]
+    return broken
+
+
+def _draw(
+    figures: list[PaperFigure], every: list[Any], groups: list[Any], command: str, args: arguments.Reproduce
+) -> list[DivergedError]:
+    """Train all groups, and write each figure. Returns the failures, whose runs are left out."""
+    from lethax import reproduce
+
+    reproduce.probe(figures, every, args.data, args.probe_every or 0)
+    broken = [error for title, group in _titled(groups) for error in _train(title, group)]
+    for figure in figures:
+        if written := reproduce.write_figure(figure, every, command, args.tables, args.data):
+            say(f"{figure.name}, written: {', '.join(map(shown, written))}")
+    return broken
+
+
+def _titled(groups: list[Any]) -> Iterator[tuple[str, list[Any]]]:
+    for number, group in enumerate(groups, 1):
+        alike = f" and {len(group) - 1} alike" if group[1:] else ""
+        yield f"{number}/{len(groups)} {group[0].cell.name}{alike}", group
+
+
+def _train(title: str, group: list[Any]) -> list[DivergedError]:
+    """Train what is not trained of a group; returns its failure, which does not stop the other runs."""
+    from lethax import reproduce
+
+    if all(job.trained for job in group):
+        return []
+    try:
+        follow(f"{title}: outer steps", group[0].recipe.outer.steps, reproduce.train(group))
+    except DivergedError as error:
+        say(f"{title}: {error}")
+        return [error]
+    return []
 
 
 def _fill(title: str, group: list[Any]) -> tuple[list[DivergedError], int]:
     """Train and evaluate a group; returns its failures, which do not stop the other runs, and how many runs were evaluated."""
     from lethax import reproduce
 
-    failed: list[DivergedError] = []
-    judged = 0
-    if not all(job.trained for job in group):
-        try:
-            follow(f"{title}: outer steps", group[0].recipe.outer.steps, reproduce.train(group))
-        except DivergedError as error:
-            say(f"{title}: {error}")
-            failed.append(error)
+    failed, judged = _train(title, group), 0
     for job in (job for job in group if job.trained):
         try:
             reproduce.judge(job)

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 from lethax.errors import RecipeError, did_you_mean
 from lethax.recipe import Recipe, load
+from lethax.report import paper_figures
+from lethax.text import shown
 
 _HERE = Path(__file__).parent
 # Beside the package where it is installed, at the top of the sources where it is not.
@@ -104,7 +106,11 @@ def find(target: str, only: Sequence[str] = ()) -> list[Cell]:
     found = [c for c in cells if wanted in (c.name.lower().replace("-", "_"), c.table, c.table.removeprefix("table_"))]
     if not found:
         known, tables = [*table_names(), *(c.name for c in cells)], ", ".join(table_names())
-        raise RecipeError(f"no table or cell is called '{target}'.{did_you_mean(wanted, known)} Tables: {tables}.")
+        pictures = ", ".join(paper_figures.FIGURES)
+        near = did_you_mean(wanted, [*known, *paper_figures.FIGURES])
+        raise RecipeError(
+            f"no table, cell or figure is called '{shown(target)}'.{near} Tables: {tables}. Figures: {pictures}."
+        )
     kept = [c for c in found if not only or c.recipe.method in only]
     if not kept:
         methods = ", ".join(sorted({c.recipe.method for c in found}))

@@ -1,19 +1,49 @@
-"""Figures from the records of runs. No other file draws with matplotlib."""
+"""Figures from the records of runs, and the colours and the files of all figures."""
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
+from PIL import Image
 
+from lethax.files import write_atomic
 from lethax.text import counted
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 
+# In SVG, text is text, and equal figures are equal files.
+plt.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "lethax"})
 COLOURS = {"maml": "#4c72b0", "l2f": "#dd8452", "maml+l2f": "#dd8452"}
-TITLES = {"maml": "MAML", "l2f": "MAML+L2F"}
+TITLES = {"maml": "MAML", "l2f": "MAML+L2F", "maml+l2f": "MAML+L2F"}
+
+
+class Numbers(NamedTuple):
+    """The numbers behind a figure: a row for each point, with equal keys in all rows, and what else its JSON says."""
+
+    rows: list[dict[str, Any]]
+    more: dict[str, Any] = {}
+
+
+def rendered(figure: Any, kind: str) -> bytes:
+    """A figure as "png", in 256 colours, which halves it, or as "svg". Equal figures give equal bytes."""
+    content, about = io.BytesIO(), {"svg": {"Date": None}, "png": {"Software": None}}
+    figure.savefig(content, format=kind, dpi=120, metadata=about[kind])
+    if kind == "png":
+        picture = Image.open(content).convert("RGB").quantize(256)
+        content = io.BytesIO()
+        picture.save(content, "PNG", optimize=True)
+    return content.getvalue()
+
+
+def save(figure: Any, *paths: Path) -> None:
+    """Write a figure to files, whose endings say their kind, and close it. A file is there as a whole or not at all."""
+    for path in paths:
+        write_atomic(path, rendered(figure, path.suffix.removeprefix(".")))
+    plt.close(figure)
 
 
 def adaptation_curves(records: Mapping[str, dict[str, Any]], path: Path) -> None:
@@ -33,8 +63,7 @@ def adaptation_curves(records: Mapping[str, dict[str, Any]], path: Path) -> None
         title=f"{first['data']}, {counted(first['n'], 'test episode')}",
     )
     axes.legend(frameon=False)
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    save(figure, path)
 
 
 def sinusoid_fits(fits: Mapping[str, dict[str, Any]], path: Path) -> None:
@@ -52,8 +81,7 @@ def sinusoid_fits(fits: Mapping[str, dict[str, Any]], path: Path) -> None:
         axes.set(title=TITLES.get(method, method), xlabel="x")
         axes.legend(frameon=False, fontsize=8)
     panels[0][0].set_ylabel("y")
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    save(figure, path)
 
 
 def returns_after_updates(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -76,8 +104,7 @@ def returns_after_updates(rows: Sequence[Mapping[str, Any]], path: Path) -> None
         axes.set(title=setting, xlabel="updates", xticks=updates)
     panels[0][0].set_ylabel("return")
     panels[0][0].legend(frameon=False, fontsize=8)
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    save(figure, path)
 
 
 def navigation_paths(paths: Mapping[str, Mapping[str, Mapping[str, np.ndarray]]], path: Path, task: int = 1) -> None:
@@ -114,5 +141,4 @@ def navigation_paths(paths: Mapping[str, Mapping[str, Mapping[str, np.ndarray]]]
             axes.set_title(f"{TITLES.get(method, method.upper())} ({letter})")
             axes.set_aspect("equal", adjustable="box")
     panels[0][0].legend(frameon=False, fontsize=7)
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    save(figure, path)
