@@ -65,6 +65,9 @@ if TYPE_CHECKING:  # what type checkers and editors read; `_PUBLIC` says the sam
     from lethax.records import Episode as Episode
     from lethax.records import EpisodeShape as EpisodeShape
     from lethax.records import Split as Split
+    from lethax.runs.adapted import Adapted as Adapted
+    from lethax.runs.adapted import adapt_run as adapt_run
+    from lethax.runs.adapted import load_adapted as load_adapted
     from lethax.runs.evaluation import best_metas as best_metas
     from lethax.runs.folder import open_run as open_run
 
@@ -91,6 +94,7 @@ _PUBLIC = {
     "recipe.resolve": "resolve",
     "recipe.sections": "option register_section",
     "records": "Episode EpisodeShape Split",
+    "runs.adapted": "Adapted adapt_run load_adapted",
     "runs.evaluation": "best_metas",
     "runs.folder": "open_run",
 }

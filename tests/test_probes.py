@@ -41,7 +41,7 @@ def test_every_measurement_is_a_line(probed: Path) -> None:
         (step, probe, split) for step in (0, 4, 8) for probe in ("landscape", "conflict") for split in ("train", "val")
     ]
     first, _, conflict, _ = lines[:4]
-    assert len(first["smoothness"]) == 2 and first["initialisation"]["smoothness"] > 0 and first["tasks"] == 4
+    assert len(first["smoothness"]) == 2 and first["initialisation"]["smoothness"] > 0 and first["tasks"] == 2
     assert "initialisation" not in lines[1]
     assert {len(conflict[name]) for name in ("tensors", "between", "within", "random", "random_std")} == {6}
 

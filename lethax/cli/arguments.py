@@ -123,6 +123,36 @@ class Analyse:
 
 
 @dataclasses.dataclass
+class Predict:
+    """Adapt a trained run to a few pictures of each of your own classes, and predict the classes of other pictures."""
+
+    run: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="RUN", help_behavior_hint="")] = None
+    """The run folder of a method that was trained on pictures, or none with --model."""
+    support: File = None
+    """The labelled pictures: a folder or an archive with a folder for each class, of any number of pictures."""
+    query: File = None
+    """The pictures to predict: a folder or an archive."""
+    out: Annotated[
+        Path, tyro.conf.arg(aliases=["-o"], metavar="PATH", help_behavior_hint="(default: predictions.csv)")
+    ] = Path("predictions.csv")
+    """The table of predictions is written to this CSV file."""
+    head: Literal["trained", "zero", "prototypes"] = "trained"
+    """The last layer starts from its trained columns, from zero, or from the mean features of each class."""
+    norm: Literal["support", "support+1", "batch"] = "support"
+    """Batch norm takes its moments from the support pictures, from these and the predicted one, or from all predicted pictures."""
+    unsure: float = 0.1
+    """A prediction is marked unsure if its probability is less than this above that of the second class."""
+    all: Switch = False
+    """Also write the probability of every class."""
+    ensemble: int = 1
+    """The outputs of this many checkpoints are averaged, the best ones by validation."""
+    save: File = None
+    """Also write the adapted model to this file, which --model takes."""
+    model: File = None
+    """Predict with a model that --save wrote, instead of a run and support pictures."""
+
+
+@dataclasses.dataclass
 class DataList:
     """List the prepared data sets."""
 
@@ -280,6 +310,7 @@ def _commands(known: tuple[tuple[str, type], ...]) -> dict[str, Any]:
         "train": train,
         "recipe": recipe,
         "evaluate": Evaluate,
+        "predict": Predict,
         "analyse": Analyse,
         "embed": Embed,
         "report": Report,

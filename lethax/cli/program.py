@@ -18,6 +18,7 @@ from lethax.cli import (
     data_sets,
     embedding,
     evaluate,
+    predict,
     recipe_options,
     report,
     tables,
@@ -86,8 +87,8 @@ def _actions() -> dict[type, Callable[[Any], None]]:
     """The function that runs each command."""
     done: dict[str, Callable[[Any], None]] = {
         "data": data_sets.data_sets, "train": train.train, "recipe": train.show_recipe, "evaluate": evaluate.evaluate,
-        "analyse": analyse.analyse, "embed": embedding.embed_images, "report": report.report, "reproduce": tables.reproduce_targets,
-        "demo": _demo,
+        "analyse": analyse.analyse, "predict": predict.predict, "embed": embedding.embed_images, "report": report.report,
+        "reproduce": tables.reproduce_targets, "demo": _demo,
     }  # fmt: skip
     return {kind: done[name] for name, kind in arguments.commands().items()}
 

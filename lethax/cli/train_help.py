@@ -47,7 +47,9 @@ def _own(command: str) -> Iterator[Option]:
         base, *extras = typing.get_args(kind)
         text = next(e.help for e in extras if getattr(e, "help", None))
         metavar = next((e.metavar for e in extras if getattr(e, "metavar", None)), None)
-        yield Option("", name, _KINDS.get(metavar, bool if base is bool else Path), text, None, Range(), name)
+        yield Option(
+            "", name, _KINDS.get(metavar, bool if base is bool else Path), text, None, Range(), name.replace("_", "-")
+        )
 
 
 def _common() -> Iterator[Option]:

@@ -66,6 +66,12 @@ def _episode(x: Array, shape: EpisodeShape) -> Episode:
     return Episode(flat(x[:, : shape.shot]), flat(x[:, shape.shot :]))
 
 
+def normalised(pixels: Array, mean: tuple[float, ...], std: tuple[float, ...]) -> Array:
+    """(pixel / 255 − mean) / std of uint8 pixels [..., channels]."""
+    # `float` is JAX's own precision, of the weights as well: float32 unless JAX_ENABLE_X64 is set.
+    return (pixels.astype(float) / 255.0 - jnp.array(mean, float)) / jnp.array(std, float)
+
+
 @dataclass(frozen=True)
 class FeatureTasks:
     """A family of N-way K-shot episodes of feature vectors. `unit` scales each vector to length 1, as LEO does.
@@ -106,9 +112,7 @@ class ImageTasks:
             turns = jax.random.randint(for_turns, (shape.way,), 0, 4)
             quarter = [lambda c, k=k: jnp.rot90(c, k, axes=(1, 2)) for k in range(4)]
             chosen = jax.vmap(lambda c, turn: jax.lax.switch(turn, quarter, c))(chosen, turns)
-        # `float` is JAX's own precision, of the weights as well: float32 unless JAX_ENABLE_X64 is set.
-        x = (chosen.astype(float) / 255.0 - jnp.array(self.mean, float)) / jnp.array(self.std, float)
-        return _episode(x, shape)
+        return _episode(normalised(chosen, self.mean, self.std), shape)
 
 
 def class_split(images: np.ndarray, labels: np.ndarray) -> ClassSplit:

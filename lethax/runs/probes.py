@@ -24,7 +24,7 @@ from lethax.streams import Stream, stream
 from lethax.text import shown
 
 SPLITS = ("train", "val")
-WITHIN = 4  # tasks whose support examples are compared; each costs a gradient for every example
+WITHIN = 2  # tasks whose support examples are compared; each costs a gradient for every example
 
 
 class Asked(NamedTuple):
@@ -71,7 +71,7 @@ def _conflict(learner: Learner, meta: Any, batch: Batch, rate: float, whole: boo
     }  # fmt: skip
 
 
-PROBES = {"landscape": Probe(_landscape, 4), "conflict": Probe(_conflict, 16)}
+PROBES = {"landscape": Probe(_landscape, 2), "conflict": Probe(_conflict, 8)}
 
 
 def check(names: Sequence[str], every: int) -> None:

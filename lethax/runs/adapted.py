@@ -1,0 +1,181 @@
+"""A trained run adapted to classes of one's own: probabilities for pictures, and one file that holds all of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from lethax import checkpoint
+from lethax.data.loose import Labelled
+from lethax.data.source import normalised
+from lethax.domains import domain_of
+from lethax.domains.contract import Inputs
+from lethax.errors import CheckpointError, DataError, RecipeError
+from lethax.learner import Traceable
+from lethax.methods.heads import HeadStart, with_head
+from lethax.methods.maml import Fast
+from lethax.recipe import Recipe, Resolved
+from lethax.recipe.resolve import resolve
+from lethax.records import Split
+from lethax.runs.evaluation import best_metas
+from lethax.runs.folder import Run
+from lethax.text import shown
+
+Norm = Literal["support", "support+1", "batch"]
+_AT_ONCE = (
+    32  # pictures in one call; a call is filled up, so that a picture's outputs do not depend on how many there are
+)
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """A model of the classes of one support set.
+
+    Under the norm modes "support" and "support+1" the probabilities of a picture depend on no other picture that is predicted.
+
+    recipe, inputs: of the run, with the number of classes and the norm mode of this model. classes: their names. support: the
+    pictures that it was adapted to, uint8 [n, height, width, channels], whose moments batch norms use. members: the adapted
+    weights of each checkpoint of the ensemble.
+    """
+
+    recipe: Resolved
+    inputs: Inputs
+    classes: tuple[str, ...]
+    support: np.ndarray
+    members: tuple[Any, ...]
+
+    def probabilities(self, images: np.ndarray) -> np.ndarray:
+        """Compute the probability of every class [n, classes] of pictures, uint8 [n, height, width, channels].
+
+        It is the softmax of the outputs' mean over the ensemble. DataError for pictures of another shape.
+        """
+        images = np.asarray(images)
+        if images.shape[1:] != self.inputs.example or images.dtype != np.uint8:
+            reads = ", ".join(map(str, self.inputs.example))
+            raise DataError(f"pictures are {images.dtype}{list(images.shape)}; this model reads uint8 [n, {reads}].")
+        learner = _learner(self.recipe, self.inputs)
+        found = []
+        for first in range(0, len(images), _AT_ONCE):
+            part = images[first : first + _AT_ONCE]
+            filled = part
+            if self.recipe.net.norm != "batch":  # there, more pictures would change the moments
+                filled = np.concatenate([part, np.zeros((_AT_ONCE - len(part), *part.shape[1:]), np.uint8)])
+            made = _predicted(learner, self.members, self.inputs.mean, self.inputs.std, self.support, filled)
+            found.append(np.asarray(made)[: len(part)])
+        return np.concatenate(found) if found else np.zeros((0, len(self.classes)))
+
+    def save(self, path: Path) -> None:
+        """Write the model to one safetensors file, atomically. It holds the support pictures, and no other training data."""
+        recipe = self.recipe.recipe
+        info = {
+            "adapted": _FORMAT, "classes": list(self.classes), "inputs": self.inputs._asdict(), "members": len(self.members),
+            "pictures": len(self.support),
+            "recipe": {
+                "data": recipe.data, "method": recipe.method, "preset": recipe.preset, "seed": recipe.seed, "memory": recipe.memory,
+                "given": dict(recipe.given),
+            },
+        }  # fmt: skip
+        checkpoint.save(path, {"members": list(self.members), "support": self.support}, info)
+
+
+def check(run: Run) -> Inputs:
+    """What the run knows of its data. RecipeError if it is not of pictures, or its inner loop does not move a network's weights."""
+    if run.inputs is None or len(run.inputs.example) != 3 or not isinstance(run.learner(), Traceable):
+        raise RecipeError(
+            f"{shown(run.folder)} is a run of {run.recipe.method} on {run.recipe.data}; predict takes runs whose inner loop moves "
+            "a network of pictures, such as maml or l2f on images."
+        )
+    return run.inputs
+
+
+def adapt_run(
+    run: Run, examples: Labelled, *, head: HeadStart = "trained", norm: Norm = "support", ensemble: int = 1
+) -> Adapted:
+    """Adapt the best checkpoints of a run to the classes of `examples`, of which each may have another number of pictures.
+
+    Arguments:
+        run: a trained run on pictures. The data set that it was trained on is not needed.
+        examples: the pictures of the new classes, in the run's size.
+        head: where the last layer begins, see `methods.heads`.
+        norm: whose moments batch norms use for the pictures that are predicted: those of the support pictures, of these and the
+            one picture ("support+1"), or of all pictures that are predicted at once ("batch", which is how methods are evaluated,
+            and makes a prediction depend on the others).
+        ensemble: the number of best checkpoints whose outputs are averaged.
+
+    Raises:
+        RecipeError: if the run is not of pictures, or its method cannot predict this number of classes.
+    """
+    inputs = check(run)
+    recipe = resolve(run.recipe.with_values(way=len(examples.classes), norm=norm))
+    learner = _learner(recipe, inputs)
+    support = Split(normalised(jnp.asarray(examples.images), inputs.mean, inputs.std), jnp.asarray(examples.labels))
+    members = [_adapted(learner, head, meta, support) for meta in best_metas(run, ensemble)[0]]
+    return Adapted(recipe, inputs, examples.classes, examples.images, tuple(members))
+
+
+def load_adapted(path: Path) -> Adapted:
+    """Read a model that `Adapted.save` wrote. Nothing in the file is run. CheckpointError if it is damaged or something else."""
+    info = checkpoint.read_info(path)
+    try:
+        if info["adapted"] != _FORMAT:
+            raise ValueError(f"its format is {info['adapted']}, expected {_FORMAT}")
+        made, known = info["recipe"], info["inputs"]
+        given = {key: tuple(value) if isinstance(value, list) else value for key, value in made.pop("given").items()}
+        recipe = resolve(Recipe(**made, given=given))
+        inputs = Inputs(
+            str(known["data"]), known["sha256"], tuple(known["example"]), tuple(known["mean"]), tuple(known["std"]),
+            tuple(known["classes"]),
+        )  # fmt: skip
+        classes = tuple(map(str, info["classes"]))
+        learner = _learner(recipe, inputs)
+        count, pictures = int(info["members"]), int(info["pictures"])
+        if not (0 < count <= 1000 and 0 < pictures <= 1_000_000):
+            raise ValueError(f"it has {count} members and {pictures} pictures")
+        weights = jax.eval_shape(lambda: _shape_of_weights(learner, inputs, pictures))
+    except (KeyError, TypeError, ValueError, AttributeError, RecipeError) as error:
+        raise CheckpointError(
+            f"{shown(path)} is no adapted model ({error}): write one with lethax predict --save."
+        ) from None
+    kept = jax.ShapeDtypeStruct((pictures, *inputs.example), np.uint8)
+    like: dict[str, Any] = {"members": [weights] * count, "support": kept}
+    tree, _ = checkpoint.load(path, like)
+    return Adapted(recipe, inputs, classes, np.asarray(tree["support"]), tuple(tree["members"]))
+
+
+def unsure(probabilities: np.ndarray, margin: float) -> np.ndarray:
+    """Whether the two largest probabilities of each row differ by less than a margin."""
+    top = np.sort(probabilities, axis=1)[:, -2:]
+    return top[:, 1] - top[:, 0] < margin
+
+
+def _learner(recipe: Resolved, inputs: Inputs) -> Any:
+    return domain_of(recipe).learner(recipe, inputs)
+
+
+def _shape_of_weights(learner: Any, inputs: Inputs, pictures: int) -> Any:
+    support = Split(jnp.zeros((pictures, *inputs.example)), jnp.zeros(pictures, jnp.int32))
+    return learner.adapt(learner.init(jax.random.key(0)), support)[0].weights
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _adapted(learner: Any, head: HeadStart, meta: Any, support: Split) -> Any:
+    fast, _ = learner.adapt(with_head(head, learner, meta, support), support)
+    return fast.weights
+
+
+@partial(jax.jit, static_argnums=(0, 2, 3))
+def _predicted(
+    learner: Any, members: Sequence[Any], mean: tuple[float, ...], std: tuple[float, ...], support: Array, images: Array
+) -> Array:
+    seen = Split(normalised(support, mean, std), None)
+    x = normalised(images, mean, std)
+    step = max(learner.steps - 1, 0)
+    outputs = [learner.predict(Fast(weights, step, seen), x) for weights in members]
+    return jax.nn.softmax(sum(outputs[1:], start=outputs[0]) / len(outputs))

@@ -1,0 +1,220 @@
+"""Predictions for pictures of classes that no run has seen: from two folders to a table, and one file that holds the model."""
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+import lethax
+from lethax import cli
+from lethax.data import loose
+from lethax.errors import CheckpointError, DataError, RecipeError
+from lethax.methods.heads import with_head
+from lethax.runs import adapted
+from lethax.runs.folder import open_run
+
+SIDE = 16
+
+
+def draw(folder: Path, name: str, seed: int, count: int) -> None:
+    """Pictures of one class: a stripe whose place is the class, with noise."""
+    place = folder / name
+    place.mkdir(parents=True, exist_ok=True)
+    random = np.random.default_rng(seed)
+    for i in range(count):
+        picture = random.integers(0, 90, (SIDE, SIDE, 3)).astype(np.uint8)
+        picture[:, 3 * seed % SIDE : 3 * seed % SIDE + 3] = 250
+        Image.fromarray(picture).save(place / f"{i}.png")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A short run on 15 classes of pictures, labelled pictures of three new ones, and others to predict."""
+    home = tmp_path_factory.mktemp("predict")
+    for i in range(15):
+        draw(home / "pictures", f"class{i}", i, 6)
+    for i, (name, count) in enumerate([("é clair", 4), ("=owl", 2), ("plain", 3)]):
+        draw(home / "support", name, i, count)
+        draw(home / "query", name, i, 13)
+    (home / "query" / "plain" / "broken.png").write_bytes(b"no picture")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LETHAX_DATA", str(home / "data"))
+        words = ["data", "prepare", "folder", "--from", str(home / "pictures"), "--store", "own", "--image", str(SIDE)]
+        assert cli.main(words) == 0
+        tiny = "own --method l2f --way 3 --shot 2 --query 2 --filters 4 --inner-steps 2 --batch 1 --steps 2 --epoch 1"
+        for norm in ("batch", "support+1"):
+            out = ["--out", str(home / f"run-{norm}"), "--norm", norm]
+            assert cli.main(["train", *tiny.split(), "--val-episodes", "2", *out]) == 0
+    return home  # from here on the data set is not known: nothing may ask for it
+
+
+def predict(home: Path, *more: str, run: str = "run-batch") -> int:
+    folders = ["--support", str(home / "support"), "--query", str(home / "query")]
+    return cli.main(["predict", str(home / run), *folders, *more])
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_two_folders_give_a_table(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert predict(made, "--all", "-o", str(tmp_path / "p.csv")) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "=owl (2), plain (3), é clair (4)" in said and "plain/broken.png: it is broken" in said
+    assert "moments from the support pictures" in said
+    table = rows(tmp_path / "p.csv")
+    assert len(table) == 39
+    for row in table:
+        each = [float(row[name]) for name in ("=owl", "plain", "é clair")]
+        assert abs(sum(each) - 1) < 1e-5 and abs(max(each) - float(row["probability"])) < 1e-6
+        assert abs(sorted(each)[-1] - sorted(each)[-2] - float(row["margin"])) < 2e-6
+        assert row["unsure"] == ("yes" if float(row["margin"]) < 0.1 else "no")
+
+
+@pytest.mark.parametrize("norm", ["support", "support+1"])
+def test_a_prediction_depends_on_no_other_picture(made: Path, norm: adapted.Norm) -> None:
+    run = open_run(made / "run-batch")
+    assert run.inputs is not None
+    examples = loose.labelled(made / "support", run.inputs.example, lambda *_: None)
+    model = adapted.adapt_run(run, examples, norm=norm)
+    images = loose.pictures(made / "query", run.inputs.example, lambda *_: None).images
+    together = model.probabilities(images)  # 39 pictures: in more than one call
+    for i in (0, 20, 38):
+        np.testing.assert_array_equal(model.probabilities(images[i : i + 1])[0], together[i])
+    assert np.ptp(together, axis=0).max() > 1e-3  # and pictures differ
+
+
+def test_under_batch_they_do(made: Path) -> None:
+    run = open_run(made / "run-batch")
+    assert run.inputs is not None
+    examples = loose.labelled(made / "support", run.inputs.example, lambda *_: None)
+    model = adapted.adapt_run(run, examples, norm="batch")
+    images = loose.pictures(made / "query", run.inputs.example, lambda *_: None).images[:5]
+    assert np.abs(model.probabilities(images[:1])[0] - model.probabilities(images)[0]).max() > 1e-4
+
+
+def test_probabilities_are_those_of_the_learner(made: Path) -> None:
+    """The same numbers by hand, with the learner of the library."""
+    run = open_run(made / "run-support+1")
+    assert run.inputs is not None
+    examples = loose.labelled(made / "support", run.inputs.example, lambda *_: None)
+    model = adapted.adapt_run(run, examples, norm="support+1")
+    images = loose.pictures(made / "query", run.inputs.example, lambda *_: None).images[:3]
+    learner, (meta,) = run.learner(), lethax.best_metas(run, 1)[0]
+    of_pixels = lambda x: (jnp.asarray(x) / 255.0 - jnp.array(run.inputs.mean)) / jnp.array(run.inputs.std)  # noqa: E731
+    support = lethax.Split(of_pixels(examples.images), jnp.asarray(examples.labels))
+    fast, _ = jax.jit(learner.adapt)(meta, support)
+    by_hand = jax.nn.softmax(jax.jit(learner.predict)(fast, of_pixels(images)))
+    np.testing.assert_allclose(model.probabilities(images), by_hand, atol=1e-4)
+
+
+def test_a_saved_model_predicts_the_same_elsewhere(made: Path, tmp_path: Path) -> None:
+    """In another process, without the run, the data and the support folder."""
+    first, second, file = tmp_path / "a.csv", tmp_path / "b.csv", tmp_path / "model.safetensors"
+    assert predict(made, "--all", "-o", str(first), "--save", str(file)) == 0
+    words = ["predict", "--model", str(file), "--query", str(made / "query"), "--all", "-o", str(second)]
+    done = subprocess.run([sys.executable, "-m", "lethax", *words], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert first.read_bytes() == second.read_bytes()
+    assert file.read_bytes()[8:9] == b"{"  # plain safetensors
+    damaged = bytearray(file.read_bytes())
+    damaged[-1] ^= 1
+    (tmp_path / "damaged.safetensors").write_bytes(damaged)
+    with pytest.raises(CheckpointError, match="checksum"):
+        lethax.load_adapted(tmp_path / "damaged.safetensors")
+    state = next((made / "run-batch" / "checkpoints").glob("step-*"))
+    with pytest.raises(CheckpointError, match="no adapted model"):
+        lethax.load_adapted(state)
+
+
+def test_another_number_of_classes(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    draw(tmp_path / "support", "one", 1, 2)
+    draw(tmp_path / "support", "two", 2, 3)
+    for head in ("trained", "zero", "prototypes"):
+        words = ["--support", str(tmp_path / "support"), "--query", str(made / "query"), "--head", head]
+        out = tmp_path / f"{head}.csv"
+        assert cli.main(["predict", str(made / "run-batch"), *words, "-o", str(out)]) == 0
+        assert "was trained on 3 classes; for 2 its last layer starts" in " ".join(capsys.readouterr().out.split())
+        assert {row["class"] for row in rows(out)} <= {"one", "two"}
+
+
+def _trained(way: int, method: type | object = lethax.MAML, **options: object) -> lethax.MAML:
+    return method(lethax.Conv4(way=way, image=16, channels=1, filters=3), steps=1, **options)  # type: ignore[operator]
+
+
+def test_head_starts() -> None:
+    meta = _trained(3).init(jax.random.key(0))
+    x = jax.random.normal(jax.random.key(1), (6, 16, 16, 1))
+    support = lethax.Split(x, jnp.array([0, 0, 0, 1, 1, 0]))
+    two, five = _trained(2), _trained(5)
+    head = meta["weights"]["head"]
+    fewer = with_head("trained", two, meta, support)["weights"]["head"]
+    np.testing.assert_array_equal(fewer["weight"], head["weight"][:, :2])
+    more = with_head("trained", five, meta, support)["weights"]["head"]
+    np.testing.assert_array_equal(more["weight"], head["weight"][:, jnp.array([0, 1, 2, 0, 1])])
+    assert with_head("trained", _trained(3), meta, support)["weights"]["head"]["weight"] is head["weight"]
+    assert not np.any(with_head("zero", two, meta, support)["weights"]["head"]["weight"])
+    # With prototypes the first outputs are those of the nearest prototype: they differ by the distances to the means.
+    started = with_head("prototypes", two, meta, support)
+    outputs = two.net.apply(started["weights"], x)
+    features = two.net.features(meta["weights"], x)
+    means = jnp.stack([features[jnp.array([0, 1, 2, 5])].mean(0), features[jnp.array([3, 4])].mean(0)])
+    distances = jnp.sum((features[:, None] - means) ** 2, axis=-1)
+    np.testing.assert_allclose(outputs[:, 0] - outputs[:, 1], distances[:, 1] - distances[:, 0], rtol=1e-3, atol=1e-3)
+
+
+def test_values_learned_for_each_weight_of_the_head_are_refused() -> None:
+    meta = _trained(3, rule=lethax.MetaSGD(0.01)).init(jax.random.key(0))
+    support = lethax.Split(jnp.zeros((2, 16, 16, 1)), jnp.array([0, 1]))
+    with pytest.raises(RecipeError, match="learned values for the classes that it was trained on"):
+        with_head("trained", _trained(2, rule=lethax.MetaSGD(0.01)), meta, support)
+
+
+def test_unsure() -> None:
+    given = np.array([[0.5, 0.45, 0.05], [0.9, 0.05, 0.05]])
+    assert adapted.unsure(given, 0.1).tolist() == [True, False] and not adapted.unsure(given, 0.0).any()
+
+
+@pytest.mark.parametrize("words, said", [
+    (["--query", "q"], "needs a run and labelled pictures"),
+    (["RUN", "--support", "s"], "needs --query"),
+    (["RUN", "--model", "m", "--query", "q"], "is adapted already"),
+    (["RUN", "--support", "s", "--query", "q", "--unsure", "2"], "--unsure is 2"),
+])  # fmt: skip
+def test_usage(words: list[str], said: str, made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [str(made / "run-batch") if word == "RUN" else word for word in words]
+    assert cli.main(["predict", *words]) == 2
+    assert said in " ".join(capsys.readouterr().err.split())
+
+
+def test_folders_that_cannot_be_read(tmp_path: Path) -> None:
+    draw(tmp_path / "one", "alone", 0, 2)
+    with pytest.raises(DataError, match="1 class folder"):
+        loose.labelled(tmp_path / "one", (SIDE, SIDE, 3), lambda *_: None)
+    draw(tmp_path / "two", "a", 0, 1)
+    (tmp_path / "two" / "b").mkdir()
+    (tmp_path / "two" / "b" / "x.png").write_bytes(b"\x89PNG")
+    with pytest.raises(DataError, match="class b .* no picture that can be read"):
+        loose.labelled(tmp_path / "two", (SIDE, SIDE, 3), lambda *_: None)
+    (tmp_path / "none").mkdir()
+    with pytest.raises(DataError, match="no picture that can be read"):
+        loose.pictures(tmp_path / "none", (SIDE, SIDE, 3), lambda *_: None)
+
+
+def test_other_runs_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = "sinusoid --shot 3 --query 3 --steps 1 --epoch 1 --val-episodes 2".split()
+    assert cli.main(["train", *words, "--out", str(tmp_path / "run")]) == 0
+    draw(tmp_path / "s", "a", 0, 1)
+    draw(tmp_path / "s", "b", 1, 1)
+    more = ["--support", str(tmp_path / "s"), "--query", str(tmp_path / "s")]
+    assert cli.main(["predict", str(tmp_path / "run"), *more]) == 2
+    assert "predict takes runs whose inner loop moves a network of pictures" in " ".join(
+        capsys.readouterr().err.split()
+    )
