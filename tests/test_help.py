@@ -61,7 +61,7 @@ def test_the_help_of_a_method_shows_what_would_be_used_and_nothing_that_is_refus
     resolved, shown = resolve(Recipe.of(data=data, method=method)), options_with_defaults(lines)
     known, used = sections.by_key(), set(resolved.used)
     assert max(map(len, lines)) <= 80 and f"For method {method} on {data}" in " ".join(lines)
-    top = {"--method", "--preset", "--seed", "--memory", "--out", "--root"}  # of no section
+    top = {"--method", "--preset", "--seed", "--memory", "--out", "--root", "--probe-every"}  # of no section
     assert {f.replace("[no-]", "") for f in shown} - top == {f"--{known[key].flag}" for key in used}
     for key in used - {key for key in used if known[key].kind is bool or known[key].kind == tuple[float, ...]}:
         assert shown[f"--{known[key].flag}"] == str(resolved.value(key)), key
