@@ -34,6 +34,8 @@ def reproduce_targets(args: arguments.Reproduce) -> None:
     groups = reproduce.groups(every)
     if args.dry_run:
         _show_plan(groups)
+        if any(figure.probes for figure in figures):
+            say("The probes of the figures take time beside this.")
         return
     signals.say("what is done is kept", "the same command goes on with it")
     command = shlex.join(["lethax", *sys.argv[1:]])

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -42,7 +43,7 @@ def write(figure: PaperFigure, found: Sequence[tuple[Cell, Run]], command: str, 
     """Write FIGURE.json, .csv, .png and .svg of trained runs, each of a cell of the figure. Returns the files."""
     drawing, runs = DRAWINGS[figure.drawing], [run for _, run in found]
     rows, more = drawing.numbers(runs)
-    rows = [{key: float(f"{x:.6g}") if isinstance(x, float) else x for key, x in row.items()} for row in rows]
+    rows = [{key: _shortened(value) for key, value in row.items()} for row in rows]
     record = {
         "figure": figure.name, "title": figure.title, "command": command,
         "runs": [{"seed": run.recipe.seed, **tables.common_entry(cell, run.recipe, [run.folder], command)} for cell, run in found],
@@ -54,6 +55,13 @@ def write(figure: PaperFigure, found: Sequence[tuple[Cell, Run]], command: str, 
     write_atomic(paths[1], _sheet(rows))
     figures.save(drawing.draw(rows, f"{figure.title}\n{trained([run.recipe for run in runs])}"), *paths[2:])
     return paths
+
+
+def _shortened(value: Any) -> Any:
+    """A number with six digits, so that CSV and JSON say the same; None, an empty cell, for one that is not finite."""
+    if not isinstance(value, float):
+        return value
+    return float(f"{value:.6g}") if math.isfinite(value) else None
 
 
 def _sheet(rows: Sequence[dict[str, Any]]) -> str:

@@ -94,7 +94,7 @@ def draw_landscape(rows: Sequence[Row], title: str) -> Figure:
         axes.set(title=name, xlabel="outer step")
         axes.title.set_fontsize(9)
         axes.set_ylim(bottom=0)
-    _legend(figure, panels[0], rows, "of steps of 0.5 to 4 inner rates against the gradient")
+    _legend(figure, panels[0], rows, "over steps of 0.5 to 4 inner rates along the negative gradient")
     figure.suptitle(title, fontsize=10)
     return figure
 
@@ -107,7 +107,7 @@ def draw_conflict(rows: Sequence[Row], title: str) -> Figure:
     wide = min(len(drawn), 5)
     figure, panels = plt.subplots(
         math.ceil(len(drawn) / wide), wide, figsize=(2.8 * wide, 3.2 * math.ceil(len(drawn) / wide) + 0.6),
-        layout="constrained", squeeze=False, sharex=True, sharey=True,
+        layout="constrained", squeeze=False, sharex=True,
     )  # fmt: skip
     for axes in panels.flat[len(drawn) :]:
         axes.set_visible(False)
