@@ -17,7 +17,9 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs/methods").glob("*.md"))]
 TEXTS = [page.read_text(encoding="utf-8") for page in PAGES]
 OTHERS = [page.read_text(encoding="utf-8") for page in sorted((ROOT / "docs").glob("*.md"))]
 LINES = {line.split("#")[0].strip() for text in TEXTS + OTHERS for line in re.findall(r"^ +(lethax .+)$", text, re.M)}
-COMMANDS = sorted(line for line in LINES if "[" not in line and "--plugin" not in line)  # a synopsis; what needs its file
+COMMANDS = sorted(
+    line for line in LINES if "[" not in line and "--plugin" not in line
+)  # a synopsis; what needs its file
 
 
 def test_python(capsys):

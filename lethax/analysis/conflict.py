@@ -9,6 +9,7 @@ of π/2.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -33,11 +34,7 @@ class Conflict(NamedTuple):
 
     def mean(self) -> Float[np.ndarray, " L"]:
         """The mean of every tensor."""
-        return _over(np.nanmean, self.angles)
-
-    def std(self) -> Float[np.ndarray, " L"]:
-        """The deviation of every tensor over the rows."""
-        return _over(np.nanstd, self.angles)
+        return mean_std(self.angles)[0]
 
 
 def angles(vectors: Float[Array, "B n"], against: Against = "pairwise") -> Float[Array, " B"]:
@@ -90,6 +87,22 @@ def within_task(learner: Learner, meta: Any, support: Split, against: Against = 
     return of_gradients(example_gradients(learner, meta, support), against)
 
 
+class Report(NamedTuple):
+    """Both kinds of conflict of one learner: angles [N, L] between N tasks, means [M, L] within M tasks, and random directions."""
+
+    tensors: list[str]
+    between: Float[np.ndarray, "N L"]
+    within: Float[np.ndarray, "M L"]
+    random: list[tuple[float, float]]
+
+
+def report(between: Conflict, within: Sequence[Conflict]) -> Report:
+    """Put the conflict between tasks beside that within tasks. A tensor that the inner loop does not move has none within (NaN)."""
+    inside = [dict(zip(one.tensors, one.mean(), strict=True)) for one in within]
+    means = np.array([[one.get(name, np.nan) for name in between.tensors] for one in inside])
+    return Report(between.tensors, between.angles, means, [random_angle(size) for size in between.sizes])
+
+
 def random_angle(size: int) -> tuple[float, float]:
     """Mean and deviation of the angle between two random directions of `size` dimensions: π/2 and, for many, about 1/√size.
 
@@ -101,6 +114,11 @@ def random_angle(size: int) -> tuple[float, float]:
     off = np.linspace(-width, width, 4001)[1:-1]
     weight = np.cos(off) ** (size - 2)
     return math.pi / 2, float(np.sqrt(np.sum(weight * off**2) / np.sum(weight)))
+
+
+def mean_std(values: Float[np.ndarray, "N L"]) -> tuple[Float[np.ndarray, " L"], Float[np.ndarray, " L"]]:
+    """Mean and deviation of every column over rows that are not NaN; NaN, without a warning, where all are."""
+    return _over(np.nanmean, values), _over(np.nanstd, values)
 
 
 def _over(reduce: Any, values: np.ndarray) -> np.ndarray:

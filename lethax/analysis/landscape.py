@@ -101,6 +101,11 @@ def of_initialisation(learner: Learner, meta: Any, batch: Batch, steps: Sequence
     return measure(gradient, meta["weights"], steps)
 
 
+def stacked(measured: Sequence[Landscape]) -> Landscape:
+    """The measures of several tasks, with a leading axis."""
+    return Landscape(*(np.stack(values) for values in zip(*measured, strict=True)))
+
+
 def mean(measured: Sequence[Landscape]) -> Landscape:
     """The means over tasks."""
     return Landscape(*(np.mean(np.stack(values), axis=0) for values in zip(*measured, strict=True)))

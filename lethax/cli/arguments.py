@@ -97,7 +97,7 @@ class Evaluate:
     """Print the results as JSON instead of a table."""
 
 
-What = Literal["gates", "attenuation"]  # the names in runs.analyses.MEASURES, which imports JAX
+What = Literal["gates", "attenuation", "landscape", "conflict"]
 
 
 @dataclasses.dataclass
@@ -110,7 +110,7 @@ class Analyse:
     """One or more run folders. Several are compared in one figure."""
     what: What
     """What is measured. gates: L2F's gates of each layer over tasks. attenuation: the score where one layer is multiplied by 0.1
-    to 1 before adaptation."""
+    to 1 before adaptation. landscape: how smooth the loss is along inner steps. conflict: angles between gradients."""
     tasks: int = 100
     """It is measured on this many tasks, which are the first episodes of `lethax evaluate` with the same seed and split."""
     split: Literal["train", "val", "test"] = "test"

@@ -5,41 +5,29 @@ A view is given what was measured of each run, by the run's short name: several 
 
 import csv
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import matplotlib
 import numpy as np
 
 from lethax.analysis.attenuation import ByHand, Gates
 from lethax.files import to_json, write_atomic
+from lethax.report import gradient_views
 from lethax.report.scores import interval
+from lethax.report.view import Results, Row, View, colour_of, label_of, names_at
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 
-# Okabe and Ito's colours, which people with any colour vision tell apart; a run keeps its colour in all figures.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 _STYLE: dict[Any, Any] = {
     "text.parse_math": False,  # the name of a run may have signs of dollars
     "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 10, "axes.labelsize": 9,
     "xtick.labelsize": 8, "ytick.labelsize": 8, "legend.fontsize": 8, "legend.frameon": False,
     "svg.fonttype": "none", "svg.hashsalt": "lethax",
 }  # fmt: skip
-_MOST_TICKS = 24  # names of gates at an axis; of more, every second, third, … has its name
-
-Row = dict[str, Any]
-Results = Mapping[str, Any]  # what was measured, by the short name of the run
-
-
-class View(NamedTuple):
-    """How an analysis is shown: rows of the CSV of one run, lines of the terminal's table with their header, and the figure."""
-
-    rows: Callable[[Any], list[Row]]
-    table: Callable[[Results], list[list[str]]]
-    draw: Callable[[Results], Figure]
 
 
 def write(what: str, record: Mapping[str, Any], results: Results, folder: Path) -> list[Path]:
@@ -75,22 +63,6 @@ def pictures(draw: Callable[[Results], Figure], results: Results) -> dict[str, b
     return made
 
 
-def _label(name: str) -> str:
-    """The name of a run in a legend, which would pass over names that begin with _."""
-    return f" {name}" if name.startswith("_") else name
-
-
-def _colour(number: int) -> str:
-    return COLOURS[number % len(COLOURS)]
-
-
-def _names_at(axes: Any, names: Sequence[str]) -> None:
-    """Write the names of layers or tensors at the x axis, not all of them if they are many."""
-    every = -(-len(names) // _MOST_TICKS)
-    axes.set_xticks(range(0, len(names), every), names[::every], rotation=35, ha="right", rotation_mode="anchor")
-    axes.set_xlim(-0.6, len(names) - 0.4)
-
-
 def _gates_rows(result: Gates) -> list[Row]:
     summary = result.summary()
     tasks = len(result.per_task)
@@ -116,11 +88,11 @@ def _draw_gates(results: Results) -> Figure:
     width = 0.6 / max(len(results), 1)
     for number, (run, result) in enumerate(results.items()):
         places = np.array([names.index(name) for name in result.names]) + (number - (len(results) - 1) / 2) * width
-        summary, colour = result.summary(), _colour(number)
+        summary, colour = result.summary(), colour_of(number)
         axes.vlines(places, summary["q05"], summary["q95"], color=colour, linewidth=1)
         axes.vlines(places, summary["q25"], summary["q75"], color=colour, linewidth=4, alpha=0.55)
-        axes.plot(places, summary["q50"], "o", color=colour, markersize=4.5, label=_label(run))
-    _names_at(axes, names)
+        axes.plot(places, summary["q50"], "o", color=colour, markersize=4.5, label=label_of(run))
+    names_at(axes, names)
     tasks = len(next(iter(results.values())).per_task)
     axes.set(ylabel="gate γ", title=f"{tasks:,} tasks: median, quartiles, 5 % and 95 %")
     axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
@@ -176,4 +148,6 @@ def _draw_by_hand(results: Results) -> Figure:
 VIEWS: dict[str, View] = {
     "gates": View(_gates_rows, _gates_table, _draw_gates),
     "attenuation": View(_by_hand_rows, _by_hand_table, _draw_by_hand),
+    "landscape": gradient_views.LANDSCAPE,
+    "conflict": gradient_views.CONFLICT,
 }

@@ -10,18 +10,24 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from lethax import trees
-from lethax.analysis import attenuation
+from lethax.analysis import attenuation, conflict, landscape
+from lethax.analysis.gradients import Batch
 from lethax.domains.contract import Family
 from lethax.domains.supervised import Supervised
 from lethax.errors import RunError
 from lethax.evaluation import Trial, draw, evaluate
-from lethax.learner import Learner
+from lethax.learner import Learner, Traceable
 from lethax.methods.maml import MAML
-from lethax.records import Episode
+from lethax.outer import Plan
+from lethax.records import Episode, Progress
 from lethax.runs.evaluation import best_metas
 from lethax.runs.folder import Run, check_data
 from lethax.streams import test_key
 from lethax.text import shown
+
+_TOGETHER = (
+    16  # tasks whose meta-gradients make one landscape, and whose examples are compared: each costs many gradients
+)
 
 Tell = Callable[[float, str], None]  # hears the share that is done, and what is done now
 
@@ -91,5 +97,66 @@ def _attenuation(trained: Trained, tell: Tell) -> attenuation.ByHand:
     return attenuation.by_hand(lambda meta: trained.judge(ungated, meta)[0], trained.meta, layers, tell=tell)
 
 
+def _batch(trained: Trained, tasks: int) -> Batch:
+    """The first episodes as a meta-batch at the end of training."""
+    episodes = draw(
+        trained.family.tasks, trained.trial.shape, tasks, trained.family.source, trained.key, jnp.asarray(0)
+    )
+    plan = trained.run.plan()
+    assert isinstance(plan, Plan)
+    progress = Progress(jnp.asarray(plan.total), jnp.asarray(plan.total))
+    return Batch(episodes, jax.random.split(trained.key, tasks), progress, plan.reduction)
+
+
+def _traceable(trained: Trained) -> None:
+    if not isinstance(trained.learner, Traceable):
+        raise RunError(
+            f"{shown(trained.run.folder)} is of method {shown(trained.run.recipe.method, 60)}, whose inner loop does not move weights "
+            "of the net: there are no gradients of weights to look at."
+        )
+
+
+class Landscapes(NamedTuple):
+    """The landscape along inner steps, arrays [N, J], and at the initialisation, on the meta-batch of the first tasks."""
+
+    inner: landscape.Landscape
+    initialisation: landscape.Landscape
+    batch: int
+
+
+def _landscape(trained: Trained, tell: Tell) -> Landscapes:
+    _traceable(trained)
+    rate, tasks = trained.run.recipe.inner.rate, trained.trial.episodes
+    steps, found = [rate * multiple for multiple in landscape.MULTIPLES], []
+    for number, episode in enumerate(trained.episodes()):
+        tell(number / (tasks + 1), "inner steps")
+        found.append(landscape.of_inner_steps(trained.learner, trained.meta, episode.support, steps))
+    tell(tasks / (tasks + 1), "initialisation")
+    count = min(tasks, _TOGETHER)
+    whole = landscape.of_initialisation(trained.learner, trained.meta, _batch(trained, count), steps)
+    tell(1.0, "")
+    return Landscapes(landscape.stacked(found), whole, count)
+
+
+def _conflict(trained: Trained, tell: Tell) -> conflict.Report:
+    _traceable(trained)
+    tasks = trained.trial.episodes
+    if tasks < 2:
+        raise RunError("conflict compares tasks with each other: give --tasks 2 or more.")
+    tell(0.0, "between tasks")
+    between = conflict.between_tasks(trained.learner, trained.meta, _batch(trained, tasks))
+    within, count = [], min(tasks, _TOGETHER)
+    for number, episode in zip(range(count), trained.episodes(), strict=False):
+        tell(0.5 + 0.5 * number / count, "within tasks")
+        within.append(conflict.within_task(trained.learner, trained.meta, episode.support))
+    tell(1.0, "")
+    return conflict.report(between, within)
+
+
 # To add one: a function here, its view in `report.analyses.VIEWS`, and its name in `cli.arguments.What`.
-MEASURES: dict[str, Callable[[Trained, Tell], Any]] = {"gates": _gates, "attenuation": _attenuation}
+MEASURES: dict[str, Callable[[Trained, Tell], Any]] = {
+    "gates": _gates,
+    "attenuation": _attenuation,
+    "landscape": _landscape,
+    "conflict": _conflict,
+}

@@ -55,20 +55,14 @@ def _landscape(learner: Learner, meta: Any, batch: Batch, rate: float, whole: bo
 
 
 def _conflict(learner: Learner, meta: Any, batch: Batch, rate: float, whole: bool) -> dict[str, Any]:
-    between = conflict.between_tasks(learner, meta, batch)
     supports = [episode.support for episode, _, _ in batch.tasks()][:WITHIN]
     within = [conflict.within_task(learner, meta, support) for support in supports]
-    # The inner loop may move fewer tensors than training does: a tensor that it does not move has no angle within a task.
-    inside = [dict(zip(one.tensors, one.mean(), strict=True)) for one in within]
-    each = np.array([[one.get(name, np.nan) for name in between.tensors] for one in inside])
-    whole_of = conflict.Conflict(between.tensors, each, between.sizes)
-    random = [conflict.random_angle(size) for size in between.sizes]
-    return {
-        "tensors": between.tensors,
-        "between": between.mean().tolist(), "between_std": between.std().tolist(),
-        "within": whole_of.mean().tolist(), "within_std": whole_of.std().tolist(),
-        "random": [mean for mean, _ in random], "random_std": [std for _, std in random],
-    }  # fmt: skip
+    found = conflict.report(conflict.between_tasks(learner, meta, batch), within)
+    line: dict[str, Any] = {"tensors": found.tensors}
+    for name, values in (("between", found.between), ("within", found.within)):
+        line[name], line[f"{name}_std"] = (each.tolist() for each in conflict.mean_std(values))
+    line["random"], line["random_std"] = map(list, zip(*found.random, strict=True))
+    return line
 
 
 PROBES = {"landscape": Probe(_landscape, 2), "conflict": Probe(_conflict, 8)}
