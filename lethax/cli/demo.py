@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from rich import box
 from rich.table import Table
 
 from lethax import data, signals
+from lethax.analysis import regression
 from lethax.cli import arguments
 from lethax.cli.train import show_training
 from lethax.devices import use_all_cores
@@ -81,15 +81,10 @@ def _result(folder: Path, base: Recipe, method: str, episodes: int, train: Calla
 
 
 def _fits(folder: Path) -> dict[str, Any]:
-    """What is drawn of one test curve: its support points, and the outputs of the net after each inner step."""
+    """What is drawn of the fourth test curve: its support points, and the outputs of the net after each inner step."""
     found = open_run(folder)
-    learner = found.learner()
-    tasks, source = found.domain.family(found.recipe, "test")
-    meta = best_metas(found, 1)[0][0]
-    episode = tasks.draw(
-        source, supervised.shape_of(found.recipe, "test")._replace(query=200), jax.random.fold_in(test_key(0), 3)
-    )
-    order = jnp.argsort(episode.query.x[:, 0])
-    episode = episode._replace(query=jax.tree.map(lambda leaf: leaf[order], episode.query))
-    path, _ = jax.jit(learner.path, static_argnums=2)(meta, episode, 5)
-    return {"support": episode.support, "query": episode.query, "path": path[:, :, 0]}
+    shape = supervised.shape_of(found.recipe, "test")._replace(query=200)
+    family, meta = found.domain.family(found.recipe, "test"), best_metas(found, 1)[0][0]
+    fits = regression.fits(found.learner(), meta, *family, shape, test_key(0), curves=4, steps=5)
+    support, query, path = jax.tree.map(lambda leaf: leaf[3], fits)
+    return {"support": support, "query": query, "path": path}
