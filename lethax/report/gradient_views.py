@@ -49,9 +49,9 @@ def _draw_landscape(results: Results) -> Figure:
     for axes, (name, title) in zip(panels, _SHOWN.items(), strict=True):
         for number, (run, result) in enumerate(results.items()):
             values, colour = getattr(result.inner, name), colour_of(number)
-            steps, mean, half = range(values.shape[1]), values.mean(axis=0), _ci95(values)
-            axes.plot(steps, mean, marker="o", markersize=4, color=colour, label=label_of(run))
-            axes.fill_between(steps, mean - half, mean + half, color=colour, alpha=0.15, linewidth=0)
+            steps = np.arange(values.shape[1]) + 0.1 * (number - (len(results) - 1) / 2)  # beside each other
+            mean, half = values.mean(axis=0), _ci95(values)
+            axes.errorbar(steps, mean, half, fmt="o-", markersize=4, linewidth=1, color=colour, label=label_of(run))
         axes.set(title=title, xlabel="inner step j, at w_j", xticks=list(range(values.shape[1])))
         axes.set_ylim(bottom=0)
     panels[0].legend()

@@ -111,8 +111,8 @@ def _batch(trained: Trained, tasks: int) -> Batch:
 def _traceable(trained: Trained) -> None:
     if not isinstance(trained.learner, Traceable):
         raise RunError(
-            f"{shown(trained.run.folder)} is of method {shown(trained.run.recipe.method, 60)}, whose inner loop does not move weights "
-            "of the net: there are no gradients of weights to look at."
+            f"{shown(trained.run.folder)} is of method {shown(trained.run.recipe.method, 60)}, whose inner loop "
+            "does not move weights of the net: there are no gradients of weights to look at."
         )
 
 
