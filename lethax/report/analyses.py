@@ -3,64 +3,35 @@
 A view is given what was measured of each run, by the run's short name: several runs stand in one figure.
 """
 
-import csv
-import io
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
+from matplotlib.figure import Figure
 
 from lethax.analysis.attenuation import ByHand, Gates
 from lethax.files import to_json, write_atomic
 from lethax.report import gradient_views
+from lethax.report.figures import pictures, plt, sheet
 from lethax.report.scores import interval
 from lethax.report.view import Results, Row, View, colour_of, label_of, names_at
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402
-from matplotlib.figure import Figure  # noqa: E402
-
-_STYLE: dict[Any, Any] = {
-    "text.parse_math": False,  # the name of a run may have signs of dollars
-    "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 10, "axes.labelsize": 9,
-    "xtick.labelsize": 8, "ytick.labelsize": 8, "legend.fontsize": 8, "legend.frameon": False,
-    "svg.fonttype": "none", "svg.hashsalt": "lethax",
-}  # fmt: skip
 
 
 def write(what: str, record: Mapping[str, Any], results: Results, folder: Path) -> list[Path]:
     """Write WHAT.json, WHAT.csv, WHAT.png and WHAT.svg. `record` says what was analysed; "rows" of its runs are added here."""
     view = VIEWS[what]
     rows = [{"run": name, **row} for name, result in results.items() for row in view.rows(result)]
-    sheet = io.StringIO()
-    writer = csv.DictWriter(sheet, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
     contents: dict[str, str | bytes] = {
         "json": to_json({**record, "rows": rows}) + "\n",
-        "csv": sheet.getvalue(),
-        **pictures(view.draw, results),
+        "csv": sheet(rows),
+        **pictures(lambda: view.draw(results)),
     }
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{what}.{kind}" for kind in contents]
     for path, content in zip(paths, contents.values(), strict=True):
         write_atomic(path, content)
     return paths
-
-
-def pictures(draw: Callable[[Results], Figure], results: Results) -> dict[str, bytes]:
-    """The figure as PNG and as SVG; equal results give equal bytes."""
-    made = {}
-    with matplotlib.rc_context(_STYLE):
-        figure = draw(results)
-        for kind, about in (("png", {"Software": None}), ("svg", {"Date": None})):
-            file = io.BytesIO()
-            figure.savefig(file, format=kind, dpi=150, metadata=about)
-            made[kind] = file.getvalue()
-        plt.close(figure)
-    return made
 
 
 def _gates_rows(result: Gates) -> list[Row]:

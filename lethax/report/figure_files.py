@@ -1,7 +1,5 @@
 """The files of a figure of the paper: the picture as PNG and SVG, and the numbers behind it as CSV and JSON."""
 
-import csv
-import io
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -49,11 +47,15 @@ def write(figure: PaperFigure, found: Sequence[tuple[Cell, Run]], command: str, 
         "runs": [{"seed": run.recipe.seed, **tables.common_entry(cell, run.recipe, [run.folder], command)} for cell, run in found],
         **more, "columns": list(rows[0]), "rows": [list(row.values()) for row in rows],
     }  # fmt: skip
-    paths = [folder / f"{figure.name}.{kind}" for kind in ("json", "csv", "png", "svg")]
+    title = f"{figure.title}\n{trained([run.recipe for run in runs])}"
+    contents: dict[str, str | bytes] = {
+        "json": to_json(record, indent=None) + "\n", "csv": figures.sheet(rows),
+        **figures.pictures(lambda: drawing.draw(rows, title)),
+    }  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(paths[0], to_json(record, indent=None) + "\n")
-    write_atomic(paths[1], _sheet(rows))
-    figures.save(drawing.draw(rows, f"{figure.title}\n{trained([run.recipe for run in runs])}"), *paths[2:])
+    paths = [folder / f"{figure.name}.{kind}" for kind in contents]
+    for path, content in zip(paths, contents.values(), strict=True):
+        write_atomic(path, content)
     return paths
 
 
@@ -62,14 +64,6 @@ def _shortened(value: Any) -> Any:
     if not isinstance(value, float):
         return value
     return float(f"{value:.6g}") if math.isfinite(value) else None
-
-
-def _sheet(rows: Sequence[dict[str, Any]]) -> str:
-    sheet = io.StringIO()
-    writer = csv.DictWriter(sheet, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return sheet.getvalue()
 
 
 def trained(recipes: Sequence[Resolved]) -> str:

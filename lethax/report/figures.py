@@ -1,7 +1,8 @@
 """Figures from the records of runs, and the colours and the files of all figures."""
 
+import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,8 +16,12 @@ from lethax.text import counted
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 
-# In SVG, text is text, and equal figures are equal files.
-plt.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "lethax"})
+_STYLE: dict[Any, Any] = {
+    "text.parse_math": False,  # the name of a run may have signs of dollars
+    "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 10, "axes.labelsize": 9,
+    "xtick.labelsize": 8, "ytick.labelsize": 8, "legend.fontsize": 8, "legend.frameon": False,
+    "svg.fonttype": "none", "svg.hashsalt": "lethax",  # text is text, and equal figures are equal files
+}  # fmt: skip
 COLOURS = {"maml": "#4c72b0", "l2f": "#dd8452", "maml+l2f": "#dd8452"}
 TITLES = {"maml": "MAML", "l2f": "MAML+L2F", "maml+l2f": "MAML+L2F"}
 
@@ -28,21 +33,38 @@ class Numbers(NamedTuple):
     more: dict[str, Any] = {}
 
 
-def rendered(figure: Any, kind: str) -> bytes:
-    """A figure as "png", in 256 colours, which halves it, or as "svg". Equal figures give equal bytes."""
+def sheet(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows as CSV, with a column for each key that any of them has."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def pictures(draw: Callable[[], Any]) -> dict[str, bytes]:
+    """A figure that is drawn in our style, as "png" and as "svg". Equal figures give equal bytes."""
+    with matplotlib.rc_context(_STYLE):
+        figure = draw()
+        made = {kind: _rendered(figure, kind) for kind in ("png", "svg")}
+        plt.close(figure)
+    return made
+
+
+def _rendered(figure: Any, kind: str) -> bytes:
     content, about = io.BytesIO(), {"svg": {"Date": None}, "png": {"Software": None}}
     figure.savefig(content, format=kind, dpi=120, metadata=about[kind])
     if kind == "png":
-        picture = Image.open(content).convert("RGB").quantize(256)
+        content.seek(0)
+        picture = Image.open(content).convert("RGB").quantize(256)  # half the size
         content = io.BytesIO()
         picture.save(content, "PNG", optimize=True)
     return content.getvalue()
 
 
-def save(figure: Any, *paths: Path) -> None:
-    """Write a figure to files, whose endings say their kind, and close it. A file is there as a whole or not at all."""
-    for path in paths:
-        write_atomic(path, rendered(figure, path.suffix.removeprefix(".")))
+def _save(figure: Any, path: Path) -> None:
+    """Write a figure as PNG and close it. The file is there as a whole or not at all."""
+    write_atomic(path, _rendered(figure, "png"))
     plt.close(figure)
 
 
@@ -63,7 +85,7 @@ def adaptation_curves(records: Mapping[str, dict[str, Any]], path: Path) -> None
         title=f"{first['data']}, {counted(first['n'], 'test episode')}",
     )
     axes.legend(frameon=False)
-    save(figure, path)
+    _save(figure, path)
 
 
 def sinusoid_fits(fits: Mapping[str, dict[str, Any]], path: Path) -> None:
@@ -81,7 +103,7 @@ def sinusoid_fits(fits: Mapping[str, dict[str, Any]], path: Path) -> None:
         axes.set(title=TITLES.get(method, method), xlabel="x")
         axes.legend(frameon=False, fontsize=8)
     panels[0][0].set_ylabel("y")
-    save(figure, path)
+    _save(figure, path)
 
 
 def returns_after_updates(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -104,7 +126,7 @@ def returns_after_updates(rows: Sequence[Mapping[str, Any]], path: Path) -> None
         axes.set(title=setting, xlabel="updates", xticks=updates)
     panels[0][0].set_ylabel("return")
     panels[0][0].legend(frameon=False, fontsize=8)
-    save(figure, path)
+    _save(figure, path)
 
 
 def navigation_paths(paths: Mapping[str, Mapping[str, Mapping[str, np.ndarray]]], path: Path, task: int = 1) -> None:
@@ -141,4 +163,4 @@ def navigation_paths(paths: Mapping[str, Mapping[str, Mapping[str, np.ndarray]]]
             axes.set_title(f"{TITLES.get(method, method.upper())} ({letter})")
             axes.set_aspect("equal", adjustable="box")
     panels[0][0].legend(frameon=False, fontsize=7)
-    save(figure, path)
+    _save(figure, path)
