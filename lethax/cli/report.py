@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lethax import signals
 from lethax.cli import arguments
-from lethax.errors import RecipeError
+from lethax.errors import LethaxError, RecipeError
 from lethax.files import write_atomic
 from lethax.progress import say
 from lethax.text import counted, shown
@@ -37,7 +37,10 @@ def report(args: arguments.Report) -> None:
     signals.say(f"{shown(args.out)} is kept as it is", "")
     while True:
         time.sleep(args.watch)
-        write(args.runs, args.out, args.samples, args.watch)
+        try:
+            write(args.runs, args.out, args.samples, args.watch)
+        except LethaxError as error:  # a run may be replaced just now
+            say(f"not written this time: {error}")
 
 
 def write(folders: Sequence[Path], out: Path, samples: int, refresh: float | None) -> int:

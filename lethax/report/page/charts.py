@@ -75,7 +75,7 @@ def lines(title: str, about: str, found: Sequence[Line], x: str, y: str, markers
     rows: list[list[Any]] = []
     for line in found:
         at = thinned(len(line.y), most)
-        xs, ys = [line.x[i] for i in at], np.asarray(line.y, float)[at]
+        xs, ys = [_place(line.x[i]) for i in at], np.asarray(line.y, float)[at]
         low, high = _band(line)
         if low is not None and high is not None:
             traces += _bands(line, xs, low[at], high[at])
@@ -95,9 +95,13 @@ def lines(title: str, about: str, found: Sequence[Line], x: str, y: str, markers
     head = ["curve", x, y, "from", "to"]
     if all(row[3] is None for row in rows):
         head, rows = head[:3], [row[:3] for row in rows]
-    axes = {"xaxis": {"title": {"text": html.escape(x)}}, "yaxis": {"title": {"text": html.escape(y)}}}
+    axes = {"xaxis": {"title": {"text": label(x)}}, "yaxis": {"title": {"text": label(y)}}}
     made = {**axes, "showlegend": len(found) <= _LEGEND, **layout}
     return Chart(title, about, traces, made, head, rows, tuple(dict.fromkeys(line.run for line in found)))
+
+
+def _place(x: Any) -> Any:
+    return label(x) if isinstance(x, str) else x
 
 
 def _band(line: Line) -> tuple[np.ndarray | None, np.ndarray | None]:
@@ -182,7 +186,7 @@ def dots(title: str, about: str, found: Sequence[Dot], x: str, zero: bool = Fals
         for i, dot in enumerate(found)
     ]  # fmt: skip
     layout: dict[str, Any] = {
-        "xaxis": {"title": {"text": html.escape(x)}, "zeroline": zero, "zerolinewidth": 2},
+        "xaxis": {"title": {"text": label(x)}, "zeroline": zero, "zerolinewidth": 2},
         "yaxis": {"type": "category", "autorange": "reversed", "automargin": True},
         "height": 110 + 26 * len(found), "showlegend": False,
     }  # fmt: skip

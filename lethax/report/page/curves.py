@@ -61,8 +61,8 @@ def _trained(told: Told, name: str) -> Line | None:
 def _logged(told: Told, name: str, half: str | None, factor: float) -> tuple[list[int], list[float], list[float]]:
     """Outer steps, values and half-widths of a name of metrics.jsonl, where it is logged."""
     found = [line for line in told.metrics if isinstance(line.get(name), int | float)]
-    halves = [factor * float(line.get(half) or 0.0) for line in found] if half else []
-    return [line["step"] for line in found], [factor * float(line[name]) for line in found], halves
+    halves = [factor * number(line.get(half)) for line in found] if half else []
+    return [line["step"] for line in found], [factor * number(line[name]) for line in found], halves
 
 
 Judgement = tuple[Told, Evaluated]
@@ -128,10 +128,10 @@ def adaptation(runs: Sequence[Told]) -> Iterator[Group]:
 
 
 class Gap(NamedTuple):
-    """A paired difference: a run less another one on the same episodes, and in how many it is ahead."""
+    """A paired difference: the score of `name` less that of `base`, over n episodes that both have."""
 
-    first: str
-    other: str
+    name: str
+    base: str
     mean: float
     ci95: float
     n: int
@@ -179,7 +179,7 @@ def gates(runs: Sequence[Told]) -> Iterator[Group]:
             ]  # fmt: skip
             about = f"The mean γ of every tensor over the episodes of {data}, with a band of one deviation over the episodes."
             charts.append(lines("γ by tensor, in evaluation", about, curves, "tensor", "γ", markers=True))
-            charts[-1].layout["xaxis"] |= {"type": "category", "automargin": True}
+            charts[-1].layout["xaxis"] |= {"type": "category", "tickangle": -40, "title": None}
         charts += [chart for told in some if (chart := _gates_over_training(told))]
         if charts:
             yield Group(data, charts)

@@ -117,6 +117,8 @@ def evaluated(path: Path, run: Run) -> Evaluated:
         factor = factor_of(record["score"])
         of = lambda entry: At(factor * number(entry["mean"]), factor * number(entry["ci95"]))  # noqa: E731
         baseline, own = record.get("nearest_prototype"), record["data"] == run.recipe.data
+        if len(record["per_episode"]) != record["n"] or not 0 <= record["inner_steps"] < len(record["by_inner_steps"]):
+            raise ValueError("its scores are not those of its episodes and inner steps")
         if own and run.inputs is not None:
             own = record.get("trained_on") in (record.get("data_sha256"), None)
         return Evaluated(
@@ -139,7 +141,10 @@ def number(value: Any) -> float:
         return float("nan")
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"{value!r} is no number")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:  # JSON's integers have no bound
+        return float("inf")
 
 
 def _environment(path: Path) -> dict[str, Any]:

@@ -37,9 +37,15 @@ def _kept(one: Evaluated) -> dict[str, np.ndarray]:
     """The rollouts. RunError if they are not those of points on a plane."""
     kept = read_kept(one.path)
     fits = {"tasks", "observations", "alive"} <= set(kept)
-    if not fits or kept["observations"].ndim != 4 or kept["observations"].shape[-1] != 2:
+    if not fits or not _of_a_plane(*(kept[name].shape for name in ("tasks", "observations", "alive"))):
         raise RunError(f"{shown(kept_path(one.path))} holds no paths: evaluate the run again.")
     return kept
+
+
+def _of_a_plane(tasks: tuple[int, ...], observations: tuple[int, ...], alive: tuple[int, ...]) -> bool:
+    """Whether these are the shapes of tasks [n, 2 or more], observations [n, updates + 1, T, 2] and alive [n, updates + 1, T]."""
+    of_tasks = len(tasks) == 2 and tasks[1] >= 2
+    return of_tasks and len(observations) == 4 and observations == (tasks[0], *alive[1:], 2) and alive[:1] == tasks[:1]
 
 
 def _task(data: str, task: int, same: Sequence[tuple[str, int, dict[str, np.ndarray]]]) -> Chart:

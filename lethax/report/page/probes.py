@@ -1,6 +1,7 @@
 """Charts of what probes measured while runs trained: the loss landscape along inner steps, and the conflict of gradients."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -69,20 +70,25 @@ def _lines_of(told: Told, probe: str, split: str) -> list[dict[str, Any]]:
     return [line for line in told.probes if line.get("probe") == probe and line.get("split") == split]
 
 
+@contextmanager
+def _reading(told: Told) -> Iterator[None]:
+    """Within, what is no measurement is a RunError."""
+    try:
+        yield
+    except (TypeError, ValueError, AttributeError):
+        where = shown(told.run.folder / PROBES)
+        raise RunError(f"{where} holds no measurements of this version: move it away.") from None
+
+
 def _measured(
     runs: Sequence[Told], probe: str, split: str, of: Callable[[dict[str, Any]], list[float] | None]
 ) -> list[Line]:
     """A curve for each run that was probed: of what is measured, the first number, between the second and the third."""
     found = []
     for told in runs:
-        try:
-            pairs = [
-                (line["step"], values) for line in _lines_of(told, probe, split) if (values := of(line)) is not None
-            ]
-        except (TypeError, ValueError):
-            raise RunError(
-                f"{shown(told.run.folder / PROBES)} holds no measurements of this version: move it away."
-            ) from None
+        with _reading(told):
+            seen = [(line["step"], of(line)) for line in _lines_of(told, probe, split)]
+        pairs = [(step, values) for step, values in seen if values is not None]
         if pairs:
             y, *band = zip(*(values for _, values in pairs), strict=True)
             low, high = band or (None, None)
@@ -90,6 +96,7 @@ def _measured(
     return found
 
 
+_DEGREES = 180 / np.pi  # of a radian
 _KINDS = (
     ("between", "solid", "between tasks"),
     ("within", "dash", "within a task"),
@@ -97,24 +104,28 @@ _KINDS = (
 )
 
 
+def _by_tensor(told: Told, measured: Sequence[dict[str, Any]]) -> Iterator[Line]:
+    """The angles of every tensor in degrees, with their deviations."""
+    for line in measured:
+        tensors = [str(name) for name in line.get("tensors", [])]
+        for kind, dash, said in _KINDS:
+            angles, half = (_DEGREES * np.asarray(line.get(name, []), float) for name in (kind, f"{kind}_std"))
+            if len(tensors) == len(angles) == len(half):
+                name = f"{told.name}, {said}"
+                yield Line(name, told.number, tensors, angles.tolist(), half.tolist(), dash=dash)
+
+
 def _conflicts(runs: Sequence[Told], data: str, split: str) -> Iterator[Chart]:
     """Mean angles over training, and by tensor at the last measurement."""
-    degrees = 180 / np.pi
-    over, last = [], []
+    over: list[Line] = []
+    last: list[Line] = []
     for told in runs:
         for kind, dash, said in _KINDS:
             name = f"{told.name}, {said}"
             for line in _measured([told], "conflict", split, partial(_angle, kind=kind)):
                 over.append(line._replace(name=name, dash=dash))
-        if measured := _lines_of(told, "conflict", split):
-            tensors = [str(name) for name in measured[-1].get("tensors", [])]
-            for kind, dash, said in _KINDS:
-                angles = degrees * np.asarray(measured[-1].get(kind, []), float)
-                half = degrees * np.asarray(measured[-1].get(f"{kind}_std", []), float)
-                if len(tensors) == len(angles) == len(half):
-                    last.append(
-                        Line(f"{told.name}, {said}", told.number, tensors, angles.tolist(), half.tolist(), dash=dash)
-                    )
+        with _reading(told):
+            last += _by_tensor(told, _lines_of(told, "conflict", split)[-1:])
     about = (
         f"Mean angles between gradients on {split} tasks of {data}: between tasks, between the support examples of a task, and of "
         "random directions of the same dimension. A right angle means neither help nor conflict."
@@ -131,9 +142,9 @@ def _conflicts(runs: Sequence[Told], data: str, split: str) -> Iterator[Chart]:
     if last:
         made = lines(f"Conflict by tensor, {split} tasks", f"{about} Bands are one deviation.", last, "tensor", "angle, degrees",
                      markers=True, showlegend=len(last) <= 9)  # fmt: skip
-        made.layout["xaxis"] |= {"type": "category", "automargin": True}
+        made.layout["xaxis"] |= {"type": "category", "tickangle": -40, "title": None}
         yield made
 
 
 def _angle(line: dict[str, Any], kind: str) -> list[float] | None:
-    return [180 / np.pi * _mean(line[kind])] if kind in line else None
+    return [_DEGREES * _mean(line[kind])] if kind in line else None

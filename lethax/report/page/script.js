@@ -34,7 +34,7 @@
       plot_bgcolor: "rgba(0,0,0,0)",
       margin: { l: 52, r: 12, t: 8, b: 40 },
       hoverlabel: { bgcolor: paper, bordercolor: soft, font: { color: ink }, namelength: -1, align: "left" },
-      legend: { orientation: "h", y: -0.25, yanchor: "top", x: 0, font: { size: 11 } },
+      legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0, font: { size: 11 } },
     };
   }
 
@@ -130,13 +130,16 @@
     }
     showRuns();
     addEventListener("pagehide", () => keep("scroll", String(scrollY)));
-    setTimeout(() => location.reload(), 1000 * page.refresh);
     scrollTo(0, Number(kept("scroll") || 0));
   }
   recolour();
 
   const next = (i) => {
-    if (i >= page.charts.length) { root.dataset.drawn = "all"; return; }
+    if (i >= page.charts.length) {
+      root.dataset.drawn = "all";
+      if (page.refresh) setTimeout(() => location.reload(), 1000 * page.refresh);
+      return;
+    }
     draw(i);
     setTimeout(() => next(i + 1), 0);
   };

@@ -1,0 +1,196 @@
+"""The sections of the page that are tables and pictures."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from lethax.progress import duration
+from lethax.report.page import curves
+from lethax.report.page.charts import Chart
+from lethax.report.page.gather import Told, unit_of
+from lethax.report.page.pieces import figure, groups, named, swatch, table, text
+from lethax.report.page.published import beside
+from lethax.report.page.samples import Sampled
+from lethax.text import counted
+
+
+def overview(runs: Sequence[Told]) -> str:
+    """A line for every run."""
+    rows = [
+        [
+            named(told), text(told.run.recipe.data), text(told.run.recipe.method),
+            f"{told.steps:,} of {told.run.recipe.outer.steps:,}" + ("" if told.finished else " (not finished)"),
+            duration(told.seconds) if told.seconds else "–", _best(told), text(told.environment.get("device", "–"), 60),
+        ]
+        for told in runs
+    ]  # fmt: skip
+    head = ["run", "data", "method", "outer steps", "time", "best validation", "device"]
+    return table(head, rows, runs=[told.number for told in runs])
+
+
+def _best(told: Told) -> str:
+    values = [line["val_score"] for line in told.metrics if isinstance(line.get("val_score"), int | float)]
+    if not values:
+        return "–"
+    best = (max if told.run.learner().objective.higher_is_better else min)(values)
+    return f"{figure(told.factor * best)} {'%' if told.factor == 100 else text(told.score)}"
+
+
+def recipes(runs: Sequence[Told]) -> str:
+    """The values that differ between the runs; those that all share are folded."""
+    keys = dict.fromkeys(key for told in runs for key in told.values)
+    cells = {key: [_value(told.values, key) for told in runs] for key in keys}
+    differ = [key for key in keys if len(set(cells[key])) > 1]
+    content = ""
+    if differ:
+        rows = []
+        for told in runs:
+            marks = [_marked(cells[key], cells[key][told.number]) for key in differ]
+            rows.append([named(told), *marks])
+        content = "<p>These values differ between the runs. One that few runs have is highlighted.</p>" + table(
+            ["run", *(text(key) for key in differ)], rows, runs=[told.number for told in runs]
+        )
+    elif len(runs) > 1:
+        content = "<p>All runs have the same recipe.</p>"
+    same = [[text(key), cells[key][0]] for key in keys if key not in differ]
+    about = [
+        [named(told), text(told.environment.get("lethax", "–"), 40), text(told.environment.get("jax", "–"), 40),
+         text(told.environment.get("started", "–"), 40), f"<code>{text(told.environment.get('command', '–'), 600)}</code>"]
+        for told in runs
+    ]  # fmt: skip
+    return (
+        content
+        + f"<details><summary>{counted(len(same), 'value')} that all runs share</summary>{table(['value', 'is'], same)}</details>"
+        + "<details><summary>Commands and versions</summary>"
+        + table(["run", "lethax", "jax", "started", "command"], about, runs=[told.number for told in runs]) + "</details>"
+    )  # fmt: skip
+
+
+def _value(values: dict[str, Any], key: str) -> str:
+    """A value of a recipe; "–" where the run does not read it."""
+    value = values.get(key)
+    if key not in values or value is None:
+        return "–"
+    if isinstance(value, tuple | list):
+        return text(", ".join(map(str, value))) or "none"
+    return text(json.dumps(value) if isinstance(value, bool) else value)
+
+
+def _marked(column: Sequence[str], cell: str) -> str:
+    """A cell, highlighted unless most runs have its value."""
+    usual = max(column, key=column.count)
+    return cell if cell == usual and column.count(usual) > 1 else f"<mark>{cell}</mark>"
+
+
+def scores(runs: Sequence[Told]) -> str:
+    """All evaluations as a table."""
+    rows, numbers = [], []
+    for told in runs:
+        for row in curves.evaluation_rows([told]):
+            _, data, split, unit, n, mean, half, median, *others = row
+            interval = f"{figure(mean)} ± {figure(half, 3)}" if n > 1 else figure(mean)
+            rows.append(
+                [
+                    named(told),
+                    text(data),
+                    text(split),
+                    text(unit),
+                    f"{n:,}",
+                    interval,
+                    figure(median),
+                    *map(text, others),
+                ]
+            )
+            numbers.append(told.number)
+    if not rows:
+        return "<p>None of the runs is evaluated yet: <code>lethax evaluate RUN</code> does it.</p>"
+    head = [
+        "run",
+        "data",
+        "split",
+        "score",
+        "episodes",
+        "mean ± 1.96 s/√n",
+        "median",
+        "inner steps",
+        "checkpoints",
+        "seed",
+    ]
+    return "<h3>All evaluations</h3>" + table(head, rows, runs=numbers)
+
+
+def differences(runs: Sequence[Told], charts: list[Chart]) -> str:
+    """Paired differences, as charts and as a table."""
+    found = list(curves.differences(runs))
+    if not found:
+        return ""
+    rows = [
+        [text(g.name), text(g.base), f"{g.mean:+.4g} ± {g.ci95:.3g}", f"{g.n:,}"] for _, gaps in found for g in gaps
+    ]
+    note = (
+        "<p>Runs that were judged on the same episodes are compared episode by episode. An interval that does not contain 0 tells "
+        "these two runs apart; it says nothing about other seeds.</p>"
+    )
+    return note + groups([group for group, _ in found], charts) + table(["run", "less", "difference", "episodes"], rows)
+
+
+def paper(runs: Sequence[Told]) -> str:
+    """The table of runs that are cells of the paper; "" if there are none."""
+    found = beside(runs)
+    if not found:
+        return ""
+    rows = [
+        [
+            named(b.told), text(b.cell.name), "–" if b.published is None else figure(b.published)
+            + ("" if b.published_interval is None else f" ± {figure(b.published_interval, 3)}"),
+            f"{figure(b.ours.mean)} ± {figure(b.ours.ci95, 3)}", text(unit_of(b.evaluation.score)), f"{b.evaluation.n:,}",
+            str(b.evaluation.checkpoints), f"{100 * b.share:.3g} %", text(b.source) or "–",
+        ]
+        for b in found
+    ]  # fmt: skip
+    note = (
+        "<p>These runs have the recipe of a cell of the paper's tables, but for the number of outer steps and the seed. The "
+        "interval of a run is over its test episodes. What is printed after ± in the paper may be √(p(1 − p)), which is no "
+        "interval.</p>"
+    )
+    head = [
+        "run",
+        "cell",
+        "published",
+        "this run",
+        "score",
+        "episodes",
+        "checkpoints",
+        "share of the outer steps",
+        "source",
+    ]
+    return note + table(head, rows, runs=[b.told.number for b in found])
+
+
+def episodes(samples: Sequence[Sampled], why_none: str) -> str:
+    """Sample episodes, and why others are missing."""
+    said = f"<p>{text(why_none)}</p>" if why_none else ""
+    return said + "".join(_sampled(sample) for sample in samples)
+
+
+def _sampled(sample: Sampled) -> str:
+    """One episode: the support set, and every query with what each run says of it."""
+    support = "".join(_picture(p.source, f"support: {p.label}", text(p.label, 40)) for p in sample.support)
+    queries = ""
+    for place, query in enumerate(sample.queries):
+        said = "".join(
+            f'<span class="{"right" if guess == query.label else "wrong"}" data-row="{run}">{swatch(run)} '
+            f"{'✓' if guess == query.label else f'✗ {text(guess, 40)}'}</span>"
+            for run, guesses in sample.predictions.items()
+            for guess in [guesses[place]]
+        )
+        queries += _picture(query.source, f"query: {query.label}", f"{text(query.label, 40)}{said}")
+    return (
+        f"<h3>{text(sample.title)}</h3><h4>Support</h4><div class='pictures'>{support}</div>"
+        f"<h4>Queries: the class, and ✓ or what a run says instead</h4><div class='pictures'>{queries}</div>"
+    )
+
+
+def _picture(source: str, about: str, caption: str) -> str:
+    image = f'<img src="{source}" alt="{text(about)}" width="64" height="64">'
+    return f'<figure class="picture">{image}<figcaption>{caption}</figcaption></figure>'

@@ -1,0 +1,242 @@
+"""The page of `lethax report`: what it reads from run folders, what it compares, and that nothing in a run is taken for HTML."""
+
+import json
+import re
+import sys
+
+import pytest
+from run_folders import STEPS, evaluated, probed, trained, walked
+
+from lethax import cli
+from lethax.cli import report
+from lethax.errors import RunError
+from lethax.files import read_json, write_atomic
+from lethax.report.page import curves
+from lethax.report.page.charts import Line, lines, thinned
+from lethax.report.page.gather import gather
+from lethax.report.page.published import beside, cells_of
+from lethax.runs import folder as folders
+
+HOSTILE = '</script><img src=x onerror="alert(1)">&amp;<b>%{y}'
+pytest.importorskip("plotly", reason="the package plotly is not installed")
+
+
+@pytest.fixture
+def two(tmp_path):
+    """MAML and L2F on sinusoids, judged on the same episodes."""
+    runs = [trained(tmp_path / method, method, filters=4, depth=1) for method in ("maml", "l2f")]
+    evaluated(runs[0], shift=0.25)
+    evaluated(runs[1])
+    return runs
+
+
+def page_of(runs, tmp_path, *options):
+    out = tmp_path / "page.html"
+    assert cli.main(["report", *(str(run.folder) for run in runs), "--out", str(out), *options]) == 0
+    return out.read_text(encoding="utf-8")
+
+
+def data_of(page):
+    return json.loads(re.search(r'<script type="application/json" id="page">(.*?)</script>', page, re.DOTALL)[1])
+
+
+def without_plotly(page):
+    """The page without the script of plotly.js, which is not ours to judge."""
+    from plotly.offline import get_plotlyjs
+
+    return page.replace(get_plotlyjs(), "")
+
+
+def test_what_is_read_of_a_run(two):
+    maml, l2f = gather([run.folder for run in two])
+    assert (maml.name, l2f.name, l2f.number, maml.score, maml.steps, maml.seconds) == (
+        "maml",
+        "l2f",
+        1,
+        "mse",
+        STEPS,
+        61.5,
+    )
+    assert maml.finished and not maml.gate_names and len(l2f.gate_names) == 4
+    assert maml.values["method"] == "maml" and maml.values["net.filters"] == 4
+    one = maml.evaluations[0]
+    assert (one.inner_steps, one.n, one.own, len(one.curve)) == (1, 30, True, 4) and one.curve[1].mean == 0.5
+
+
+def test_a_run_named_twice_is_there_once(two):
+    assert len(gather([two[0].folder, two[0].folder / ".", two[1].folder])) == 2
+
+
+def test_accuracies_are_in_per_cent(tmp_path):
+    run = trained(tmp_path / "run", filters=4, depth=1)
+    evaluated(run, "accuracy", nearest_prototype={"mean": 0.4, "ci95": 0.02, "per_episode": []})
+    one = gather([run.folder])[0].evaluations[0]
+    assert one.curve[0].mean == 100 and one.baseline and one.baseline.mean == pytest.approx(40)
+
+
+def test_differences_are_paired_over_the_same_episodes_alone(two, tmp_path):
+    other = trained(tmp_path / "other", seed=2, filters=4, depth=1)
+    evaluated(other, episodes_hash="of other episodes")
+    ((group, gaps),) = curves.differences(gather([*(run.folder for run in two), other.folder]))
+    (gap,) = gaps
+    assert (gap.name, gap.base, gap.n) == ("l2f", "maml", 30)
+    assert gap.mean == pytest.approx(-0.25) and gap.ci95 == pytest.approx(0, abs=1e-12)
+    assert group.charts[0].data[0]["x"] == [gap.mean]
+
+
+def test_learning_curves_have_their_intervals(two):
+    (group,) = curves.learning(gather([run.folder for run in two]))
+    chart = group.charts[0]
+    assert chart.head == ["curve", "outer step", "mean squared error", "from", "to"] and len(chart.rows) == 4
+    name, step, value, low, high = chart.rows[0]
+    assert (name, step) == ("maml", 200) and high - low == pytest.approx(0.02) and low < value < high
+    assert sum(trace.get("fill") == "toself" for trace in chart.data) == 2
+
+
+def test_long_curves_are_thinned_and_keep_their_ends():
+    chart = lines("t", "", [Line("a", 0, range(5000), [float(i) for i in range(5000)])], "x", "y")
+    x = chart.data[0]["x"]
+    assert len(x) <= 300 and x[0] == 0 and x[-1] == 4999 and x == sorted(set(x))
+    assert thinned(3, 10) == [0, 1, 2]
+
+
+def test_a_band_ends_where_numbers_are_not_finite():
+    chart = lines("t", "", [Line("a", 0, range(5), [1.0] * 5, [0.1, 0.1, float("nan"), 0.1, 0.1])], "x", "y")
+    assert [trace["x"] for trace in chart.data if trace.get("fill")] == [[0, 1, 1, 0], [3, 4, 4, 3]]
+
+
+def test_gates_are_drawn_by_tensor_and_over_training(two):
+    (group,) = curves.gates(gather([run.folder for run in two]))
+    assert [chart.title for chart in group.charts] == ["γ by tensor, in evaluation", "γ over training, l2f"]
+    assert len(group.charts[1].data) == 4 and group.charts[1].runs == (1,)
+
+
+def test_a_cell_of_the_paper_is_known_at_any_budget_and_seed(tmp_path):
+    run = trained(
+        tmp_path / "run",
+        "l2f",
+        seed=3,
+        shot=10,
+        deviation=0.0,
+        inner_steps=1,
+        clip_norm=10.0,
+        non_finite="skip",
+        epoch=2500,
+    )
+    evaluated(run)
+    (told,) = gather([run.folder])
+    (found,) = beside([told])
+    assert found.cell.name == "table_d/l2f_sinusoid_10shot_1step" and found.share == pytest.approx(
+        STEPS / told.run.recipe.outer.full_steps
+    )
+    assert not cells_of(trained(tmp_path / "else", "l2f", shot=7).recipe, [found.cell])
+
+
+@pytest.mark.parametrize(
+    "change", [{"mean": "0.5"}, {"by_inner_steps": []}, {"per_episode": [1.0]}, {"gates": [3]}, {"seed": None}]
+)
+def test_a_damaged_record_is_named(two, change):
+    evaluated(two[0], **change)
+    with pytest.raises(RunError, match="is no record of an evaluation"):
+        gather([two[0].folder])
+
+
+def test_damaged_probes_are_named(two, tmp_path, capsys):
+    (two[0].folder / folders.PROBES).write_text(
+        '{"step": 1, "probe": "landscape", "split": "val", "smoothness": ["x"]}\n{"step": 2}\n'
+    )
+    assert cli.main(["report", str(two[0].folder), "--out", str(tmp_path / "p.html")]) == 1
+    assert "probes.jsonl holds no measurements" in capsys.readouterr().err
+
+
+def test_the_page_has_all_that_the_runs_have(two, tmp_path):
+    for run in two:
+        probed(run)
+    point = trained(tmp_path / "point", data="navigation")
+    evaluated(point, "return")
+    walked(point)
+    page = without_plotly(page_of([*two, point], tmp_path))
+    for title in (
+        "Overview",
+        "What was run",
+        "Learning curves",
+        "Scores after adaptation",
+        "Paired differences",
+        "Gates γ",
+        "Probes",
+        "Paths",
+    ):
+        assert f">{title}</h2>" in page
+    charts = data_of(page)["charts"]
+    assert len(charts) == page.count('class="chart"') == page.count('<details class="numbers"') and all(
+        c["rows"] for c in charts
+    )
+    assert "<mark>l2f</mark>" in page and '<th scope="col">method</th>' in page
+
+
+def test_nothing_in_a_run_is_taken_for_html(tmp_path):
+    run = trained(tmp_path / HOSTILE.replace("/", "∕"), "l2f", filters=4, depth=1)
+    gates = [{"name": HOSTILE, "mean": 0.5, "std": 0.1}]
+    evaluated(run, data=HOSTILE, split=HOSTILE, score=HOSTILE)
+    probed(run)
+    evaluated(run, episodes=31, gates=gates)
+    known = read_json(run.folder / folders.ENVIRONMENT) | {"command": HOSTILE, "device": HOSTILE, "started": HOSTILE}
+    write_atomic(run.folder / folders.ENVIRONMENT, json.dumps(known))
+    page = without_plotly(page_of([run], tmp_path))
+    assert "<img" not in page and "<b>" not in page and page.count("</script>") == 3
+    drawn = [trace for chart in data_of(page)["charts"] for trace in chart["data"]]
+    texts = [
+        text for t in drawn for text in (t.get("name", ""), *(v for v in (*t["x"], *t["y"]) if isinstance(v, str)))
+    ]
+    assert any("&lt;b&gt;" in text for text in texts) and not any(
+        "<b" in text for text in texts
+    )  # plotly.js reads a little HTML
+    assert len({t.get("hovertemplate") for t in drawn}) <= 3  # names are no part of them
+
+
+def test_the_page_asks_for_nothing_from_a_network(two, tmp_path):
+    page = without_plotly(page_of(two, tmp_path))
+    assert not re.findall(r"https?:|//[a-z]+\.|<link|@import|url\(", page)
+    assert "default-src 'none'" in page and "connect-src" not in page
+
+
+def test_only_a_watched_page_reloads_itself(two, tmp_path, monkeypatch, capsys):
+    assert data_of(page_of(two, tmp_path))["refresh"] is None
+    slept = []
+
+    def sleep(seconds):
+        slept.append(seconds)
+        if len(slept) == 1:
+            evaluated(two[0], mean="torn")  # a run that cannot be read just now
+        elif len(slept) == 2:
+            evaluated(two[0], shift=5.0)
+        else:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(report.time, "sleep", sleep)
+    out = tmp_path / "watched.html"
+    assert cli.main(["report", str(two[0].folder), "--out", str(out), "--watch", "3"]) == 130
+    page = out.read_text(encoding="utf-8")
+    assert slept == [3, 3, 3] and data_of(page)["refresh"] == 3 and "5.4" in without_plotly(page)
+    assert "not written this time" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("words", "said", "code"), [
+    (["report"], "report needs at least one run folder", 2),
+    (["report", "nowhere"], "nowhere is not a run", 1),
+    (["report", "maml", "--samples", "-1"], "--samples is -1", 2),
+    (["report", "maml", "--watch", "0.1"], "--watch is 0.1", 2),
+    (["report", "maml", "--watch", "nan"], "--watch is nan", 2),
+    (["report", "maml", "-o", "."], ". is a folder", 2),
+])  # fmt: skip
+def test_one_sentence(words, said, code, two, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(words) == code
+    err = capsys.readouterr().err
+    assert said in err and err.count("\n") == 1
+
+
+def test_what_is_missing_is_said(two, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "plotly.offline", None)
+    assert cli.main(["report", str(two[0].folder), "--out", str(tmp_path / "p.html")]) == 1
+    assert 'pip install "lethax[report]"' in capsys.readouterr().err and not (tmp_path / "p.html").exists()
