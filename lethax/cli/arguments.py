@@ -225,7 +225,7 @@ class Embed:
 
 
 @dataclasses.dataclass
-class Report:
+class ShowReport:
     """Write a page about runs that opens in any browser without a network: curves, scores, gates, probes, sample episodes."""
 
     runs: Annotated[
@@ -313,7 +313,7 @@ def _commands(known: tuple[tuple[str, type], ...]) -> dict[str, Any]:
         "predict": Predict,
         "analyse": Analyse,
         "embed": Embed,
-        "report": Report,
+        "report": ShowReport,
         "reproduce": Reproduce,
         "demo": Demo,
     }
