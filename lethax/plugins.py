@@ -94,5 +94,9 @@ def _run(path: Path) -> None:
         raise RecipeError(f"{_failure(path, error, where)} Correct it there.") from error
 
 
+def _ended(text: str) -> str:
+    return text if text.endswith((".", "?", "!")) else f"{text}."
+
+
 def _failure(name: object, error: BaseException, where: str = "") -> str:
-    return f"plugin {shown(name)} fails{where}: {type(error).__name__}: {shown(error, 300).rstrip('.')}."
+    return f"plugin {shown(name)} fails{where}: {type(error).__name__}: {_ended(shown(error, 300))}"

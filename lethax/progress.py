@@ -88,14 +88,14 @@ def bar(what: str, total: float, unit: str = "steps") -> Iterator[Callable[[floa
 
             yield draw
         return
-    last = pace.begun
+    last, ended = pace.begun, False
 
     def show(done: float, note: str) -> None:
-        nonlocal last
+        nonlocal last, ended
         now, paced = time.monotonic(), pace.text(done)
-        if now - last < LINE_SECONDS and done < total:
+        if ended or (now - last < LINE_SECONDS and done < total):
             return
-        last = now
+        last, ended = now, done >= total
         said = f"{what}: {note} {done:.0%}" if share else f"{what} {done:,.0f}/{total:,.0f}, {paced}  {note}"
         say(said.replace(",   ", "  ").rstrip(" ,"))
 

@@ -8,7 +8,7 @@ import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -358,3 +358,33 @@ def test_a_plugin_that_registers_nothing_is_said(tmp_path, capsys):
     (tmp_path / "empty.py").write_text("")
     assert cli.main(["recipe", "sinusoid", "--plugin", str(tmp_path / "empty.py")]) == 2
     assert "it registers no method, no domain and no section" in capsys.readouterr().err
+
+
+def test_a_default_of_the_wrong_type_is_named():
+    @dataclass(frozen=True)
+    class Wrong:
+        factor: float = sections.option("half", "A factor.", above=0)
+
+    sections.register_section("wrong", Wrong)
+    register_method(Method("mine", "Mine.", print, sections=("wrong",)))
+    with pytest.raises(RecipeError, match="the default of wrong.factor is 'half'; expected a number"):
+        resolve(Recipe.of(data="sinusoid", method="mine"))
+
+
+def test_a_published_value_of_no_option_is_named():
+    register_method(Method("mine", "Mine.", print, defaults=lambda preset: {"inner.stepz": 3}))
+    with pytest.raises(RecipeError, match="'inner.stepz' is a published value .* Did you mean 'inner.steps'"):
+        resolve(Recipe.of(data="sinusoid", method="mine"))
+
+
+def test_what_is_no_learner_is_named(tmp_path):
+    register_method(Method("mine", "Mine.", lambda *_, **__: None))
+    with pytest.raises(RecipeError, match="method 'mine' made a NoneType, which is no learner"):
+        folders.enter(resolve(Recipe.of(data="sinusoid", method="mine")), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_names_of_made_tasks_are_a_tuple():
+    (domain,) = (d for d in domains.DOMAINS if d.kind == "curves")
+    with pytest.raises(RecipeError, match="made='waves'; it has to be a tuple of names"):
+        domains.register(replace(domain, kind="waves", made="waves"))

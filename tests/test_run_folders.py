@@ -196,12 +196,12 @@ def test_states_with_odd_info_are_one_sentence(trained, change, capsys):
 
 def test_logs_are_repaired_where_a_run_goes_on(trained):
     """Lines after the state's step, and a torn one, are dropped from each of them."""
-    for name in folders.LOGS:
+    for name in (folders.METRICS, folders.TIMING):
         with (trained.folder / name).open("a") as file:
             file.write('{"step": 6, "loss": 1.0, "seconds": 1.0}\n{"step": 8, "lo')
     checkpoint.path_of(folders.checkpoints(trained), "step", 4).unlink()
     list(training.train(trained))
-    for name in folders.LOGS:
+    for name in (folders.METRICS, folders.TIMING):
         assert [line["step"] for line in read_lines(trained.folder / name)] == [2, 4]
 
 
@@ -347,9 +347,22 @@ def test_a_recipe_that_was_changed_by_hand_is_refused(trained, capsys):
     assert before == {p.name: p.read_bytes() for p in trained.folder.iterdir() if p.is_file()}
     path.write_text(f"{text}\n[leo]\nkl = 1.0\n")
     assert cli.main(["evaluate", str(trained.folder), "--episodes", "3"]) == 1
-    assert "has a recipe.toml that cannot be: leo.kl is 1.0" in capsys.readouterr().err
+    assert "has a recipe.toml that cannot be used: leo.kl is 1.0" in capsys.readouterr().err
+    path.write_text(text.replace("\nsteps = 4\n", "\nsteps = 9\n"))  # more steps are given by a command, which is noted
+    assert cli.main(["train", "--resume", str(trained.folder)]) == 1
+    assert "outer.steps was 4 and is 9" in capsys.readouterr().err
     path.write_text(text)
     assert cli.main(["evaluate", str(trained.folder), *JUDGE]) == 0
+
+
+def test_checkpoints_without_their_recipe_are_left_alone(trained, capsys):
+    """Neither the method nor the seed of a run whose recipe is gone is known: nothing may be written over it."""
+    (trained.folder / "recipe.toml").unlink()
+    before = {p: p.read_bytes() for p in trained.folder.rglob("*") if p.is_file()}
+    for method in ("maml", "l2f"):
+        assert cli.main(["train", "sinusoid", "--method", method, "--out", str(trained.folder)]) == 1
+        assert "holds checkpoints of a run whose recipe.toml is gone: put that file back" in capsys.readouterr().err
+    assert before == {p: p.read_bytes() for p in trained.folder.rglob("*") if p.is_file()}
 
 
 def test_the_first_command_of_a_longer_run_says_how_to_go_on(trained, capsys):

@@ -34,7 +34,7 @@ _ABOUT = """Train, evaluate and compare methods of meta-learning.
 `lethax --version` prints the version.
 
 `lethax --plugin FILE ...` loads methods and tasks of your own."""
-_LESS_MEMORY = "lower --batch, --query, --filters or --inner-steps, or take --memory lean"
+_LESS_MEMORY = "lower --batch, --shot, --query, --filters or --inner-steps, or take --memory lean"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -68,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
             return 1
         if os.environ.get("LETHAX_DEBUG"):
             traceback.print_exc()
-        where = shown(error.filename or "a file")
+        where = shown(error.filename or "standard output")
         print(f"lethax: {where}: {shown(error.strerror or error)}; check the path and the disk.", file=sys.stderr)
         return 1
     except (MemoryError, RuntimeError) as error:  # of JAX too, whose error cannot be named here without importing it

@@ -46,6 +46,8 @@ def show_recipe(args: Any) -> None:
     """Run the command `lethax recipe`: print the resolved recipe, of data that are not prepared yet as well."""
     from lethax.recipe.resolve import resolve
 
+    if not args.data and not args.recipe:
+        raise RecipeError("recipe needs DATA, as in: lethax recipe sinusoid --method l2f; or --recipe FILE.")
     try:
         recipe, note = _fitted(args)
     except DataError as error:
@@ -102,7 +104,7 @@ def _described(run: Any) -> str:
     """ "l2f on birds, 4-way 1-shot with 6 queries a class, 50,000 outer steps"; of tasks without classes, shots alone."""
     recipe, episode = run.recipe, run.recipe.episode
     queries = f" with {counted(episode.query, 'query')} a class"
-    episodes = f"{episode.way}-way {episode.shot}-shot{queries}" if run.domain.classes else f"{episode.shot}-shot"
+    episodes = f"{episode.way}-way {episode.shot:,}-shot{queries}" if run.domain.classes else f"{episode.shot:,}-shot"
     return f"{recipe.method} on {recipe.data}, {episodes}, {counted(recipe.outer.steps, 'outer step')}"
 
 

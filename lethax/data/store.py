@@ -136,7 +136,7 @@ def _missing(name: str, root: Path) -> DataError:
     there = list_stores(root)
     nearest = "" if name in KNOWN else did_you_mean(name, (*there, *KNOWN, *MADE))
     return DataError(
-        f"no data set '{shown(name, 80)}' in {root}.{nearest} Prepared: {', '.join(there) or 'none'}. {remedy(name)}"
+        f"there is no data set '{shown(name, 80)}' in {root}.{nearest} Prepared: {', '.join(there) or 'none'}. {remedy(name)}"
     )
 
 

@@ -23,6 +23,8 @@ def register(domain: Domain) -> None:
         return
     if domain.kind in {other.kind for other in DOMAINS}:
         raise RecipeError(f"a domain of the kind '{domain.kind}' exists already: choose another kind.")
+    if not isinstance(domain.made, tuple):
+        raise RecipeError(f"the domain '{domain.kind}' has made={domain.made!r}; it has to be a tuple of names.")
     taken = {name for other in DOMAINS for name in other.made} & set(domain.made)
     if taken:
         raise RecipeError(f"data called '{min(taken)}' exist already: choose another name.")

@@ -76,10 +76,20 @@ def resolve(recipe: Recipe) -> Resolved:
     parts = parts_of(recipe)
     given = _read(recipe, parts)
     _check_sizes(recipe, given)
-    values = {key: value for name in parts.sections for key, value in sections.defaults(name).items()}
+    known = sections.by_key()
+    usual = {key: value for name in parts.sections for key, value in sections.defaults(name).items()}
+    values = {
+        key: read(value, known[key].kind, f"the default of {key}") for key, value in usual.items()
+    }  # a plugin's too
     of_domain = parts.domain.defaults(recipe, parts.method)
     so_far = {**values, **of_domain}
     published = {**of_domain, **parts.method.defaults(Preset(parts.domain.kind, so_far)), **parts.method.fixed}
+    for key in published:
+        if key not in known:  # of a plugin
+            raise RecipeError(
+                f"'{shown(key, 60)}' is a published value of method '{recipe.method}' on '{recipe.data}', but no option is called "
+                f"that.{did_you_mean(key, known)}"
+            )
     values |= {**published, **given}
     if "outer.min_rate" not in {**published, **given}:
         values["outer.min_rate"] = values["outer.rate"]

@@ -155,7 +155,7 @@ class OuterSection:
         low=1,
     )
     batch: int = option(4, "An outer step has this many episodes, or control tasks.", "batch", low=1, high=_MANY)
-    rate: float = option(1e-3, "Adam's learning rate.", "outer-rate", low=0)
+    rate: float = option(1e-3, "Adam's learning rate.", "outer-rate", above=0)
     min_rate: float = option(
         1e-3,
         "Adam's rate falls to this value along a cosine; if it equals the rate, the rate is constant.",

@@ -34,7 +34,8 @@ LOGS = (METRICS, TIMING, PROBES)
 CHECKPOINTS, EVALUATIONS, ANALYSES = "checkpoints", "evaluations", "analyses"
 TENSORBOARD = "tensorboard"  # event files, where they were asked for
 _OURS = {RECIPE, ENVIRONMENT, INPUTS, ASKED, *LOGS, CHECKPOINTS, EVALUATIONS, ANALYSES, TENSORBOARD, ".lock"}
-_SCALED = {"outer.steps", "inner.first_order_steps", "inner.multi_step_steps"}  # by the steps, unless given
+_STEPS = "outer.steps"
+_SCALED = {_STEPS, "inner.first_order_steps", "inner.multi_step_steps"}  # by the steps, unless given
 _SHOWN = 10  # runs, or differences, that a message names
 
 
@@ -66,6 +67,10 @@ def create(recipe: Resolved, folder: Path) -> Run:
     strange = _strange(folder)
     if strange:
         raise RunError(f"{shown(folder)} holds {shown(strange[0], 60)}, which is of no run: choose another --out.")
+    if any(checkpoint.numbered(folder / CHECKPOINTS, kind) for kind in ("step", "best")):
+        raise RunError(
+            f"{shown(folder)} holds checkpoints of a run whose recipe.toml is gone: put that file back, or choose another --out."
+        )
     inputs = checked(recipe)
     folder.mkdir(parents=True, exist_ok=True)
     return _write(recipe, inputs, folder)
@@ -76,6 +81,10 @@ def checked(recipe: Resolved) -> Inputs | None:
     domain = domain_of(recipe)
     inputs = domain.inputs(recipe)
     learner = domain.learner(recipe, inputs)
+    if not isinstance(learner, Learner):  # of a plugin: those of the package are
+        raise RecipeError(
+            f"method '{recipe.method}' made a {type(learner).__name__}, which is no learner: its `make` has to return one."
+        )
     jax.eval_shape(learner.init, jax.random.key(0))
     gates, fixed = learner.gate_names(), recipe.gate.fixed
     if fixed and len(fixed) != len(gates):
@@ -115,7 +124,7 @@ def open_run(folder: Path, advice: str = "Name the one that you mean") -> Run:
     try:
         recipe = resolve(load(folder / RECIPE))
     except RecipeError as error:
-        raise RunError(f"{shown(folder)} has a recipe.toml that cannot be: {error}") from None
+        raise RunError(f"{shown(folder)} has a recipe.toml that cannot be used: {error}") from None
     return Run(folder, recipe, _inputs(folder, recipe))
 
 
@@ -292,15 +301,18 @@ def listed_best(path: Path, info: dict[str, Any]) -> list[list[float]]:
 
 
 def made_with(recipe: Resolved) -> dict[str, Any]:
-    """The values that a state of training depends on, as JSON has them: all but the number of steps and what follows from it."""
+    """The values that a state of training depends on, as JSON has them: all but what follows from the number of steps."""
     values = {**{name: getattr(recipe, name) for name in TOP}, **recipe.values()}
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items() if k not in _SCALED}
+    kept = {k: list(v) if isinstance(v, tuple) else v for k, v in values.items() if k not in _SCALED}
+    return {**kept, _STEPS: recipe.outer.steps}
 
 
 def check_recipe(run: Run, path: Path, info: dict[str, Any]) -> None:
     """Raise RunError if recipe.toml was changed after a state was made. States of earlier versions do not know their recipe."""
     then, now = info.get("recipe", {}), made_with(run.recipe)
     changed = [name for name in now if isinstance(then, dict) and name in then and then[name] != now[name]]
+    if _STEPS in changed and run.recipe.outer.steps in _extensions(run):
+        changed.remove(_STEPS)
     if changed:
         said = ", ".join(
             f"{name} was {shown(then[name], 60)} and is {shown(now[name], 60)}" for name in changed[:_SHOWN]
@@ -309,6 +321,14 @@ def check_recipe(run: Run, path: Path, info: dict[str, Any]) -> None:
             f"{shown(run.folder / RECIPE)} was changed after {path.name} was made ({said}): change it back, or train another run "
             "with --out."
         )
+
+
+def _extensions(run: Run) -> list[Any]:
+    """The numbers of outer steps that `extend` gave a run."""
+    path = run.folder / ENVIRONMENT
+    known = read_json(path) if path.is_file() else {}
+    told = known.get("extended", []) if isinstance(known, dict) else []
+    return [entry.get("to") for entry in told if isinstance(entry, dict)] if isinstance(told, list) else []
 
 
 def check_data(run: Run, advice: str) -> None:
