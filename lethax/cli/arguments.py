@@ -127,7 +127,7 @@ class Predict:
     """Adapt a trained run to a few pictures of each of your own classes, and predict the classes of other pictures."""
 
     run: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="RUN", help_behavior_hint="")] = None
-    """The run folder of a method that was trained on pictures, or none with --model."""
+    """The run folder of a method that was trained on pictures, or none if --model is given."""
     support: File = None
     """The labelled pictures: a folder or an archive with a folder for each class, of any number of pictures."""
     query: File = None
