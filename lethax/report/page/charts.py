@@ -6,7 +6,7 @@ Names are escaped here, because plotly.js reads a little HTML in every text.
 
 import html
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,13 +20,22 @@ COLOURS = (
 DASHES = ("solid", "dash", "dot", "dashdot")
 POINTS = 300  # of a curve; more than a screen shows only slow the page down
 _ALL_POINTS = 4000  # of all curves of a chart
-_LEGEND = 8  # curves that are named below a chart
+KEYS = 8  # curves that are named above a chart, unless another number is given
+
+
+class Key(NamedTuple):
+    """The name of a curve, its run, and what its line looks like."""
+
+    name: str
+    run: int
+    colour: str
+    dash: str
 
 
 class Chart(NamedTuple):
     """A chart with its title, a sentence for those who do not see it, and its numbers as a table.
 
-    runs: the numbers of the runs in it; a chart of a single run is hidden with it.
+    runs: the numbers of the runs in it; a chart of a single run is hidden with it. keys: what is named above it.
     """
 
     title: str
@@ -36,6 +45,7 @@ class Chart(NamedTuple):
     head: list[str]
     rows: list[list[Any]]
     runs: tuple[int, ...]
+    keys: Sequence[Key] = ()
 
 
 class Line(NamedTuple):
@@ -68,8 +78,17 @@ def label(name: str, limit: int = 60) -> str:
     return html.escape(shown(name, limit))
 
 
-def lines(title: str, about: str, found: Sequence[Line], x: str, y: str, markers: bool = False, **layout: Any) -> Chart:
-    """A chart of curves over a number, with bands of their intervals."""
+def lines(
+    title: str,
+    about: str,
+    found: Sequence[Line],
+    x: str,
+    y: str,
+    markers: bool = False,
+    keys: int = KEYS,
+    **layout: Any,
+) -> Chart:
+    """A chart of curves with bands of their intervals; at most `keys` curves are named above it."""
     most = max(min(POINTS, _ALL_POINTS // max(len(found), 1)), 40)
     traces: list[dict[str, Any]] = []
     rows: list[list[Any]] = []
@@ -96,8 +115,14 @@ def lines(title: str, about: str, found: Sequence[Line], x: str, y: str, markers
     if all(row[3] is None for row in rows):
         head, rows = head[:3], [row[:3] for row in rows]
     axes = {"xaxis": {"title": {"text": label(x)}}, "yaxis": {"title": {"text": label(y)}}}
-    made = {**axes, "showlegend": len(found) <= _LEGEND, **layout}
-    return Chart(title, about, traces, made, head, rows, tuple(dict.fromkeys(line.run for line in found)))
+    named = [Key(line.name, line.run, *_look(line)) for line in found] if len(found) <= keys else []
+    order = tuple(dict.fromkeys(line.run for line in found))
+    return Chart(title, about, traces, {**axes, **layout}, head, rows, order, named)
+
+
+def _look(line: Line) -> tuple[str, str]:
+    """The colour and the dash of a curve."""
+    return line.colour or colour(line.run), line.dash or dash(line.run)
 
 
 def _place(x: Any) -> Any:
@@ -125,8 +150,8 @@ def _curve(
 ) -> dict[str, Any]:
     trace = {
         "type": "scatter", "mode": "lines+markers" if markers or len(x) == 1 else "lines", "name": label(line.name, 40),
-        "run": line.run, "legendgroup": f"{line.run}{line.name}", "x": x, "y": y.tolist(), "customdata": said,
-        "line": {"color": line.colour or colour(line.run), "width": 2, "dash": line.dash or dash(line.run)},
+        "run": line.run, "x": x, "y": y.tolist(), "customdata": said,
+        "line": {"color": _look(line)[0], "width": 2, "dash": _look(line)[1]},
         "hovertemplate": "%{y:.5g} at %{x}%{customdata}<extra>%{fullData.name}</extra>",
     }  # fmt: skip
     if markers:
@@ -144,9 +169,9 @@ def _bands(line: Line, x: list[Any], low: np.ndarray, high: np.ndarray) -> list[
         elif start is not None:
             part = slice(start, i)
             made.append({
-                "type": "scatter", "mode": "lines", "run": line.run, "legendgroup": f"{line.run}{line.name}", "showlegend": False,
+                "type": "scatter", "mode": "lines", "run": line.run,
                 "x": [*x[part], *x[part][::-1]], "y": [*high[part].tolist(), *low[part][::-1].tolist()], "fill": "toself",
-                "fillcolor": faint(line.colour or colour(line.run)), "line": {"width": 0}, "hoverinfo": "skip",
+                "fillcolor": faint(_look(line)[0]), "line": {"width": 0}, "hoverinfo": "skip",
             })  # fmt: skip
             start = None
     return made
@@ -178,7 +203,7 @@ def dots(title: str, about: str, found: Sequence[Dot], x: str, zero: bool = Fals
     """Numbers beside each other, a row for each, with their intervals; `zero` draws a line at 0."""
     traces: list[dict[str, Any]] = [
         {
-            "type": "scatter", "mode": "markers", "name": label(dot.name), "run": dot.run, "showlegend": False,
+            "type": "scatter", "mode": "markers", "name": label(dot.name), "run": dot.run,
             "x": [dot.value], "y": [label(dot.name, 24) + "\u200b" * i], "marker": {"size": 9, "color": colour(dot.run)},
             "error_x": {"type": "data", "array": [dot.half], "color": colour(dot.run), "thickness": 2, "width": 4},
             "hovertemplate": "%{x:.5g} ± %{error_x.array:.3g}<extra>%{fullData.name}</extra>",
@@ -188,14 +213,9 @@ def dots(title: str, about: str, found: Sequence[Dot], x: str, zero: bool = Fals
     layout: dict[str, Any] = {
         "xaxis": {"title": {"text": label(x)}, "zeroline": zero, "zerolinewidth": 2},
         "yaxis": {"type": "category", "autorange": "reversed", "automargin": True},
-        "height": 110 + 26 * len(found), "showlegend": False,
+        "height": 110 + 26 * len(found),
     }  # fmt: skip
     rows: list[list[Any]] = [[dot.name, dot.value, dot.value - dot.half, dot.value + dot.half] for dot in found]
     return Chart(
         title, about, traces, layout, ["run", x, "from", "to"], rows, tuple(dict.fromkeys(d.run for d in found))
     )
-
-
-def one_of_each(names: Iterable[str]) -> list[str]:
-    """Names in the order in which they first come."""
-    return list(dict.fromkeys(names))

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lethax.evaluation import paired
+from lethax.methods.registry import method_of
 from lethax.report.page.charts import Chart, Dot, Line, dots, lines
 from lethax.report.page.gather import Evaluated, Told, number, unit_of
 
@@ -137,8 +138,13 @@ class Gap(NamedTuple):
     n: int
 
 
+def _is_base(told: Told) -> bool:
+    """Whether a run has the method that others are compared with, as MAML."""
+    return told.run.recipe.method == method_of(told.run.recipe).base
+
+
 def differences(runs: Sequence[Told]) -> Iterator[tuple[Group, list[Gap]]]:
-    """Paired differences to the first run, of all evaluations that have the same episodes."""
+    """Paired differences to the first run of MAML, or else to the first run, of all evaluations that have the same episodes."""
     for (data, split), found in judgements(runs).items():
         hashes: dict[tuple[str, int], list[Judgement]] = {}
         for told, one in found:
@@ -146,7 +152,8 @@ def differences(runs: Sequence[Told]) -> Iterator[tuple[Group, list[Gap]]]:
         charts: list[Chart] = []
         gaps: list[Gap] = []
         for same in (same for same in hashes.values() if len(same) > 1):
-            (base, first), *others = same
+            base, first = next((pair for pair in same if _is_base(pair[0])), same[0])
+            others = [(told, one) for told, one in same if one is not first]
             unit, against = unit_of(first.score), name_of(base, first, found)
             shown: list[Dot] = []
             for told, one in others:
@@ -199,7 +206,7 @@ def _gates_over_training(told: Told) -> Chart | None:
         for i, name in enumerate(told.gate_names)
     ]  # fmt: skip
     about = f"The mean γ of every tensor over outer steps in {told.name}, a curve for each tensor."
-    return lines(f"γ over training, {told.name}", about, curves, "outer step", "γ", showlegend=len(curves) <= 20)
+    return lines(f"γ over training, {told.name}", about, curves, "outer step", "γ", keys=20)
 
 
 def ramp(share: float) -> str:

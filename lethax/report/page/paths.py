@@ -61,7 +61,7 @@ def _task(data: str, task: int, same: Sequence[tuple[str, int, dict[str, np.ndar
         f"Paths of a point on a plane in test task {task} of {data}: dotted before adaptation, solid after all updates. "
         "The star is the goal, the square is the start."
     )
-    chart = lines(f"Task {task}", about, found, "x", "y", showlegend=len(found) <= 8)
+    chart = lines(f"Task {task}", about, found, "x", "y")
     chart.data.extend([_mark("start", start, "square"), _mark("goal", goal, "star")])
     chart.layout["yaxis"] |= {"scaleanchor": "x"}
     chart.rows.extend([["start", *map(float, start)], ["goal", *map(float, goal)]])
@@ -71,7 +71,7 @@ def _task(data: str, task: int, same: Sequence[tuple[str, int, dict[str, np.ndar
 def _mark(name: str, at: np.ndarray, symbol: str) -> dict[str, Any]:
     x, y = map(float, at[:2])
     return {
-        "type": "scatter", "mode": "markers", "name": name, "x": [x], "y": [y], "showlegend": True,
+        "type": "scatter", "mode": "markers", "name": name, "x": [x], "y": [y],
         "marker": {"symbol": symbol, "size": 12, "color": "#c2255c" if symbol == "star" else "#7a828e"},
         "hovertemplate": "%{x:.3g}, %{y:.3g}<extra>" + name + "</extra>",
     }  # fmt: skip

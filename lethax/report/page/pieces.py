@@ -49,10 +49,20 @@ _STROKES = {"solid": "0", "dash": "6 4", "dot": "2 3", "dashdot": "7 3 2 3"}
 
 def swatch(run: int) -> str:
     """A piece of the line of a run."""
+    return _stroke(colour(run), dash(run))
+
+
+def _stroke(colour: str, dash: str) -> str:
     return (
         f'<svg class="swatch" width="26" height="10" aria-hidden="true"><line x1="0" y1="5" x2="26" y2="5" stroke-width="3" '
-        f'stroke="{colour(run)}" stroke-dasharray="{_STROKES[dash(run)]}"/></svg>'
+        f'stroke="{colour}" stroke-dasharray="{_STROKES[dash]}"/></svg>'
     )
+
+
+def _keys(chart: Chart) -> str:
+    """The names of the curves of a chart."""
+    items = (f'<li data-row="{k.run}">{_stroke(k.colour, k.dash)} {text(k.name, 60)}</li>' for k in chart.keys)
+    return f'<ul class="keys">{"".join(items)}</ul>' if chart.keys else ""
 
 
 def named(told: Told) -> str:
@@ -75,7 +85,7 @@ def figures(made: Sequence[Chart], charts: list[Chart]) -> str:
         height = chart.layout.get("height", 340)
         pieces.append(
             f'<figure{only}><figcaption><h4 id="t{at}">{text(chart.title)}</h4></figcaption>'
-            f'<div class="chart" id="c{at}" role="img" aria-label="{text(chart.title)}. {text(chart.about, 600)}" '
+            f'{_keys(chart)}<div class="chart" id="c{at}" role="img" aria-label="{text(chart.title)}. {text(chart.about, 600)}" '
             f'style="height:{int(height)}px"></div>'
             f'<p class="about">{text(chart.about, 600)}</p>'
             f'<details class="numbers" data-chart="{at}"><summary>Numbers<span class="hidden"> of {text(chart.title)}</span>'

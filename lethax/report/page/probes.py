@@ -127,21 +127,14 @@ def _conflicts(runs: Sequence[Told], data: str, split: str) -> Iterator[Chart]:
         with _reading(told):
             last += _by_tensor(told, _lines_of(told, "conflict", split)[-1:])
     about = (
-        f"Mean angles between gradients on {split} tasks of {data}: between tasks, between the support examples of a task, and of "
-        "random directions of the same dimension. A right angle means neither help nor conflict."
+        f"Mean angles between gradients on {split} tasks of {data}: between tasks (solid), between the support examples of a task "
+        "(dashed), and of random directions of the same dimension (dotted). A right angle means neither help nor conflict."
     )
     if over:
-        yield lines(
-            f"Conflict over training, {split} tasks",
-            about,
-            over,
-            "outer step",
-            "angle, degrees",
-            showlegend=len(over) <= 9,
-        )
+        yield lines(f"Conflict over training, {split} tasks", about, over, "outer step", "angle, degrees")
     if last:
         made = lines(f"Conflict by tensor, {split} tasks", f"{about} Bands are one deviation.", last, "tensor", "angle, degrees",
-                     markers=True, showlegend=len(last) <= 9)  # fmt: skip
+                     markers=True)  # fmt: skip
         made.layout["xaxis"] |= {"type": "category", "tickangle": -40, "title": None}
         yield made
 

@@ -34,7 +34,7 @@
       plot_bgcolor: "rgba(0,0,0,0)",
       margin: { l: 52, r: 12, t: 8, b: 40 },
       hoverlabel: { bgcolor: paper, bordercolor: soft, font: { color: ink }, namelength: -1, align: "left" },
-      legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0, font: { size: 11 } },
+      showlegend: false,
     };
   }
 
