@@ -3,6 +3,7 @@
 import csv
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -47,16 +48,14 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("LETHAX_DATA", str(home / "data"))
         words = ["data", "prepare", "folder", "--from", str(home / "pictures"), "--store", "own", "--image", str(SIDE)]
         assert cli.main(words) == 0
-        tiny = "own --method l2f --way 3 --shot 2 --query 2 --filters 4 --inner-steps 2 --batch 1 --steps 2 --epoch 1"
-        for norm in ("batch", "support+1"):
-            out = ["--out", str(home / f"run-{norm}"), "--norm", norm]
-            assert cli.main(["train", *tiny.split(), "--val-episodes", "2", *out]) == 0
+        tiny = "own --method l2f --way 3 --shot 2 --query 2 --filters 4 --inner-steps 2 --batch 1 --steps 1 --epoch 1"
+        assert cli.main(["train", *tiny.split(), "--val-episodes", "2", "--out", str(home / "run")]) == 0
     return home  # from here on the data set is not known: nothing may ask for it
 
 
-def predict(home: Path, *more: str, run: str = "run-batch") -> int:
+def predict(home: Path, *more: str) -> int:
     folders = ["--support", str(home / "support"), "--query", str(home / "query")]
-    return cli.main(["predict", str(home / run), *folders, *more])
+    return cli.main(["predict", str(home / "run"), *folders, *more])
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -80,7 +79,7 @@ def test_two_folders_give_a_table(made: Path, tmp_path: Path, capsys: pytest.Cap
 
 @pytest.mark.parametrize("norm", ["support", "support+1"])
 def test_a_prediction_depends_on_no_other_picture(made: Path, norm: adapted.Norm) -> None:
-    run = open_run(made / "run-batch")
+    run = open_run(made / "run")
     assert run.inputs is not None
     examples = loose.labelled(made / "support", run.inputs.example, lambda *_: None)
     model = adapted.adapt_run(run, examples, norm=norm)
@@ -92,7 +91,7 @@ def test_a_prediction_depends_on_no_other_picture(made: Path, norm: adapted.Norm
 
 
 def test_under_batch_they_do(made: Path) -> None:
-    run = open_run(made / "run-batch")
+    run = open_run(made / "run")
     assert run.inputs is not None
     examples = loose.labelled(made / "support", run.inputs.example, lambda *_: None)
     model = adapted.adapt_run(run, examples, norm="batch")
@@ -102,12 +101,12 @@ def test_under_batch_they_do(made: Path) -> None:
 
 def test_probabilities_are_those_of_the_learner(made: Path) -> None:
     """The same numbers by hand, with the learner of the library."""
-    run = open_run(made / "run-support+1")
+    run = open_run(made / "run")
     assert run.inputs is not None
     examples = loose.labelled(made / "support", run.inputs.example, lambda *_: None)
     model = adapted.adapt_run(run, examples, norm="support+1")
     images = loose.pictures(made / "query", run.inputs.example, lambda *_: None).images[:3]
-    learner, (meta,) = run.learner(), lethax.best_metas(run, 1)[0]
+    learner, (meta,) = replace(run.learner(), norm="support+1"), lethax.best_metas(run, 1)[0]  # type: ignore[type-var]
     of_pixels = lambda x: (jnp.asarray(x) / 255.0 - jnp.array(run.inputs.mean)) / jnp.array(run.inputs.std)  # noqa: E731
     support = lethax.Split(of_pixels(examples.images), jnp.asarray(examples.labels))
     fast, _ = jax.jit(learner.adapt)(meta, support)
@@ -129,7 +128,7 @@ def test_a_saved_model_predicts_the_same_elsewhere(made: Path, tmp_path: Path) -
     (tmp_path / "damaged.safetensors").write_bytes(damaged)
     with pytest.raises(CheckpointError, match="checksum"):
         lethax.load_adapted(tmp_path / "damaged.safetensors")
-    state = next((made / "run-batch" / "checkpoints").glob("step-*"))
+    state = next((made / "run" / "checkpoints").glob("step-*"))
     with pytest.raises(CheckpointError, match="no adapted model"):
         lethax.load_adapted(state)
 
@@ -140,7 +139,7 @@ def test_another_number_of_classes(made: Path, tmp_path: Path, capsys: pytest.Ca
     for head in ("trained", "zero", "prototypes"):
         words = ["--support", str(tmp_path / "support"), "--query", str(made / "query"), "--head", head]
         out = tmp_path / f"{head}.csv"
-        assert cli.main(["predict", str(made / "run-batch"), *words, "-o", str(out)]) == 0
+        assert cli.main(["predict", str(made / "run"), *words, "-o", str(out)]) == 0
         assert "was trained on 3 classes; for 2 its last layer starts" in " ".join(capsys.readouterr().out.split())
         assert {row["class"] for row in rows(out)} <= {"one", "two"}
 
@@ -189,7 +188,7 @@ def test_unsure() -> None:
     (["RUN", "--support", "s", "--query", "q", "--unsure", "2"], "--unsure is 2"),
 ])  # fmt: skip
 def test_usage(words: list[str], said: str, made: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = [str(made / "run-batch") if word == "RUN" else word for word in words]
+    words = [str(made / "run") if word == "RUN" else word for word in words]
     assert cli.main(["predict", *words]) == 2
     assert said in " ".join(capsys.readouterr().err.split())
 
