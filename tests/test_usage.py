@@ -24,7 +24,7 @@ SEE = " See lethax train --help."
         ),
         (
             "",
-            "lethax needs one of: data, train, recipe, evaluate, predict, analyse, embed, report, reproduce, demo. See lethax --help.",
+            "lethax needs one of: data, train, recipe, evaluate, predict, analyse, embed, report, reproduce, demo.",
         ),
         ("data", "lethax data needs one of: list, prepare, verify. See lethax data --help."),
         ("data lst", "'lst' stands where lethax data expects a command. Did you mean 'list'?"),
