@@ -46,6 +46,14 @@ class Net(Protocol):
 
 
 @runtime_checkable
+class Normalised(Protocol):
+    """A net with batch norms."""
+
+    def normed(self, weights: Weights) -> Mask:
+        """Which leaves a batch norm follows, so that their scale changes no output but for the norm's ε."""
+
+
+@runtime_checkable
 class Learner(Protocol):
     """A method: it makes meta-parameters, adapts them to a task, predicts, and gives the objective that trains them."""
 

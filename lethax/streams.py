@@ -17,6 +17,7 @@ class Stream(IntEnum):
     TEST = 2
     VALIDATION = 3
     PROBE = 4
+    ANALYSIS = 5
 
 
 def stream(key: PRNGKeyArray, use: Stream) -> PRNGKeyArray:

@@ -1,6 +1,6 @@
-"""What attenuation does in a trained run: its gates over tasks, and scores where one layer is attenuated by hand.
+"""What attenuation does in a trained run: gates over tasks, scores where a layer is attenuated by hand, and the effects apart.
 
-Baik, Hong, Lee, CVPR 2020: the figures of γ over tasks and of manual attenuation.
+Baik, Hong, Lee, CVPR 2020: the figures of γ over tasks and of manual attenuation. The effects apart are ours.
 """
 
 import re
@@ -34,8 +34,12 @@ class Gates(NamedTuple):
 
 
 class ByHand(NamedTuple):
-    """Scores [layers, factors, N] of N episodes where one layer is multiplied by one factor before adaptation."""
+    """Scores [layers, factors, N] of N episodes where one layer is multiplied by one factor before adaptation.
 
+    score_name: what a score is, such as "accuracy".
+    """
+
+    score_name: str
     layers: list[str]
     factors: tuple[float, ...]
     scores: np.ndarray
@@ -49,6 +53,26 @@ class ByHand(NamedTuple):
         return paired(self.scores[layer, factor], self.scores[layer, -1])
 
 
+class Effects(NamedTuple):
+    """Scores [V, N] of N episodes of the ways to use one trained initialisation θ and its gates γ; the first is L2F itself.
+
+    A gate before a batch norm makes the weights smaller, which alone changes nothing, and with it each inner step longer beside
+    them, by 1/γ². The ways have both effects, one of them, or none. score_name: what a score is, such as "accuracy".
+    """
+
+    score_name: str
+    ways: list[str]
+    scores: np.ndarray
+
+    def score(self, way: int) -> Score:
+        """The score with its interval over episodes."""
+        return score(self.scores[way])
+
+    def change(self, way: int) -> Score:
+        """The score less L2F's, episode by episode."""
+        return paired(self.scores[way], self.scores[0])
+
+
 def gates(names: Sequence[str], per_task: np.ndarray) -> Gates:
     """The gates [N, L] of tasks, ordered from the input to the output of the net."""
     order = sorted(range(len(names)), key=lambda place: depth(names[place]))
@@ -56,6 +80,7 @@ def gates(names: Sequence[str], per_task: np.ndarray) -> Gates:
 
 
 def by_hand(
+    score_name: str,
     judge: Judge,
     meta: Any,
     layers: Sequence[str],
@@ -64,8 +89,9 @@ def by_hand(
 ) -> ByHand:
     """The scores of a trained initialisation of which one layer l is attenuated by hand: w_0,l = γ θ_l, w_0,k = θ_k for k ≠ l.
 
-    judge: from meta-parameters to scores [N]. meta: the meta-parameters, whose "weights" are θ. factors: values of γ, the last
-    one 1. tell: hears the share that is done, and what is done next. The factors are no part of a compiled program: one serves all.
+    judge: from meta-parameters to scores [N], which `score_name` names. meta: the meta-parameters, whose "weights" are θ. factors:
+    values of γ, the last one 1. tell: hears the share that is done, and what is done next. The factors are no part of a compiled
+    program: one serves all.
 
     Source: Baik, Hong, Lee, CVPR 2020, the study of manual attenuation.
     """
@@ -80,7 +106,7 @@ def by_hand(
         weights = attenuated(meta["weights"], layers[layer], factors[factor])
         table[layer, factor] = judge({**meta, "weights": weights})
     tell(1.0, "")
-    return ByHand(list(layers), tuple(factors), table)
+    return ByHand(score_name, list(layers), tuple(factors), table)
 
 
 def attenuated(weights: Weights, layer: str, factor: float) -> Weights:

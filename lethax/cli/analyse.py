@@ -20,26 +20,29 @@ def analyse(args: arguments.Analyse) -> None:
     from lethax.report import analyses as views
     from lethax.report.scores import short_names
     from lethax.runs.analyses import MEASURES, open_trained
+    from lethax.runs.evaluation import check_alike
     from lethax.runs.folder import environment, open_run
 
     _check(args)
     use_all_cores()
     opened = [open_run(folder, "Name those that you mean") for folder in args.runs]
-    ready = [open_trained(run, tasks=args.tasks, split=args.split, seed=args.seed) for run in opened]
+    check_alike(opened, "analyse")
+    tasks = MEASURES[args.what].tasks if args.tasks is None else args.tasks
+    ready = [open_trained(run, tasks=tasks, split=args.split, seed=args.seed) for run in opened]
     signals.say("nothing of this analysis is kept")
     results: dict[str, Any] = {}
     for name, trained in zip(short_names(args.runs), ready, strict=True):
         with bar(f"{args.what} of {name}", 1.0) as show:
-            results[name] = MEASURES[args.what](trained, show)
+            results[name] = MEASURES[args.what].measure(trained, show)
     lines = views.VIEWS[args.what].table(results)
-    say(f"{args.what} on {counted(args.tasks, f'{args.split} task')}, seed {args.seed}")
+    say(f"{args.what} on {counted(tasks, f'{args.split} task')}, seed {args.seed}")
     console.print(_table(lines))
     runs = [
         {"run": name, "method": t.run.recipe.method, "data": t.run.recipe.data, "checkpoint": t.step,
-         "score": t.learner.objective.score_name}
+         "score": t.score_name}
         for name, t in zip(results, ready, strict=True)
     ]  # fmt: skip
-    record = {"what": args.what, "tasks": args.tasks, "split": args.split, "seed": args.seed,
+    record = {"what": args.what, "tasks": tasks, "split": args.split, "seed": args.seed,
               "command": environment()["command"], "runs": runs}  # fmt: skip
     written = views.write(args.what, record, results, args.out or _usual_folder(args.runs))
     say(f"written: {', '.join(map(shown, written))}")
@@ -53,7 +56,7 @@ def _check(args: arguments.Analyse) -> None:
     if len({folder.resolve() for folder in args.runs}) < len(args.runs):
         raise RecipeError("a run is named twice: name each once.")
     check_seed(args.seed)
-    if not 1 <= args.tasks <= 1_000_000:
+    if args.tasks is not None and not 1 <= args.tasks <= 1_000_000:
         raise RecipeError(f"--tasks is {args.tasks}; it has to be from 1 to 1,000,000.")
 
 

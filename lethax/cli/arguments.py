@@ -97,7 +97,7 @@ class Evaluate:
     """Print the results as JSON instead of a table."""
 
 
-What = Literal["gates", "attenuation", "landscape", "conflict"]
+What = Literal["gates", "attenuation", "effects", "surface", "landscape", "conflict"]  # those of runs.analyses.MEASURES
 
 
 @dataclasses.dataclass
@@ -110,9 +110,12 @@ class Analyse:
     """One or more run folders. Several are compared in one figure."""
     what: What
     """What is measured. gates: L2F's gates of each layer over tasks. attenuation: the score where one layer is multiplied by 0.1
-    to 1 before adaptation. landscape: how smooth the loss is along inner steps. conflict: angles between gradients."""
-    tasks: int = 100
-    """It is measured on this many tasks, which are the first episodes of `lethax evaluate` with the same seed and split."""
+    to 1 before adaptation. effects: the score of what a gate does before a batch norm, the size of weights and the inner rate
+    apart. surface: the losses on the plane through w_0 and w_J. landscape: how smooth the loss is along inner steps. conflict:
+    angles between gradients."""
+    tasks: Count = None
+    """It is measured on this many tasks, the first episodes of `lethax evaluate` with the same seed and split (default: 1 for
+    surface, 300 for gates and effects, else 100)."""
     split: Literal["train", "val", "test"] = "test"
     """Tasks are drawn from the classes of this split."""
     seed: int = 0

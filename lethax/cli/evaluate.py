@@ -16,16 +16,13 @@ from lethax.text import shown
 def evaluate(args: arguments.Evaluate) -> None:
     from lethax.devices import use_all_cores
     from lethax.report import scores
-    from lethax.runs.evaluation import evaluate_run, write_evaluation
+    from lethax.runs.evaluation import check_alike, evaluate_run, write_evaluation
     from lethax.runs.folder import open_run
 
     _check_evaluate(args)
     use_all_cores()
     opened = [open_run(folder, "Name those that you mean") for folder in args.runs]
-    kinds = {run.learner().objective.score_name: shown(run.folder) for run in opened}
-    if len(kinds) > 1:
-        others = " and ".join(f"{folder} is judged by its {kind}" for kind, folder in kinds.items())
-        raise RecipeError(f"{others}: evaluate them one after the other.")
+    check_alike(opened, "evaluate")
     results = []
     for folder, run in zip(args.runs, opened, strict=True):
         count = args.episodes or run.domain.episodes

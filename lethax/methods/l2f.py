@@ -20,6 +20,7 @@ from lethax.nets import layers
 from lethax.records import Info, Weights
 
 Scope = Literal["network", "layer", "tensor", "filter", "parameter"]
+Acts = Literal["weights", "rate", "size"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,9 @@ class Attenuator:
         ungated: names of layers whose gates are 1; their gradients are read all the same.
         every_step: True attenuates the weights again before every inner step.
         bias_init: a number added to the last bias. With 4 the gates begin near 0.98, with 0 near a half.
+        acts: what a gate acts on in the layers `normed`: "weights", w_0 = γθ with the rate α; "rate", w_0 = θ with α/γ²; or "size",
+            w_0 = γθ with αγ². See `pace`.
+        normed: names of layers that a batch norm follows; only read if `acts` is not "weights".
         kept: names of layers that have no gate and are not read.
 
     Returns:
@@ -77,6 +81,8 @@ class Attenuator:
     ungated: tuple[str, ...] = ()
     every_step: bool = False
     bias_init: float = 0.0
+    acts: Acts = "weights"
+    normed: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
 
     def groups(self, like: Weights) -> list[str]:
@@ -113,6 +119,28 @@ class Attenuator:
     def apply(self, params: Any, gradient: Weights, weights: Weights) -> tuple[Weights, Info]:
         """Compute γ ⊙ w. Info has e and the gates of `groups`: 1 for ungated layers, means over tensors for "parameter"."""
         others = {name: layer for name, layer in weights.items() if name in self.kept}
+        gates, info = self._read(params, gradient, weights)
+        if self.acts == "rate":
+            gates = trees.map_named(lambda name, g: jnp.ones_like(g) if _layer(name) in self.normed else g, gates)
+        gated = jax.tree.map(lambda gate, w: gate * w, gates, self._gated(weights))
+        return {**gated, **others} if others else gated, info
+
+    def pace(self, params: Any, gradient: Weights, weights: Weights) -> Weights | None:
+        """Compute the factor of every inner step: γ⁻² or γ² in the layers `normed` if `acts` is "rate" or "size". None: all are 1.
+
+        A batch norm that follows weights w makes f(γw) = f(w), so that ∇f(γw) = ∇f(w)/γ: a step α from γθ goes as far, relative to
+        the weights, as a step α/γ² from θ. Under "rate" the net therefore computes what it does under "weights", and under "size"
+        what it does without gates, but for the ε of the norm. This holds for gates that the weights of an output channel share.
+        """
+        if self.acts == "weights":
+            return None
+        power = -2 if self.acts == "rate" else 2
+        gates, _ = self._read(params, gradient, weights)
+        paces = trees.map_named(lambda name, g: g**power if _layer(name) in self.normed else jnp.ones_like(g), gates)
+        return {**jax.tree.map(lambda _: jnp.ones(()), weights), **paces}
+
+    def _read(self, params: Any, gradient: Weights, weights: Weights) -> tuple[Weights, Info]:
+        """The gate of every tensor that has one, of a shape that broadcasts to it, and what `apply` tells of them."""
         gradient, weights = self._gated(gradient), self._gated(weights)
         embedding = self.embed(gradient)
         if self.scope == "parameter" and not self._shared():
@@ -125,8 +153,7 @@ class Attenuator:
             gates = trees.map_named(lambda name, g: jnp.ones_like(g) if _layer(name) in self.ungated else g, gates)
             layers_of = [name if self.scope == "layer" else _layer(name) for name in self.groups(weights)]
             flat = jnp.where(np.array([layer in self.ungated for layer in layers_of]), 1.0, flat)
-        gated = jax.tree.map(lambda gate, w: gate * w, gates, weights)
-        return {**gated, **others} if others else gated, {"gates": flat, "embedding": embedding}
+        return gates, {"gates": flat, "embedding": embedding}
 
     def _shared(self) -> bool:
         """Whether all weights have one gate: that of the network, or one that is no function of each parameter's gradient."""

@@ -47,6 +47,14 @@ class Start(Protocol):
 
 
 @runtime_checkable
+class Pacing(Protocol):
+    """A start that also says how far the inner steps of each tensor go."""
+
+    def pace(self, params: Any, gradient: Weights, weights: Weights) -> Weights | None:
+        """The factor of every inner step of each tensor, of a shape that broadcasts to it; None: all are 1."""
+
+
+@runtime_checkable
 class Encoder(Protocol):
     """A task encoder: it reads the support set once, and the inner loop does not move what it says."""
 
@@ -205,25 +213,31 @@ class MAML:
         info: Info = {}
         pull = self.bridge.proximity if self.bridge else 0.0
 
-        def begin(weights: Weights, step: int | Array) -> tuple[Weights, Info]:
+        def begin(weights: Weights, step: int | Array) -> tuple[Weights, Weights | None, Info]:
             assert self.start is not None
             order = 1 if self.start.detached else 2
             loss, grads = self._gradient(weights, fixed, (first, step), order)
+            pace = self.start.pace(meta["start"], grads, weights) if isinstance(self.start, Pacing) else None
             weights, seen = self.start.apply(meta["start"], grads, weights)
-            return weights, {**seen, "support_loss_at_theta": loss}
+            return weights, pace, {**seen, "support_loss_at_theta": loss}
 
         def update(weights: Weights, step: int | Array) -> tuple[Weights, Array]:
+            pace = of_task
             if self.start and self.start.every_step:
-                weights, _ = begin(weights, step)
+                weights, pace, _ = begin(weights, step)
             loss, grads = self._gradient(weights, fixed, (of_step[step] if of_step else first, step), self.order)
             if pull:
                 grads = jax.tree.map(lambda g, w, w_0: g + pull * (w - w_0), grads, weights, moving)
             if self.inner_clamp:
                 grads = jax.tree.map(lambda g: jnp.clip(g, -self.inner_clamp, self.inner_clamp), grads)
-            return self.rule.apply(meta["rule"], weights, grads, step), loss
+            moved = self.rule.apply(meta["rule"], weights, grads, step)
+            if pace is not None:
+                moved = jax.tree.map(lambda w, new, share: w + share * (new - w), weights, moved, pace)
+            return moved, loss
 
+        of_task: Weights | None = None
         if self.start and not self.start.every_step:
-            moving, info = begin(moving, 0)
+            moving, of_task, info = begin(moving, 0)
         path = inner.descend(update, moving, steps, loop=self.loop, stops=stops)
         if self.bridge and steps:
             last = jax.lax.stop_gradient(path.last)

@@ -8,16 +8,17 @@ import jax
 
 from lethax import trees
 from lethax.errors import RecipeError
-from lethax.learner import Net
+from lethax.learner import Net, Normalised
 from lethax.methods.alfa import ALFA
 from lethax.methods.imaml import Implicit
-from lethax.methods.l2f import Attenuator
+from lethax.methods.l2f import Acts, Attenuator
 from lethax.methods.leo import LEO
 from lethax.methods.maml import MAML, Encoder
 from lethax.methods.mumomaml import CurveEncoder, ImageEncoder, Modulation
 from lethax.methods.reptile import Reptile
 from lethax.nets import MLP, Contextual, Conv4
 from lethax.objectives import CrossEntropy, Objective, SquaredError
+from lethax.records import Mask, Weights
 from lethax.rules import LSLR, SGD, MetaSGD, Rule, SignSGD
 
 RULES: dict[str, Callable[..., Rule]] = {"sgd": SGD, "sign": SignSGD, "metasgd": MetaSGD, "lslr": LSLR, "alfa": ALFA}
@@ -115,6 +116,10 @@ def build(
         raise RecipeError(
             f"method '{name}' moves only the last layer, and gate.exclude_head leaves it no gate: leave that out."
         )
+    if start and start.normed and parts.get("moved") == "head":
+        raise RecipeError(
+            f"method '{name}' moves only the last layer, which no batch norm follows: leave gate.acts out."
+        )
     if base_of(name) == "cavia":
         net = _contextual(net)
     elif base_of(name) in ("reptile", "imaml"):
@@ -124,15 +129,25 @@ def build(
     return MAML(net, start=start, **parts)
 
 
-def _attenuator(net: Net, *, exclude_head: bool = False, **options: Any) -> Attenuator:
-    return Attenuator(**options, ungated=_last_layer(net) if exclude_head else ())
+def _attenuator(net: Net, *, exclude_head: bool = False, acts: Acts = "weights", **options: Any) -> Attenuator:
+    normed = normed_layers(net) if acts != "weights" else ()
+    if acts != "weights" and not normed:
+        raise RecipeError(
+            f"gate.acts is {acts}, for layers that a batch norm follows, but {type(net).__name__} has none: leave it out."
+        )
+    return Attenuator(**options, acts=acts, normed=normed, ungated=_layers(net, net.head) if exclude_head else ())
 
 
-def _last_layer(net: Net) -> tuple[str, ...]:
-    """The layer of the net's head. The log σ of a policy, which is in no layer, does not belong to it."""
+def normed_layers(net: Net) -> tuple[str, ...]:
+    """The layers of a net that a batch norm follows."""
+    return _layers(net, net.normed) if isinstance(net, Normalised) else ()
+
+
+def _layers(net: Net, mask: Callable[[Weights], Mask]) -> tuple[str, ...]:
+    """The layers in a mask. The log σ of a policy is in no layer."""
     weights = jax.eval_shape(net.init, jax.random.key(0))
-    of_head = zip(trees.names(weights), jax.tree.leaves(net.head(weights)), strict=True)
-    return tuple(dict.fromkeys(name.rpartition("/")[0] for name, inside in of_head if inside and "/" in name))
+    marked = zip(trees.names(weights), jax.tree.leaves(mask(weights)), strict=True)
+    return tuple(dict.fromkeys(name.rpartition("/")[0] for name, inside in marked if inside and "/" in name))
 
 
 def _contextual(net: Net) -> Contextual:

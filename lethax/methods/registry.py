@@ -219,7 +219,7 @@ _BASES: dict[str, dict[str, Any]] = {
         "kinds": ("features",), "sections": ("leo",), "base": "leo",
         "without": _MULTI_STEP | _NO_ORDER | {
             "inner.rate", "inner.rule", "inner.clamp", "inner.order", "net.kind", "net.filters", "net.depth", "net.deviation",
-            "gate.fixed", "gate.every_step", "gate.scope", "gate.exclude_head",
+            "gate.fixed", "gate.every_step", "gate.scope", "gate.exclude_head", "gate.acts",
         },
     },
 }  # fmt: skip

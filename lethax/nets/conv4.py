@@ -110,6 +110,10 @@ class Conv4:
         """All weights but those of the norms move."""
         return trees.map_named(lambda name, _: not name.startswith("norm"), weights)
 
+    def normed(self, weights: Weights) -> Mask:
+        """The kernels of the convolutions."""
+        return trees.map_named(lambda name, _: name.startswith("conv"), weights)
+
     def head(self, weights: Weights) -> Mask:
         """The last linear layer."""
         return trees.map_named(lambda name, _: name.startswith("head"), weights)

@@ -99,6 +99,10 @@ class ResNet12:
         """All weights but those of the norms move."""
         return trees.map_named(lambda name, _: "norm" not in name, weights)
 
+    def normed(self, weights: Weights) -> Mask:
+        """The kernels of the convolutions, shortcuts included."""
+        return trees.map_named(lambda name, _: name.startswith("block") and "norm" not in name, weights)
+
     def head(self, weights: Weights) -> Mask:
         """The last linear layer."""
         return trees.map_named(lambda name, _: name.startswith("head"), weights)

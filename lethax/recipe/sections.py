@@ -218,6 +218,11 @@ class GateSection:
     bias_init: float = option(
         0.0, "This number is added to the attenuator's last bias. With 4 the gates begin near 0.98, with 0 near a half."
     )
+    acts: Literal["weights", "rate", "size"] = option(
+        "weights",
+        "In layers before a batch norm a gate γ scales the weights, only the inner rate (by 1/γ², which comes to the same), or the "
+        "weights and the rate (by γ², so that only the size of the weights changes).",
+    )
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from lethax.analysis.attenuation import ByHand, Gates
+from lethax.analysis.attenuation import ByHand, Effects, Gates
+from lethax.analysis.surface import Surface
 from lethax.files import to_json, write_atomic
 from lethax.report import gradient_views
 from lethax.report.figures import pictures, plt, sheet
@@ -87,7 +88,7 @@ def _by_hand_table(results: Results) -> list[list[str]]:
     """The score without attenuation, and what factors of 0.1 and 0.5 change."""
     shown = (0, 4)
     factors = next(iter(results.values())).factors
-    lines = [["run", "layer", "score at 1", *(f"change at {factors[number]:g}" for number in shown)]]
+    lines = [["run", "layer", "at 1", *(f"change at {factors[number]:g}" for number in shown)]]
     for run, result in results.items():
         for place, layer in enumerate(result.layers):
             whole = result.score(place, -1)
@@ -111,14 +112,109 @@ def _draw_by_hand(results: Results) -> Figure:
             axes.plot(result.factors, means, marker="o", markersize=3.5, linewidth=1.3, color=shade, label=layer)
             axes.fill_between(result.factors, means - half, means + half, color=shade, alpha=0.15, linewidth=0)
         axes.set(xlabel="factor of one layer", title=run)
-    panels[0][0].set_ylabel("score")
+    panels[0][0].set_ylabel(next(iter(results.values())).score_name)
     panels[0][-1].legend(title="attenuated layer", title_fontsize=8, loc="best")
+    return figure
+
+
+def _effects_rows(result: Effects) -> list[Row]:
+    rows = []
+    for place, way in enumerate(result.ways):
+        found, change = result.score(place), result.change(place)
+        rows.append({"way": way, "episodes": found.n, "mean": found.mean, "ci95": found.ci95,
+                     "less_l2f": change.mean, "less_l2f_ci95": change.ci95})  # fmt: skip
+    return rows
+
+
+def _effects_table(results: Results) -> list[list[str]]:
+    lines = [["run", "before a batch norm", "score", "less L2F"]]
+    for run, result in results.items():
+        for row in _effects_rows(result):
+            n = row["episodes"]
+            gap = interval(row["less_l2f"], row["less_l2f_ci95"], n, "+") if row["way"] != result.ways[0] else ""
+            lines.append([run, row["way"], interval(row["mean"], row["ci95"], n), gap])
+    return lines
+
+
+def _draw_effects(results: Results) -> Figure:
+    """The score of every way to use the gates: a dot with its 95 % interval, a colour for each run."""
+    ways, score_name = next((result.ways, result.score_name) for result in results.values())
+    figure, axes = plt.subplots(figsize=(6.4, 0.45 * len(ways) + 0.25 * len(results) + 1.2), layout="constrained")
+    width = 0.5 / len(results)
+    for number, (run, result) in enumerate(results.items()):
+        found = [result.score(place) for place in range(len(ways))]
+        places = np.arange(len(ways)) + (number - (len(results) - 1) / 2) * width
+        axes.errorbar(
+            [one.mean for one in found], places, xerr=[one.ci95 for one in found], fmt="o", markersize=5,
+            color=colour_of(number), label=label_of(run), capsize=2, linewidth=1.2,
+        )  # fmt: skip
+        axes.axvline(found[0].mean, color=colour_of(number), linewidth=0.8, linestyle=":")
+    axes.set_yticks(range(len(ways)), ways)
+    axes.invert_yaxis()
+    axes.set(xlabel=f"{score_name} (95 % interval over episodes)", title="What gates do before a batch norm")
+    figure.legend(loc="outside lower center", ncols=2)
+    return figure
+
+
+def _surface_rows(result: Surface) -> list[Row]:
+    rows = [
+        {"kind": "grid", "x": float(x), "y": float(y), "support_loss": float(result.support[j, i]),
+         "query_loss": float(result.query[j, i])}
+        for j, y in enumerate(result.across) for i, x in enumerate(result.along)
+    ]  # fmt: skip
+    stops = [{"kind": f"w_{step}", "x": float(x), "y": float(y)} for step, (x, y) in enumerate(result.stops)]
+    return [*stops, *rows]
+
+
+def _surface_table(results: Results) -> list[list[str]]:
+    lines = [["run", "moved", *(f"{split} at {end}" for end in ("w_0", "w_J") for split in ("support", "query"))]]
+    for run, result in results.items():
+        losses = [*result.at(0.0), *result.at(1.0)]
+        lines.append([run, f"{result.moved:.4f}", *(f"{loss:.4f}" for loss in losses)])
+    return lines
+
+
+def _draw_surface(results: Results) -> Figure:
+    """A column for each run: support and query loss on the plane, in colours that all runs share, and both on the line y = 0."""
+    figure, panels = plt.subplots(
+        3, len(results), figsize=(3.5 * len(results) + 1.2, 9), layout="constrained", squeeze=False, sharex=True,
+        height_ratios=(1, 1, 0.7),
+    )  # fmt: skip
+    for row, split in enumerate(("support", "query")):
+        values = np.concatenate([getattr(result, split).ravel() for result in results.values()])
+        low, high = np.quantile(values[np.isfinite(values)], (0.0, 0.95))
+        levels = np.linspace(low, high if high > low else low + 1.0, 21)
+        for axes, result in zip(panels[row], results.values(), strict=True):
+            drawn = axes.contourf(
+                result.along, result.across, getattr(result, split), levels, cmap="viridis", extend="max"
+            )
+            axes.contour(
+                result.along, result.across, getattr(result, split), levels[::2], colors="white", linewidths=0.3
+            )
+            axes.plot(*result.stops.T, "-o", color="white", markersize=3.5, linewidth=1.2, markeredgecolor="black")
+            axes.plot(*result.stops[-1], "*", color="#D55E00", markersize=11, markeredgecolor="white")
+            axes.set_box_aspect(1)  # one unit is the same distance along both axes, which are of one length
+        panels[row][0].set_ylabel("random direction")
+        figure.colorbar(drawn, ax=panels[row], label=f"{split} loss", format="%.3g", ticks=levels[::4])
+    for axes, result in zip(panels[2], results.values(), strict=True):
+        for losses, split, style in zip(result.line(), ("support", "query"), ("-", "--"), strict=True):
+            axes.plot(result.along, losses, style, color="black", label=split)
+        for x in (0.0, 1.0):
+            axes.axvline(x, color="grey", linewidth=0.8, linestyle=":")
+        axes.set(xlabel="from w_0 (0) to w_J (1)", xlim=(result.along[0], result.along[-1]))
+        axes.sharey(panels[2][0])
+    for axes, run, result in zip(panels[0], results, results.values(), strict=True):
+        axes.set_title(f"{run}\none unit is {result.moved:.2g} of |w_0|")
+    panels[2][0].set_ylabel("loss on the line")
+    panels[2][0].legend()
     return figure
 
 
 VIEWS: dict[str, View] = {
     "gates": View(_gates_rows, _gates_table, _draw_gates),
     "attenuation": View(_by_hand_rows, _by_hand_table, _draw_by_hand),
+    "effects": View(_effects_rows, _effects_table, _draw_effects),
+    "surface": View(_surface_rows, _surface_table, _draw_surface),
     "landscape": gradient_views.LANDSCAPE,
     "conflict": gradient_views.CONFLICT,
 }

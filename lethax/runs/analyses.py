@@ -10,19 +10,21 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from lethax import trees
-from lethax.analysis import attenuation, conflict, landscape
+from lethax.analysis import attenuation, conflict, landscape, surface
 from lethax.analysis.gradients import Batch
 from lethax.domains.contract import Family
 from lethax.domains.supervised import Supervised
 from lethax.errors import RunError
 from lethax.evaluation import Trial, draw, evaluate
 from lethax.learner import Learner, Traceable
+from lethax.methods.l2f import Attenuator
 from lethax.methods.maml import MAML
+from lethax.methods.parts import normed_layers
 from lethax.outer import Plan
 from lethax.records import Episode, Progress
 from lethax.runs.evaluation import best_metas
 from lethax.runs.folder import Run, check_data
-from lethax.streams import test_key
+from lethax.streams import Stream, stream, test_key
 from lethax.text import shown
 
 _TOGETHER = (
@@ -41,7 +43,17 @@ class Trained(NamedTuple):
     step: int
     family: Family
     trial: Trial
-    key: PRNGKeyArray
+    seed: int
+
+    @property
+    def key(self) -> PRNGKeyArray:
+        """The key of the episodes."""
+        return test_key(self.seed)
+
+    @property
+    def score_name(self) -> str:
+        """What a score is, such as "accuracy"."""
+        return self.learner.objective.score_name
 
     def judge(self, learner: Learner, meta: Any) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """The score of every episode [N], and what was seen of it, such as "gates" [N, L]."""
@@ -68,7 +80,7 @@ def open_trained(run: Run, *, tasks: int, split: str, seed: int) -> Trained:
     domain.check_split(run.recipe, split)
     metas, steps = best_metas(run, 1)
     trial = domain.trial(run.recipe, tasks, run.recipe.inner.steps, curve=False)
-    return Trained(run, run.learner(), metas[0], steps[0], domain.family(run.recipe, split), trial, test_key(seed))
+    return Trained(run, run.learner(), metas[0], steps[0], domain.family(run.recipe, split), trial, seed)
 
 
 def _gates(trained: Trained, tell: Tell) -> attenuation.Gates:
@@ -94,7 +106,59 @@ def _attenuation(trained: Trained, tell: Tell) -> attenuation.ByHand:
     ungated = replace(learner, start=None)
     moving, _ = trees.partition(trained.meta["weights"], learner.mask(trained.meta["weights"]))
     layers = attenuation.layers_of(trees.names(moving))
-    return attenuation.by_hand(lambda meta: trained.judge(ungated, meta)[0], trained.meta, layers, tell=tell)
+    return attenuation.by_hand(
+        trained.score_name, lambda meta: trained.judge(ungated, meta)[0], trained.meta, layers, tell=tell
+    )
+
+
+def _effects(trained: Trained, tell: Tell) -> attenuation.Effects:
+    learner = trained.learner
+    start, normed = (learner.start, normed_layers(learner.net)) if isinstance(learner, MAML) else (None, ())
+    if not isinstance(start, Attenuator) or not normed:
+        raise RunError(
+            f"{shown(trained.run.folder)} has no gates before a batch norm: name runs of a method with L2F's start on a net with "
+            "batch norms, such as conv4."
+        )
+    assert isinstance(learner, MAML)
+    held = replace(start, acts="weights", ungated=tuple(dict.fromkeys((*start.ungated, *normed))))
+    ways = {
+        "L2F: γθ, rate α": replace(start, acts="weights"),
+        "rate alone: θ, α/γ²": replace(start, acts="rate", normed=normed),
+        "size alone: γθ, αγ²": replace(start, acts="size", normed=normed),
+        "neither: θ, α": held,
+        "no gates at all": None,
+    }
+    scores = []
+    for done, (way, of_way) in enumerate(ways.items()):
+        tell(done / len(ways), way)
+        scores.append(trained.judge(replace(learner, start=of_way), trained.meta)[0])
+    tell(1.0, "")
+    return attenuation.Effects(trained.score_name, list(ways), np.stack(scores).astype(np.float64))
+
+
+def _surface(trained: Trained, tell: Tell) -> surface.Surface:
+    if not isinstance(trained.learner, Traceable):
+        raise RunError(
+            f"{shown(trained.run.folder)} is of method {shown(trained.run.recipe.method, 60)}, whose inner loop does not move the "
+            "weights of the net: it has no path through them."
+        )
+    found, directions = [], stream(jax.random.key(trained.seed), Stream.ANALYSIS)
+    for done, episode in enumerate(trained.episodes()):
+        tell(done / trained.trial.episodes, "")
+        key = jax.random.fold_in(directions, done)
+        of_task = surface.of_task(trained.learner, trained.meta, episode, key)
+        if of_task is None:
+            raise RunError(f"{shown(trained.run.folder)} has an inner loop that moves no weights: there is no path.")
+        found.append(of_task)
+    tell(1.0, "")
+    return surface.mean(found)
+
+
+class Measure(NamedTuple):
+    """An analysis: what it measures of a trained run, and the number of tasks unless another is given."""
+
+    measure: Callable[[Trained, Tell], Any]
+    tasks: int
 
 
 def _batch(trained: Trained, tasks: int) -> Batch:
@@ -154,9 +218,11 @@ def _conflict(trained: Trained, tell: Tell) -> conflict.Report:
 
 
 # To add one: a function here, its view in `report.analyses.VIEWS`, and its name in `cli.arguments.What`.
-MEASURES: dict[str, Callable[[Trained, Tell], Any]] = {
-    "gates": _gates,
-    "attenuation": _attenuation,
-    "landscape": _landscape,
-    "conflict": _conflict,
+MEASURES = {
+    "gates": Measure(_gates, 300),
+    "attenuation": Measure(_attenuation, 100),
+    "effects": Measure(_effects, 300),
+    "surface": Measure(_surface, 1),
+    "landscape": Measure(_landscape, 100),
+    "conflict": Measure(_conflict, 100),
 }

@@ -2,7 +2,7 @@
 
 import math
 import shlex
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ import numpy as np
 import safetensors.numpy
 
 from lethax import checkpoint
-from lethax.errors import DivergedError, RunError
+from lethax.errors import DivergedError, RecipeError, RunError
 from lethax.evaluation import Score, score
 from lethax.files import to_json, write_atomic
 from lethax.outer import begin
@@ -65,6 +65,14 @@ def best_metas(run: Run, count: int) -> tuple[list[Any], list[int]]:
             f"{shown(run.folder)} keeps {counted(len(steps), 'validated checkpoint')}, not {count}: lower --ensemble."
         )
     return [checkpoint.load(best_path(run, step), fresh.meta)[0] for step in steps], steps
+
+
+def check_alike(runs: Sequence[Run], verb: str) -> None:
+    """RecipeError if runs are judged by different scores, which are not to be compared."""
+    kinds = {run.learner().objective.score_name: shown(run.folder) for run in runs}
+    if len(kinds) > 1:
+        others = " and ".join(f"{folder} is judged by its {kind}" for kind, folder in kinds.items())
+        raise RecipeError(f"{others}: {verb} them one after the other.")
 
 
 def evaluate_run(
