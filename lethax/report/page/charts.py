@@ -6,7 +6,7 @@ Names are escaped here, because plotly.js reads a little HTML in every text.
 
 import html
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,8 +18,8 @@ COLOURS = (
     "#3b7dd8", "#d9730d", "#2f9e44", "#e03e3e", "#9065d0", "#0c9aa8", "#d6498f", "#a0673a", "#8a8f1c", "#7a828e",
 )  # fmt: skip
 DASHES = ("solid", "dash", "dot", "dashdot")
-POINTS = 300  # of a curve; more than a screen shows only slow the page down
-_ALL_POINTS = 4000  # of all curves of a chart
+POINTS = 200  # of a curve; more than a screen shows only slow the page down
+_ALL_POINTS = 3000  # of all curves of a chart
 KEYS = 8  # curves that are named above a chart, unless another number is given
 
 
@@ -94,7 +94,7 @@ def lines(
     rows: list[list[Any]] = []
     for line in found:
         at = thinned(len(line.y), most)
-        xs, ys = [_place(line.x[i]) for i in at], np.asarray(line.y, float)[at]
+        xs, ys = [_place(line.x[i]) for i in at], rounded(np.asarray(line.y, float)[at])
         low, high = _band(line)
         if low is not None and high is not None:
             traces += _bands(line, xs, low[at], high[at])
@@ -109,7 +109,7 @@ def lines(
             )
         )
         for i, one in zip(at, ys, strict=True):
-            ends = [] if low is None or high is None else [low[i], high[i]]
+            ends = [] if low is None or high is None else rounded((low[i], high[i]))
             rows.append([line.name, line.x[i], one, *ends, *([None] * (2 - len(ends)))])
     head = ["curve", x, y, "from", "to"]
     if all(row[3] is None for row in rows):
@@ -123,6 +123,11 @@ def lines(
 def _look(line: Line) -> tuple[str, str]:
     """The colour and the dash of a curve."""
     return line.colour or colour(line.run), line.dash or dash(line.run)
+
+
+def rounded(values: Iterable[float]) -> list[float]:
+    """Numbers with six digits: what a chart shows, in half of the bytes."""
+    return [float(f"{value:.6g}") for value in values]
 
 
 def _place(x: Any) -> Any:
@@ -146,11 +151,11 @@ def _said(low: np.ndarray | None, high: np.ndarray | None, i: int) -> str:
 
 
 def _curve(
-    line: Line, x: list[Any], y: np.ndarray, said: list[str], markers: bool, marked: list[int]
+    line: Line, x: list[Any], y: list[float], said: list[str], markers: bool, marked: list[int]
 ) -> dict[str, Any]:
     trace = {
         "type": "scatter", "mode": "lines+markers" if markers or len(x) == 1 else "lines", "name": label(line.name, 40),
-        "run": line.run, "x": x, "y": y.tolist(), "customdata": said,
+        "run": line.run, "x": x, "y": y, "customdata": said,
         "line": {"color": _look(line)[0], "width": 2, "dash": _look(line)[1]},
         "hovertemplate": "%{y:.5g} at %{x}%{customdata}<extra>%{fullData.name}</extra>",
     }  # fmt: skip
@@ -170,7 +175,7 @@ def _bands(line: Line, x: list[Any], low: np.ndarray, high: np.ndarray) -> list[
             part = slice(start, i)
             made.append({
                 "type": "scatter", "mode": "lines", "run": line.run,
-                "x": [*x[part], *x[part][::-1]], "y": [*high[part].tolist(), *low[part][::-1].tolist()], "fill": "toself",
+                "x": [*x[part], *x[part][::-1]], "y": rounded([*high[part], *low[part][::-1]]), "fill": "toself",
                 "fillcolor": faint(_look(line)[0]), "line": {"width": 0}, "hoverinfo": "skip",
             })  # fmt: skip
             start = None

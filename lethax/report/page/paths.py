@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from lethax.errors import RunError
-from lethax.report.page.charts import Chart, Line, lines
+from lethax.report.page.charts import Chart, Line, lines, rounded
 from lethax.report.page.curves import Group, judgements, name_of
 from lethax.report.page.gather import Evaluated, Told
 from lethax.runs.evaluation import kept_path, read_kept
@@ -54,7 +54,7 @@ def _task(data: str, task: int, same: Sequence[tuple[str, int, dict[str, np.ndar
         last = kept["observations"].shape[1] - 1
         for updates, dash in ((0, "dot"), (last, "solid")):
             alive = int(kept["alive"][task, updates].sum())
-            x, y = kept["observations"][task, updates, : max(alive, 1)].astype(float).T.tolist()
+            x, y = map(rounded, kept["observations"][task, updates, : max(alive, 1)].astype(float).T)
             found.append(Line(f"{name}, {counted(updates, 'update')}", run, x, y, dash=dash))
     goal, start = same[0][2]["tasks"][task, :2], same[0][2]["observations"][task, 0, 0]
     about = (

@@ -9,11 +9,7 @@ from lethax.report.cells import Cell, every_cell
 from lethax.report.page.gather import At, Evaluated, Told
 from lethax.runs.folder import made_with
 
-_FREE = {
-    "seed",
-    "memory",
-    "outer.val_episodes",
-}  # in which a run may differ from its cell, beside the number of outer steps
+_FREE = {"seed", "memory", "outer.steps", "outer.val_episodes"}  # in which a run may differ from its cell
 
 
 class Beside(NamedTuple):

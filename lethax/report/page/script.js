@@ -108,7 +108,7 @@
     details.addEventListener("toggle", () => { if (details.open) fill(details); });
   }
 
-  // Charts come one after another, so that the page can be used meanwhile; printing needs all of them, in light colours.
+  // What is in sight is drawn first, the rest while nothing else is to do; printing needs all of it, in light colours.
   let theme;
   addEventListener("beforeprint", () => {
     theme = root.dataset.theme;
@@ -134,14 +134,19 @@
   }
   recolour();
 
+  const seen = new IntersectionObserver((entries) => {
+    for (const entry of entries) if (entry.isIntersecting) draw(Number(entry.target.id.slice(1)));
+  }, { rootMargin: "200px" });
+  page.charts.forEach((_, i) => seen.observe(place(i)));
+  const idle = globalThis.requestIdleCallback || ((work) => setTimeout(work, 50));
   const next = (i) => {
-    if (i >= page.charts.length) {
-      root.dataset.drawn = "all";
-      if (page.refresh) setTimeout(() => location.reload(), 1000 * page.refresh);
+    if (i < page.charts.length) {
+      draw(i);
+      idle(() => next(i + 1));
       return;
     }
-    draw(i);
-    setTimeout(() => next(i + 1), 0);
+    root.dataset.drawn = "all";
+    if (page.refresh) setTimeout(() => location.reload(), 1000 * page.refresh);
   };
-  next(0);
+  idle(() => next(0));
 })();
