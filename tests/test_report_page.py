@@ -1,21 +1,30 @@
 """The page of `lethax report`: what it reads from run folders, what it compares, and that nothing in a run is taken for HTML."""
 
+import base64
+import io
 import json
 import re
 import sys
 
+import numpy as np
 import pytest
+from PIL import Image
 from run_folders import STEPS, evaluated, probed, trained, walked
 
 from lethax import cli
 from lethax.cli import report
+from lethax.data.store import StoreWriter
 from lethax.errors import RunError
 from lethax.files import read_json, write_atomic
+from lethax.recipe import Recipe
+from lethax.recipe.resolve import resolve
 from lethax.report.page import curves
 from lethax.report.page.charts import Line, lines, thinned
 from lethax.report.page.gather import gather
 from lethax.report.page.published import beside, cells_of
+from lethax.report.page.samples import samples
 from lethax.runs import folder as folders
+from lethax.runs.recorder import Recorder
 
 HOSTILE = '</script><img src=x onerror="alert(1)">&amp;<b>%{y}'
 pytest.importorskip("plotly", reason="the package plotly is not installed")
@@ -171,7 +180,7 @@ def test_the_page_has_all_that_the_runs_have(two, tmp_path):
     assert len(charts) == page.count('class="chart"') == page.count('<details class="numbers"') and all(
         c["rows"] for c in charts
     )
-    assert "<mark>l2f</mark>" in page and '<th scope="col">method</th>' in page
+    assert "<mark>navigation</mark>" in page and '<th scope="col">method</th>' in page
 
 
 def test_nothing_in_a_run_is_taken_for_html(tmp_path):
@@ -240,3 +249,54 @@ def test_what_is_missing_is_said(two, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "plotly.offline", None)
     assert cli.main(["report", str(two[0].folder), "--out", str(tmp_path / "p.html")]) == 1
     assert 'pip install "lethax[report]"' in capsys.readouterr().err and not (tmp_path / "p.html").exists()
+
+
+def test_a_run_that_has_just_begun_has_a_page(tmp_path):
+    run = folders.create(resolve(Recipe.of(data="sinusoid", method="l2f", filters=4, depth=1)), tmp_path / "new")
+    page = without_plotly(page_of([run], tmp_path))
+    assert "0 of 50,000 (not finished)" in page and "lethax evaluate RUN" in page and not data_of(page)["charts"]
+
+
+@pytest.fixture
+def pictured(tmp_path, monkeypatch):
+    """A data set of two bright and two dark classes with hostile names, and a run with a checkpoint."""
+    monkeypatch.setenv("LETHAX_DATA", str(tmp_path / "data"))
+    with StoreWriter(None, "shades", mean=(0.5,), std=(0.25,), source={}) as writer:
+        for split in ("train", "val", "test"):
+            images = writer.split(split, (16, 16, 1), [(f"<b>bright {split}", "", 6), (f"dark {split}", "", 6)])
+            images[:] = np.random.default_rng(0).integers(0, 60, images.shape)
+            images[:6] += 190
+    run = trained(tmp_path / "run", data="shades", way=2, shot=2, query=2, filters=4, inner_steps=1, inner_rate=0.5)
+    recorder = Recorder(run, run.learner(), run.plan())
+    recorder._keep_best(recorder.fresh.meta, 0.5, 0)
+    recorder.save(recorder.fresh)
+    return run
+
+
+def test_sample_episodes_show_the_pictures_of_the_data_set_with_their_classes(pictured, tmp_path):
+    (one, two), why = samples(gather([pictured.folder]), 4)
+    assert why == "" and one.title == "shades, test episode 0: 2-way 2-shot" and two.title != one.title
+    assert [p.label for p in one.support] == [one.support[0].label] * 2 + [one.support[-1].label] * 2
+    for picture in (*one.support, *one.queries):
+        kind, _, content = picture.source.partition(",")
+        pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(content))))
+        assert kind == "data:image/png;base64" and pixels.shape == (16, 16)
+        assert (pixels.mean() > 128) == (picture.label == "<b>bright test")
+    assert (
+        set(one.predictions[0]) <= {"<b>bright test", "dark test"} and len(one.predictions[0]) == len(one.queries) == 4
+    )
+    page = without_plotly(page_of([pictured], tmp_path))
+    assert "&lt;b&gt;bright test" in page and "<b>" not in page and page.count("data:image/png") == 16
+
+
+def test_what_has_no_sample_episodes_is_said(pictured, tmp_path, monkeypatch):
+    new = folders.create(pictured.recipe, tmp_path / "new")
+    found, why = samples(gather([new.folder, pictured.folder]), 4)
+    assert len(found) == 2 and list(found[0].predictions) == [1] and "has no checkpoint yet" in why
+    assert samples(gather([pictured.folder]), 0) == (
+        [],
+        "No sample episodes of images were asked for: --samples N shows those of N runs.",
+    )
+    monkeypatch.setenv("LETHAX_DATA", str(tmp_path / "elsewhere"))
+    found, why = samples(gather([pictured.folder]), 4)
+    assert not found and "no data set 'shades'" in why

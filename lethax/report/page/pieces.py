@@ -30,18 +30,28 @@ def figure(value: Any, digits: int = 4) -> str:
     return f"{value:.{digits}g}" if isinstance(value, float) else text(value)
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "", runs: Sequence[int] = ()) -> str:
-    """A table of cells that are HTML already. runs: the run of each row, with which it is hidden."""
-    marks = [f' data-row="{run}"' for run in runs] or [""] * len(rows)
-    top = "".join(f'<th scope="col">{cell}</th>' for cell in head)
+def table(
+    head: Sequence[str], rows: Sequence[Sequence[str]], runs: Sequence[int] = (), columns: Sequence[int] = ()
+) -> str:
+    """A table of cells that are HTML already. runs, columns: the run of each row, or of each column but the first."""
+    down = [_mark(run) for run in runs] or [""] * len(rows)
+    across = [_mark(run) for run in columns] or [""] * (len(head) - 1)
+    first, *others = head
+    top = f'<th scope="col">{first}</th>' + "".join(
+        f'<th scope="col"{mark}>{cell}</th>' for mark, cell in zip(across, others, strict=True)
+    )
     body = "".join(
-        f'<tr{mark}><th scope="row">{first}</th>' + "".join(f"<td>{cell}</td>" for cell in others) + "</tr>"
-        for mark, (first, *others) in zip(marks, rows, strict=True)
+        f'<tr{mark}><th scope="row">{name}</th>'
+        + "".join(f"<td{of_run}>{cell}</td>" for of_run, cell in zip(across, cells, strict=True))
+        + "</tr>"
+        for mark, (name, *cells) in zip(down, rows, strict=True)
     )
-    said = f"<caption>{caption}</caption>" if caption else ""
-    return (
-        f'<div class="wide" tabindex="0"><table>{said}<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
-    )
+    return f'<div class="wide" tabindex="0"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _mark(run: int) -> str:
+    """The attribute by which the page hides what is of a run."""
+    return f' data-row="{run}"'
 
 
 _STROKES = {"solid": "0", "dash": "6 4", "dot": "2 3", "dashdot": "7 3 2 3"}

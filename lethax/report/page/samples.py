@@ -54,10 +54,14 @@ def samples(runs: Sequence[Told], most: int) -> tuple[list[Sampled], str]:
     for told in chosen:
         alike.setdefault((told.run.recipe.data, shape_of(told.run.recipe, "test")), []).append(told)
     for some in alike.values():
-        try:
-            found += _of(some)
-        except LethaxError as error:
-            why.append(f"No sample episodes of {shown(some[0].run.recipe.data, 60)}: {error}")
+        judged = {}
+        for told in some:
+            try:
+                judged[told.number] = _answers(told)
+            except LethaxError as error:
+                why.append(f"{shown(told.name, 60)} has no sample episodes: {error}")
+        if judged:
+            found += _shown(some[0], judged)
     if len(pictured) > len(chosen):
         why.append(
             f"Sample episodes are those of the first {most} of {counted(len(pictured), 'run')} on images: --samples N shows N."
@@ -66,31 +70,31 @@ def samples(runs: Sequence[Told], most: int) -> tuple[list[Sampled], str]:
     return found, " ".join(why)
 
 
-def _of(some: Sequence[Told]) -> Iterator[Sampled]:
-    recipe = some[0].run.recipe
-    for told in some:
-        check_data(told.run, "leave the run out")
-    store = open_store(recipe.data)
-    tasks, source = some[0].run.domain.family(recipe, "test")
-    shape = shape_of(recipe, "test")
-    episodes = draw(tasks, shape, EPISODES, source, test_key(0), jnp.asarray(0))
-    said = {told.number: _answers(told, episodes) for told in some}
-    shots = f"{shape.way}-way {shape.shot}-shot"
+def _shown(told: Told, judged: dict[int, np.ndarray]) -> Iterator[Sampled]:
+    """The episodes of a run as pictures, with the answers of all runs that have the same."""
+    store, episodes, shape = open_store(told.run.recipe.data), _episodes(told), shape_of(told.run.recipe, "test")
     for i in range(EPISODES):
         episode: Episode = jax.tree.map(lambda leaf, i=i: np.asarray(leaf[i]), episodes)
         names = [_class_of(store, episode, k) for k in range(shape.way)]
         at = [place for k in range(shape.way) for place in np.flatnonzero(episode.query.y == k)[:QUERIES]]
         yield Sampled(
-            f"{recipe.data}, test episode {i}: {shots}",
+            f"{told.run.recipe.data}, test episode {i}: {shape.way}-way {shape.shot}-shot",
             [Picture(_png(store, x), names[y]) for x, y in zip(episode.support.x, episode.support.y, strict=True)],
             [Picture(_png(store, episode.query.x[q]), names[episode.query.y[q]]) for q in at],
-            {number: [names[guesses[i][q]] for q in at] for number, guesses in said.items()},
+            {run: [names[answers[i][q]] for q in at] for run, answers in judged.items()},
         )
 
 
-def _answers(told: Told, episodes: Episode) -> np.ndarray:
+def _episodes(told: Told) -> Episode:
+    """The first test episodes, with a leading axis. DataError if the data set is not at hand, or not that of the run."""
+    check_data(told.run, "leave the run out")
+    tasks, source = told.run.domain.family(told.run.recipe, "test")
+    return draw(tasks, shape_of(told.run.recipe, "test"), EPISODES, source, test_key(0), jnp.asarray(0))
+
+
+def _answers(told: Told) -> np.ndarray:
     """The classes that a run gives the queries of each episode, after its inner steps: [episodes, queries]."""
-    learner, meta = told.run.learner(), best_metas(told.run, 1)[0][0]
+    episodes, learner, meta = _episodes(told), told.run.learner(), best_metas(told.run, 1)[0][0]
 
     def answer(meta: Any, episode: Episode) -> jax.Array:
         fast, _ = learner.adapt(meta, episode.support)

@@ -43,13 +43,14 @@ def recipes(runs: Sequence[Told]) -> str:
     differ = [key for key in keys if len(set(cells[key])) > 1]
     content = ""
     if differ:
-        rows = []
-        for told in runs:
-            marks = [_marked(cells[key], cells[key][told.number]) for key in differ]
-            rows.append([named(told), *marks])
-        content = "<p>These values differ between the runs. One that few runs have is highlighted.</p>" + table(
-            ["run", *(text(key) for key in differ)], rows, runs=[told.number for told in runs]
-        )
+        marked = {key: [_marked(cells[key], cell) for cell in cells[key]] for key in differ}
+        names, numbers = [named(told) for told in runs], [told.number for told in runs]
+        content = "<p>These values differ between the runs. Those that fewer runs have than another value are highlighted.</p>"
+        if len(runs) <= len(differ):  # whichever way is narrower
+            content += table(["value", *names], [[text(key), *marked[key]] for key in differ], columns=numbers)
+        else:
+            rows = [[name, *(marked[key][i] for key in differ)] for i, name in enumerate(names)]
+            content += table(["run", *map(text, differ)], rows, runs=numbers)
     elif len(runs) > 1:
         content = "<p>All runs have the same recipe.</p>"
     same = [[text(key), cells[key][0]] for key in keys if key not in differ]
@@ -77,9 +78,9 @@ def _value(values: dict[str, Any], key: str) -> str:
 
 
 def _marked(column: Sequence[str], cell: str) -> str:
-    """A cell, highlighted unless most runs have its value."""
-    usual = max(column, key=column.count)
-    return cell if cell == usual and column.count(usual) > 1 else f"<mark>{cell}</mark>"
+    """A cell, highlighted if more runs have another value, or all have different ones."""
+    most = max(map(column.count, column))
+    return f"<mark>{cell}</mark>" if column.count(cell) < most or most == 1 else cell
 
 
 def scores(runs: Sequence[Told]) -> str:
