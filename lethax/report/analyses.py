@@ -176,37 +176,38 @@ def _surface_table(results: Results) -> list[list[str]]:
 
 def _draw_surface(results: Results) -> Figure:
     """A column for each run: support and query loss on the plane, in colours that all runs share, and both on the line y = 0."""
+    # A column of its own for the colour bars keeps the panels square and in line.
     figure, panels = plt.subplots(
-        3, len(results), figsize=(3.5 * len(results) + 1.2, 9), layout="constrained", squeeze=False, sharex=True,
-        height_ratios=(1, 1, 0.7),
+        3, len(results) + 1, figsize=(3.0 * len(results) + 1.6, 8.6), layout="constrained", squeeze=False,
+        width_ratios=(*[1.0] * len(results), 0.06), height_ratios=(1, 1, 0.7),
     )  # fmt: skip
     for row, split in enumerate(("support", "query")):
         values = np.concatenate([getattr(result, split).ravel() for result in results.values()])
         low, high = np.quantile(values[np.isfinite(values)], (0.0, 0.95))
         levels = np.linspace(low, high if high > low else low + 1.0, 21)
-        for axes, result in zip(panels[row], results.values(), strict=True):
-            drawn = axes.contourf(
-                result.along, result.across, getattr(result, split), levels, cmap="viridis", extend="max"
-            )
-            axes.contour(
-                result.along, result.across, getattr(result, split), levels[::2], colors="white", linewidths=0.3
-            )
+        for axes, result in zip(panels[row], results.values(), strict=False):
+            losses, colours = getattr(result, split), "viridis"
+            drawn = axes.contourf(result.along, result.across, losses, levels, cmap=colours, extend="max")
+            axes.contour(result.along, result.across, losses, levels[::2], colors="white", linewidths=0.3)
             axes.plot(*result.stops.T, "-o", color="white", markersize=3.5, linewidth=1.2, markeredgecolor="black")
             axes.plot(*result.stops[-1], "*", color="#D55E00", markersize=11, markeredgecolor="white")
-            axes.set_box_aspect(1)  # one unit is the same distance along both axes, which are of one length
         panels[row][0].set_ylabel("random direction")
-        figure.colorbar(drawn, ax=panels[row], label=f"{split} loss", format="%.3g", ticks=levels[::4])
-    for axes, result in zip(panels[2], results.values(), strict=True):
+        figure.colorbar(drawn, cax=panels[row][-1], label=f"{split} loss", format="%.3g", ticks=levels[::4])
+    for axes, result in zip(panels[2], results.values(), strict=False):
         for losses, split, style in zip(result.line(), ("support", "query"), ("-", "--"), strict=True):
             axes.plot(result.along, losses, style, color="black", label=split)
         for x in (0.0, 1.0):
             axes.axvline(x, color="grey", linewidth=0.8, linestyle=":")
         axes.set(xlabel="from w_0 (0) to w_J (1)", xlim=(result.along[0], result.along[-1]))
-        axes.sharey(panels[2][0])
-    for axes, run, result in zip(panels[0], results, results.values(), strict=True):
+    for axes, (run, result) in zip(panels[0], results.items(), strict=False):
         axes.set_title(f"{run}\none unit is {result.moved:.2g} of |w_0|")
+    for axes in panels[2][1:-1]:
+        axes.sharey(panels[2][0])
+    panels[2][0].relim()
+    panels[2][0].autoscale(axis="y")
     panels[2][0].set_ylabel("loss on the line")
     panels[2][0].legend()
+    panels[2][-1].axis("off")
     return figure
 
 
