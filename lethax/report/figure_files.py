@@ -8,12 +8,11 @@ from typing import Any, NamedTuple
 
 from lethax.files import to_json, write_atomic
 from lethax.methods import method_of
-from lethax.recipe import Resolved
 from lethax.report import figures, fit_figures, probe_figures, tables
 from lethax.report.cells import Cell
 from lethax.report.figures import Numbers
 from lethax.report.paper_figures import PaperFigure
-from lethax.runs.folder import Run
+from lethax.runs.folder import Run, reached
 from lethax.text import counted
 
 
@@ -44,10 +43,13 @@ def write(figure: PaperFigure, found: Sequence[tuple[Cell, Run]], command: str, 
     rows = [{key: _shortened(value) for key, value in row.items()} for row in rows]
     record = {
         "figure": figure.name, "title": figure.title, "command": command,
-        "runs": [{"seed": run.recipe.seed, **tables.common_entry(cell, run.recipe, [run.folder], command)} for cell, run in found],
+        "runs": [
+            {"seed": run.recipe.seed, "reached": reached(run), **tables.common_entry(cell, run.recipe, [run.folder], command)}
+            for cell, run in found
+        ],
         **more, "columns": list(rows[0]), "rows": [list(row.values()) for row in rows],
     }  # fmt: skip
-    title = f"{figure.title}\n{trained([run.recipe for run in runs])}"
+    title = f"{figure.title}\n{trained(runs)}"
     contents: dict[str, str | bytes] = {
         "json": to_json(record, indent=None) + "\n", "csv": figures.sheet(rows),
         **figures.pictures(lambda: drawing.draw(rows, title)),
@@ -66,11 +68,15 @@ def _shortened(value: Any) -> Any:
     return float(f"{value:.6g}") if math.isfinite(value) else None
 
 
-def trained(recipes: Sequence[Resolved]) -> str:
-    """What a figure says of the training behind it: outer steps, with the share of the published number where it is smaller."""
+def trained(runs: Sequence[Run]) -> str:
+    """What a figure says of the training behind it: outer steps, with the share of the published number where it is smaller.
+
+    The steps are those that a run has reached, which may go on.
+    """
+    recipes = [run.recipe for run in runs]
     said: dict[str, list[str]] = {}
-    for recipe in recipes:
-        steps, full = recipe.outer.steps, recipe.outer.full_steps
+    for run, recipe in zip(runs, recipes, strict=True):
+        steps, full = reached(run), recipe.outer.full_steps
         share = f" ({100 * steps / full:.2g} % of the published budget)" if steps < full else ""
         name = method_of(recipe).full
         method = said.setdefault(f"{counted(steps, 'outer step')}{share}", [])
