@@ -40,7 +40,7 @@ def recipes(runs: Sequence[Told]) -> str:
     """The values that differ between the runs; those that all share are folded."""
     keys = dict.fromkeys(key for told in runs for key in told.values)
     cells = {key: [_value(told.values, key) for told in runs] for key in keys}
-    differ = [key for key in keys if len(set(cells[key])) > 1]
+    differ = [key for key in keys if len({cell for cell in cells[key] if cell != _UNREAD}) > 1]
     content = ""
     if differ:
         marked = {key: [_marked(cells[key], cell) for cell in cells[key]] for key in differ}
@@ -53,7 +53,11 @@ def recipes(runs: Sequence[Told]) -> str:
             content += table(["run", *map(text, differ)], rows, runs=numbers)
     elif len(runs) > 1:
         content = "<p>All runs have the same recipe.</p>"
-    same = [[text(key), cells[key][0]] for key in keys if key not in differ]
+    same = [
+        [text(key), next((cell for cell in cells[key] if cell != _UNREAD), _UNREAD)]
+        for key in keys
+        if key not in differ
+    ]
     about = [
         [named(told), text(told.environment.get("lethax", "–"), 40), text(told.environment.get("jax", "–"), 40),
          text(told.environment.get("started", "–"), 40), f"<code>{text(told.environment.get('command', '–'), 600)}</code>"]
@@ -61,17 +65,20 @@ def recipes(runs: Sequence[Told]) -> str:
     ]  # fmt: skip
     return (
         content
-        + f"<details><summary>{counted(len(same), 'value')} that all runs share</summary>{table(['value', 'is'], same)}</details>"
+        + f"<details><summary>{counted(len(same), 'value')} in which all runs agree that read them</summary>"
+        + f"{table(['value', 'is'], same)}</details>"
         + "<details><summary>Commands and versions</summary>"
         + table(["run", "lethax", "jax", "started", "command"], about, runs=[told.number for told in runs]) + "</details>"
     )  # fmt: skip
 
 
+_UNREAD = "–"  # a value that a run does not read
+
+
 def _value(values: dict[str, Any], key: str) -> str:
-    """A value of a recipe; "–" where the run does not read it."""
-    value = values.get(key)
-    if key not in values or value is None:
-        return "–"
+    if key not in values:
+        return _UNREAD
+    value = values[key]
     if isinstance(value, tuple | list):
         return text(", ".join(map(str, value))) or "none"
     return text(json.dumps(value) if isinstance(value, bool) else value)
@@ -79,8 +86,10 @@ def _value(values: dict[str, Any], key: str) -> str:
 
 def _marked(column: Sequence[str], cell: str) -> str:
     """A cell, highlighted if more runs have another value, or all have different ones."""
-    most = max(map(column.count, column))
-    return f"<mark>{cell}</mark>" if column.count(cell) < most or most == 1 else cell
+    read = [one for one in column if one != _UNREAD]
+    most = max(map(read.count, read))
+    few = read.count(cell) < most or most == 1
+    return f"<mark>{cell}</mark>" if few and cell != _UNREAD else cell
 
 
 def scores(runs: Sequence[Told]) -> str:
