@@ -52,14 +52,21 @@ def protocol(recipe: Resolved) -> Judging:
 
 
 def jobs(
-    cells: Sequence[Cell], out: Path, *, budget: float, steps: int | None, seeds: int, val_episodes: int | None = None
+    cells: Sequence[Cell],
+    out: Path,
+    *,
+    budget: float,
+    steps: int | None,
+    seeds: int,
+    first_seed: int = 0,
+    val_episodes: int | None = None,
 ) -> list[Job]:
     """List the runs that the cells need. Runs of a reduced budget have folders of their own."""
     found = []
     for cell in cells:
         full = resolve(cell.recipe).outer.steps
         wanted = steps if steps is not None else max(round(full * budget), 1)
-        for seed in range(seeds):
+        for seed in range(first_seed, first_seed + seeds):
             asked = {"val_episodes": val_episodes} if val_episodes is not None else {}
             recipe = resolve(cell.recipe.with_values(steps=wanted, seed=seed, **asked))
             found.append(Job(cell, recipe, out / cell.name / f"steps{wanted}-seed{seed}"))

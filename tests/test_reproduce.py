@@ -246,3 +246,10 @@ def test_plan_of_features(tmp_path, monkeypatch):
     )
     (left,) = reproduce.estimates([group])
     assert left.source == "timed" and left.seconds > 0
+
+
+def test_the_first_seed_can_be_chosen(tmp_path):
+    found = reproduce.jobs(
+        cells.find("table_d/maml_sinusoid_5shot_1step"), tmp_path, budget=1.0, steps=9, seeds=2, first_seed=3
+    )
+    assert [(job.recipe.seed, job.folder.name) for job in found] == [(3, "steps9-seed3"), (4, "steps9-seed4")]

@@ -266,7 +266,9 @@ class Reproduce:
     steps: Count = None
     """The number of outer steps to train for, instead of a share."""
     seeds: int = 1
-    """Each cell is trained this many times, with the seeds 0, 1, …"""
+    """Each cell is trained this many times, each time with the next seed."""
+    first_seed: int = 0
+    """The seed of the first of them."""
     val_episodes: Count = None
     """A validation has this many episodes (default: what the recipe says)."""
     only: Annotated[tuple[str, ...], tyro.conf.arg(metavar="METHOD ...", help_behavior_hint="")] = ()

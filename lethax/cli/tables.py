@@ -13,6 +13,7 @@ from lethax import signals
 from lethax.cli import arguments
 from lethax.errors import DivergedError, RecipeError
 from lethax.progress import bar, console, follow, say
+from lethax.recipe.record import check_seed
 from lethax.report import cells, paper_figures
 from lethax.report.paper_figures import METHODS, PaperFigure
 from lethax.text import shown
@@ -28,7 +29,13 @@ def reproduce_targets(args: arguments.Reproduce) -> None:
     found = _cells_of_figures(args, figures) if figures else _cells_of_table(args)
     use_all_cores()
     every = reproduce.jobs(
-        found, args.out, budget=args.budget, steps=args.steps, seeds=args.seeds, val_episodes=args.val_episodes
+        found,
+        args.out,
+        budget=args.budget,
+        steps=args.steps,
+        seeds=args.seeds,
+        first_seed=args.first_seed,
+        val_episodes=args.val_episodes,
     )
     reproduce.check_data(every)
     groups = reproduce.groups(every)
@@ -50,6 +57,7 @@ def _check(args: arguments.Reproduce) -> None:
     for name, value in (("seeds", args.seeds), ("steps", args.steps)):
         if value is not None and value < 1:
             raise RecipeError(f"--{name} is {value}; it has to be at least 1.")
+    check_seed(args.first_seed)
     if args.probe_every is not None and args.probe_every < 1:
         raise RecipeError(f"--probe-every is {args.probe_every}; it has to be at least 1 outer step.")
     if not args.targets:
