@@ -15,7 +15,7 @@ from lethax import cli
 from lethax.cli import report
 from lethax.data.store import StoreWriter
 from lethax.errors import RunError
-from lethax.files import read_json, write_atomic
+from lethax.files import append_line, read_json, write_atomic
 from lethax.recipe import Recipe
 from lethax.recipe.resolve import resolve
 from lethax.report.page import curves
@@ -118,6 +118,21 @@ def test_gates_are_drawn_by_tensor_and_over_training(two):
     (group,) = curves.gates(gather([run.folder for run in two]))
     assert [chart.title for chart in group.charts] == ["γ by tensor, in evaluation", "γ over training, l2f"]
     assert len(group.charts[1].data) == 4 and group.charts[1].runs == (1,)
+
+
+def test_what_is_logged_in_another_form_is_left_out(two):
+    for line in (
+        {"gates": ["x"] * 4},
+        {"gates": [[0.5]] * 4},
+        {"gates": 0.5},
+        {"loss": "x"},
+        {"loss": 10**400},
+        {"val_score": None},
+    ):
+        append_line(two[1].folder / folders.METRICS, json.dumps({"step": STEPS + 1, **line}))
+    told = gather([two[1].folder])
+    assert [len(trace["x"]) for trace in next(iter(curves.gates(told))).charts[1].data] == [4] * 4
+    assert next(iter(curves.learning(told))).charts[1].data[0]["y"][-1] == float("inf")
 
 
 def test_a_cell_of_the_paper_is_known_at_any_budget_and_seed(tmp_path):

@@ -192,9 +192,15 @@ def gates(runs: Sequence[Told]) -> Iterator[Group]:
             yield Group(data, charts)
 
 
+def _are_gates(values: Any, count: int) -> bool:
+    numbers = isinstance(values, list) and all(value is None or isinstance(value, int | float) for value in values)
+    return numbers and len(values) == count
+
+
 def _gates_over_training(told: Told) -> Chart | None:
-    found = [(line["step"], line["gates"]) for line in told.metrics if isinstance(line.get("gates"), list)]
-    found = [(step, values) for step, values in found if len(values) == len(told.gate_names)]
+    found = [
+        (line["step"], line["gates"]) for line in told.metrics if _are_gates(line.get("gates"), len(told.gate_names))
+    ]
     if not found:
         return None
     steps = [step for step, _ in found]
