@@ -336,7 +336,8 @@ def test_equal_analyses_are_equal_files_even_of_a_run_with_a_hostile_name(analys
     (("sin-l2f", "--tasks", "0"), 2, "--tasks is 0; it has to be from 1 to 1,000,000"),
     (("sin-l2f", "birds-l2f"), 2, "is judged by its mse and"),
     (("nowhere",), 1, "is not a run"),
-    (("sin-maml",), 1, "has no gates, as its method is maml: name runs of a method with L2F's start"),
+    (("sin-l2f", "sin-maml"), 1, "has no gates, as its method is maml: name runs of a method with L2F's start"),
+    (("sin-l2f", "--what", "conflict", "--tasks", "1"), 1, "conflict compares tasks with each other"),
     (("sin-l2f", "--what", "effects"), 1, "has no gates before a batch norm"),
     (("sin-l2f", "--what", "lanscape"), 2, "--what is 'lanscape'; expected one of"),
 ])  # fmt: skip
@@ -352,6 +353,11 @@ def test_control_and_untraceable_learners_are_refused(analyse, trained, tmp_path
     assert code == 1 and "whose tasks have no support and query sets" in err
     run = open_trained(folders.open_run(trained / "sin-maml"), tasks=1, split="test", seed=0)
     leo = run._replace(learner=build("leo", MLP(4, (), 2), rate=0.1, attenuator={}))
-    for what, said in (("surface", "does not move the weights"), ("attenuation", "does not start from weights")):
-        with pytest.raises(RunError, match=said):
-            MEASURES[what].measure(leo, lambda share, note: None)
+    refusals = {
+        "attenuation": "does not start from weights",
+        "gates": "has no gates",
+        "effects": "no gates before a batch",
+    }
+    for what, analysis in MEASURES.items():
+        with pytest.raises(RunError, match=refusals.get(what, "does not move the weights")):
+            analysis.check(leo)

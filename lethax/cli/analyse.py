@@ -27,13 +27,17 @@ def analyse(args: arguments.Analyse) -> None:
     use_all_cores()
     opened = [open_run(folder, "Name those that you mean") for folder in args.runs]
     check_alike(opened, "analyse")
-    tasks = MEASURES[args.what].tasks if args.tasks is None else args.tasks
+    analysis, folder = MEASURES[args.what], args.out or _usual_folder(args.runs)
+    tasks = analysis.tasks if args.tasks is None else args.tasks
     ready = [open_trained(run, tasks=tasks, split=args.split, seed=args.seed) for run in opened]
+    for trained in ready:
+        analysis.check(trained)
+    folder.mkdir(parents=True, exist_ok=True)  # now, because it must not fail after what was measured
     signals.say("nothing of this analysis is kept")
     results: dict[str, Any] = {}
     for name, trained in zip(short_names(args.runs), ready, strict=True):
         with bar(f"{args.what} of {name}", 1.0) as show:
-            results[name] = MEASURES[args.what].measure(trained, show)
+            results[name] = analysis.measure(trained, show)
     lines = views.VIEWS[args.what].table(results)
     say(f"{args.what} on {counted(tasks, f'{args.split} task')}, seed {args.seed}")
     console.print(_table(lines))
@@ -44,7 +48,7 @@ def analyse(args: arguments.Analyse) -> None:
     ]  # fmt: skip
     record = {"what": args.what, "tasks": tasks, "split": args.split, "seed": args.seed,
               "command": environment()["command"], "runs": runs}  # fmt: skip
-    written = views.write(args.what, record, results, args.out or _usual_folder(args.runs))
+    written = views.write(args.what, record, results, folder)
     say(f"written: {', '.join(map(shown, written))}")
 
 

@@ -246,8 +246,8 @@ class LEO:
         return self
 
     def gate_names(self) -> list[str]:
-        """The mean gate of each space."""
-        return ["latent", "weight"]
+        """The mean gate of each space; none without L2F's start."""
+        return ["latent", "weight"] if self.start else []
 
 
 def logits(weights: Float[Array, "way shot features"], x: Float[Array, "n features"]) -> Float[Array, "n way"]:

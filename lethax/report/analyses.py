@@ -20,7 +20,10 @@ from lethax.report.view import Results, Row, View, colour_of, label_of, names_at
 
 
 def write(what: str, record: Mapping[str, Any], results: Results, folder: Path) -> list[Path]:
-    """Write WHAT.json, WHAT.csv, WHAT.png and WHAT.svg. `record` says what was analysed; "rows" of its runs are added here."""
+    """Write WHAT.json, WHAT.csv, WHAT.png and WHAT.svg into a folder that exists.
+
+    `record` says what was analysed; the rows of all runs are added to it.
+    """
     view = VIEWS[what]
     rows = [{"run": name, **row} for name, result in results.items() for row in view.rows(result)]
     contents: dict[str, str | bytes] = {
@@ -28,7 +31,6 @@ def write(what: str, record: Mapping[str, Any], results: Results, folder: Path) 
         "csv": sheet(rows),
         **pictures(lambda: view.draw(results)),
     }
-    folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{what}.{kind}" for kind in contents]
     for path, content in zip(paths, contents.values(), strict=True):
         write_atomic(path, content)
@@ -183,10 +185,11 @@ def _draw_surface(results: Results) -> Figure:
     )  # fmt: skip
     for row, split in enumerate(("support", "query")):
         values = np.concatenate([getattr(result, split).ravel() for result in results.values()])
-        low, high = np.quantile(values[np.isfinite(values)], (0.0, 0.95))
+        finite = values[np.isfinite(values)]
+        low, high = np.quantile(finite, (0.0, 0.95)) if finite.size else (0.0, 1.0)
         levels = np.linspace(low, high if high > low else low + 1.0, 21)
         for axes, result in zip(panels[row], results.values(), strict=False):
-            losses, colours = getattr(result, split), "viridis"
+            losses, colours = np.ma.masked_invalid(getattr(result, split)), "viridis"
             drawn = axes.contourf(result.along, result.across, losses, levels, cmap=colours, extend="max")
             axes.contour(result.along, result.across, losses, levels[::2], colors="white", linewidths=0.3)
             axes.plot(*result.stops.T, "-o", color="white", markersize=3.5, linewidth=1.2, markeredgecolor="black")

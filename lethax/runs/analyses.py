@@ -83,43 +83,64 @@ def open_trained(run: Run, *, tasks: int, split: str, seed: int) -> Trained:
     return Trained(run, run.learner(), metas[0], steps[0], domain.family(run.recipe, split), trial, seed)
 
 
-def _gates(trained: Trained, tell: Tell) -> attenuation.Gates:
-    names = trained.learner.gate_names()
-    if not names:
+def _check_gates(trained: Trained) -> None:
+    if not trained.learner.gate_names():
         raise RunError(
             f"{shown(trained.run.folder)} has no gates, as its method is {shown(trained.run.recipe.method, 60)}: name runs of a "
             "method with L2F's start."
         )
+
+
+def _gates(trained: Trained, tell: Tell) -> attenuation.Gates:
     tell(0.0, "")
     _, seen = trained.judge(trained.learner, trained.meta)
     tell(1.0, "")
-    return attenuation.gates(names, seen["gates"])
+    return attenuation.gates(trained.learner.gate_names(), seen["gates"])
 
 
-def _attenuation(trained: Trained, tell: Tell) -> attenuation.ByHand:
-    learner = trained.learner
-    if not isinstance(learner, MAML):
+def _moving_layers(learner: MAML, weights: Any) -> list[str]:
+    """The layers that the inner loop moves, from input to output."""
+    return attenuation.layers_of(trees.names(trees.partition(weights, learner.mask(weights))[0]))
+
+
+def _check_start(trained: Trained) -> None:
+    if not isinstance(trained.learner, MAML):
         raise RunError(
             f"{shown(trained.run.folder)} is of method {shown(trained.run.recipe.method, 60)}, whose inner loop does not start "
             "from weights of the net: there is no layer to attenuate."
         )
-    ungated = replace(learner, start=None)
-    moving, _ = trees.partition(trained.meta["weights"], learner.mask(trained.meta["weights"]))
-    layers = attenuation.layers_of(trees.names(moving))
+
+
+def _attenuation(trained: Trained, tell: Tell) -> attenuation.ByHand:
+    learner = trained.learner
+    assert isinstance(learner, MAML)
+    ungated, layers = replace(learner, start=None), _moving_layers(learner, trained.meta["weights"])
     return attenuation.by_hand(
         trained.score_name, lambda meta: trained.judge(ungated, meta)[0], trained.meta, layers, tell=tell
     )
 
 
-def _effects(trained: Trained, tell: Tell) -> attenuation.Effects:
+def _gated_before_norm(trained: Trained) -> tuple[str, ...]:
+    """The layers that have a gate and a batch norm behind it."""
     learner = trained.learner
-    start, normed = (learner.start, normed_layers(learner.net)) if isinstance(learner, MAML) else (None, ())
-    if not isinstance(start, Attenuator) or not normed:
+    if not isinstance(learner, MAML) or not isinstance(learner.start, Attenuator):
+        return ()
+    moving = _moving_layers(learner, trained.meta["weights"])
+    return tuple(layer for layer in normed_layers(learner.net) if layer in moving)
+
+
+def _check_effects(trained: Trained) -> None:
+    if not _gated_before_norm(trained):
         raise RunError(
             f"{shown(trained.run.folder)} has no gates before a batch norm: name runs of a method with L2F's start on a net with "
             "batch norms, such as conv4."
         )
-    assert isinstance(learner, MAML)
+
+
+def _effects(trained: Trained, tell: Tell) -> attenuation.Effects:
+    learner, normed = trained.learner, _gated_before_norm(trained)
+    assert isinstance(learner, MAML) and isinstance(learner.start, Attenuator)
+    start = learner.start
     held = replace(start, acts="weights", ungated=tuple(dict.fromkeys((*start.ungated, *normed))))
     ways = {
         "L2F: γθ, rate α": replace(start, acts="weights"),
@@ -136,29 +157,27 @@ def _effects(trained: Trained, tell: Tell) -> attenuation.Effects:
     return attenuation.Effects(trained.score_name, list(ways), np.stack(scores).astype(np.float64))
 
 
-def _surface(trained: Trained, tell: Tell) -> surface.Surface:
+def _check_path(trained: Trained) -> None:
     if not isinstance(trained.learner, Traceable):
         raise RunError(
-            f"{shown(trained.run.folder)} is of method {shown(trained.run.recipe.method, 60)}, whose inner loop does not move the "
-            "weights of the net: it has no path through them."
+            f"{shown(trained.run.folder)} is of method {shown(trained.run.recipe.method, 60)}, whose inner loop does not "
+            "move the weights of the net: it has no path through them."
         )
+
+
+def _surface(trained: Trained, tell: Tell) -> surface.Surface:
     found, directions = [], stream(jax.random.key(trained.seed), Stream.ANALYSIS)
     for done, episode in enumerate(trained.episodes()):
         tell(done / trained.trial.episodes, "")
         key = jax.random.fold_in(directions, done)
         of_task = surface.of_task(trained.learner, trained.meta, episode, key)
         if of_task is None:
-            raise RunError(f"{shown(trained.run.folder)} has an inner loop that moves no weights: there is no path.")
+            raise RunError(
+                f"{shown(trained.run.folder)} has an inner loop that moves no weights, or that diverges: it has no path."
+            )
         found.append(of_task)
     tell(1.0, "")
     return surface.mean(found)
-
-
-class Measure(NamedTuple):
-    """An analysis: what it measures of a trained run, and the number of tasks unless another is given."""
-
-    measure: Callable[[Trained, Tell], Any]
-    tasks: int
 
 
 def _batch(trained: Trained, tasks: int) -> Batch:
@@ -172,14 +191,6 @@ def _batch(trained: Trained, tasks: int) -> Batch:
     return Batch(episodes, jax.random.split(trained.key, tasks), progress, plan.reduction)
 
 
-def _traceable(trained: Trained) -> None:
-    if not isinstance(trained.learner, Traceable):
-        raise RunError(
-            f"{shown(trained.run.folder)} is of method {shown(trained.run.recipe.method, 60)}, whose inner loop "
-            "does not move weights of the net: there are no gradients of weights to look at."
-        )
-
-
 class Landscapes(NamedTuple):
     """The landscape along inner steps, arrays [N, J], and at the initialisation, on the meta-batch of the first tasks."""
 
@@ -189,7 +200,6 @@ class Landscapes(NamedTuple):
 
 
 def _landscape(trained: Trained, tell: Tell) -> Landscapes:
-    _traceable(trained)
     rate, tasks = trained.run.recipe.inner.rate, trained.trial.episodes
     steps, found = [rate * multiple for multiple in landscape.MULTIPLES], []
     for number, episode in enumerate(trained.episodes()):
@@ -202,11 +212,14 @@ def _landscape(trained: Trained, tell: Tell) -> Landscapes:
     return Landscapes(landscape.stacked(found), whole, count)
 
 
-def _conflict(trained: Trained, tell: Tell) -> conflict.Report:
-    _traceable(trained)
-    tasks = trained.trial.episodes
-    if tasks < 2:
+def _check_conflict(trained: Trained) -> None:
+    _check_path(trained)
+    if trained.trial.episodes < 2:
         raise RunError("conflict compares tasks with each other: give --tasks 2 or more.")
+
+
+def _conflict(trained: Trained, tell: Tell) -> conflict.Report:
+    tasks = trained.trial.episodes
     tell(0.0, "between tasks")
     between = conflict.between_tasks(trained.learner, trained.meta, _batch(trained, tasks))
     within, count = [], min(tasks, _TOGETHER)
@@ -217,12 +230,21 @@ def _conflict(trained: Trained, tell: Tell) -> conflict.Report:
     return conflict.report(between, within)
 
 
-# To add one: a function here, its view in `report.analyses.VIEWS`, and its name in `cli.arguments.What`.
+class Measure(NamedTuple):
+    """An analysis: what it measures of a trained run, a check that raises RunError for runs that it cannot measure, and the number
+    of tasks unless another is given."""
+
+    measure: Callable[[Trained, Tell], Any]
+    check: Callable[[Trained], None]
+    tasks: int = 100
+
+
+# To add one: its functions here, its view in `report.analyses.VIEWS`, and its name in `cli.arguments.What`.
 MEASURES = {
-    "gates": Measure(_gates, 300),
-    "attenuation": Measure(_attenuation, 100),
-    "effects": Measure(_effects, 300),
-    "surface": Measure(_surface, 1),
-    "landscape": Measure(_landscape, 100),
-    "conflict": Measure(_conflict, 100),
+    "gates": Measure(_gates, _check_gates, 300),
+    "attenuation": Measure(_attenuation, _check_start),
+    "effects": Measure(_effects, _check_effects, 300),
+    "surface": Measure(_surface, _check_path, 1),
+    "landscape": Measure(_landscape, _check_path),
+    "conflict": Measure(_conflict, _check_conflict),
 }
