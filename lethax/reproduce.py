@@ -22,7 +22,7 @@ from lethax.report import returns, tables
 from lethax.report.cells import Cell
 from lethax.report.paper_figures import PaperFigure
 from lethax.runs import folder as folders
-from lethax.runs import probes, training
+from lethax.runs import making, probes, training
 from lethax.runs.evaluation import evaluate_run, read_kept, write_evaluation
 
 MEASUREMENTS = 50  # of a probe in a run, unless another interval is given
@@ -99,7 +99,7 @@ def groups(found: Sequence[Job]) -> list[list[Job]]:
 
 def opened(job: Job) -> folders.Run:
     """Open the run folder of a job, or make it. RunError if it holds a run of another recipe."""
-    return folders.enter(job.recipe, job.folder)
+    return making.enter(job.recipe, job.folder)
 
 
 def train(group: Sequence[Job]) -> Generator[training.Status, None, None]:

@@ -10,13 +10,14 @@ from lethax.files import append_line, to_json, write_atomic
 from lethax.recipe import Recipe
 from lethax.recipe.resolve import resolve
 from lethax.runs import folder as folders
+from lethax.runs import making
 
 STEPS = 400
 
 
 def trained(folder: Path, method: str = "maml", data: str = "sinusoid", seed: int = 0, **values: Any) -> folders.Run:
     """A run of a few lines of metrics, whose numbers follow from the seed."""
-    run = folders.create(resolve(Recipe.of(data=data, method=method, seed=seed, steps=STEPS, **values)), folder)
+    run = making.create(resolve(Recipe.of(data=data, method=method, seed=seed, steps=STEPS, **values)), folder)
     draws, gates = np.random.default_rng(seed), len(run.learner().gate_names())
     for step in range(100, STEPS + 1, 100):
         line: dict[str, Any] = {

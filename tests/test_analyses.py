@@ -27,6 +27,7 @@ from lethax.records import Episode, Split
 from lethax.report import analyses as views
 from lethax.rules import SGD
 from lethax.runs import folder as folders
+from lethax.runs import making
 from lethax.runs.analyses import MEASURES, open_trained
 
 NET = Conv4(way=3, image=8, channels=1, filters=4, stages=2)
@@ -348,7 +349,7 @@ def test_what_cannot_be_analysed_is_said_in_one_sentence(analyse, words, code, s
 
 def test_control_and_untraceable_learners_are_refused(analyse, trained, tmp_path):
     folder = tmp_path / "navigation"
-    folders.create(resolve(Recipe.of(data="navigation", method="l2f")), folder)
+    making.create(resolve(Recipe.of(data="navigation", method="l2f")), folder)
     code, _, err = analyse(folder, "--what", "gates")
     assert code == 1 and "whose tasks have no support and query sets" in err
     run = open_trained(folders.open_run(trained / "sin-maml"), tasks=1, split="test", seed=0)

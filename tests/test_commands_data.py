@@ -12,7 +12,7 @@ from lethax.cli.program import parsed
 from lethax.cli.train import asked
 from lethax.data.store import StoreWriter, open_store
 from lethax.recipe.resolve import resolve
-from lethax.runs.folder import checked
+from lethax.runs.making import checked
 
 
 def pictures(root: Path, counts: dict[str, int]) -> Path:

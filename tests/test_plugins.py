@@ -25,8 +25,7 @@ from lethax.objectives import SquaredError
 from lethax.recipe import Recipe, load, sections
 from lethax.recipe.resolve import resolve
 from lethax.records import EpisodeShape
-from lethax.runs import folder as folders
-from lethax.runs import training
+from lethax.runs import making, training
 
 ROOT = Path(__file__).parent.parent
 TINY = (
@@ -112,7 +111,7 @@ def test_it_trains_evaluates_and_resumes_to_the_same_bits(plugin, tmp_path, caps
     recipe = load(whole / "recipe.toml")
     assert recipe.get(key) == value and recipe.get("outer.steps") == 4
 
-    calls = training.train(folders.create(resolve(recipe), broken))
+    calls = training.train(making.create(resolve(recipe), broken))
     assert next(calls).step == 2
     calls.close()
     with_it = ["--plugin", plugin.path]
@@ -380,7 +379,7 @@ def test_a_published_value_of_no_option_is_named():
 def test_what_is_no_learner_is_named(tmp_path):
     register_method(Method("mine", "Mine.", lambda *_, **__: None))
     with pytest.raises(RecipeError, match="method 'mine' made a NoneType, which is no learner"):
-        folders.enter(resolve(Recipe.of(data="sinusoid", method="mine")), tmp_path / "run")
+        making.enter(resolve(Recipe.of(data="sinusoid", method="mine")), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

@@ -24,6 +24,7 @@ from lethax.report.page.gather import gather
 from lethax.report.page.published import beside, cells_of
 from lethax.report.page.samples import samples
 from lethax.runs import folder as folders
+from lethax.runs import making
 from lethax.runs.recorder import Recorder
 
 HOSTILE = '</script><img src=x onerror="alert(1)">&amp;<b>%{y}'
@@ -267,7 +268,7 @@ def test_what_is_missing_is_said(two, tmp_path, monkeypatch, capsys):
 
 
 def test_a_run_that_has_just_begun_has_a_page(tmp_path):
-    run = folders.create(resolve(Recipe.of(data="sinusoid", method="l2f", filters=4, depth=1)), tmp_path / "new")
+    run = making.create(resolve(Recipe.of(data="sinusoid", method="l2f", filters=4, depth=1)), tmp_path / "new")
     page = without_plotly(page_of([run], tmp_path))
     assert "0 of 50,000 (not finished)" in page and "lethax evaluate RUN" in page and not data_of(page)["charts"]
 
@@ -305,7 +306,7 @@ def test_sample_episodes_show_the_pictures_of_the_data_set_with_their_classes(pi
 
 
 def test_what_has_no_sample_episodes_is_said(pictured, tmp_path, monkeypatch):
-    new = folders.create(pictured.recipe, tmp_path / "new")
+    new = making.create(pictured.recipe, tmp_path / "new")
     found, why = samples(gather([new.folder, pictured.folder]), 4)
     assert len(found) == 2 and list(found[0].predictions) == [1] and "has no checkpoint yet" in why
     assert samples(gather([pictured.folder]), 0) == (

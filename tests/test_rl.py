@@ -29,7 +29,7 @@ from lethax.rl.rollouts import collect, collect_batch, draw_tasks
 from lethax.rules import SGD, Slower
 from lethax.runs import evaluation as runs
 from lethax.runs import folder as folders
-from lethax.runs import training
+from lethax.runs import making, training
 
 ENVIRONMENT = Navigation(horizon=6)
 PLAN = PolicyPlan(3, batch=3, rollouts=4)
@@ -265,7 +265,7 @@ def key_of(recipe):
 
 
 def trained(folder, recipe=TINY):
-    run = folders.create(resolve(recipe), folder)
+    run = making.create(resolve(recipe), folder)
     list(training.train(run))
     return run
 
@@ -280,7 +280,7 @@ def final(run):
 
 
 def test_resumes_to_the_same_bits(whole, tmp_path):
-    part = folders.create(resolve(TINY), tmp_path / "part")
+    part = making.create(resolve(TINY), tmp_path / "part")
     stopped = training.train(part)
     while next(stopped).step < 3:
         pass
@@ -300,7 +300,7 @@ def test_seeds_train_together(tmp_path, x64):
     brief = TINY.with_values(steps=2)
     recipes = [resolve(brief.with_values(seed=seed)) for seed in (0, 1)]
     assert key_of(recipes[0]) == key_of(recipes[1]) is not None
-    both = [folders.create(recipe, tmp_path / f"seed{recipe.seed}") for recipe in recipes]
+    both = [making.create(recipe, tmp_path / f"seed{recipe.seed}") for recipe in recipes]
     list(training.train_together(both))
     alone = final(trained(tmp_path / "alone", brief))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), final(both[0]), alone)
@@ -381,10 +381,10 @@ def metrics_of(run):
 
 
 def test_a_diverged_policy_is_one_sentence(tmp_path):
-    run = folders.create(resolve(TINY.with_values(inner_rate=1e30, method="maml")), tmp_path / "run")
+    run = making.create(resolve(TINY.with_values(inner_rate=1e30, method="maml")), tmp_path / "run")
     with pytest.raises(DivergedError, match="outer step 0 of .* is not finite; .* Try a smaller --inner-rate, or"):
         list(training.train(run))
-    skipping = folders.create(
+    skipping = making.create(
         resolve(TINY.with_values(inner_rate=1e30, non_finite="skip", method="maml")), tmp_path / "skipping"
     )
     with pytest.raises(DivergedError, match="has learned nothing: all outer steps were skipped"):

@@ -20,7 +20,7 @@ from lethax.recipe import Recipe
 from lethax.recipe.resolve import resolve
 from lethax.runs import evaluation as runs
 from lethax.runs import folder as folders
-from lethax.runs import recorder, training
+from lethax.runs import making, recorder, training
 
 TINY = Recipe.of(method="l2f", shot=2, query=2, filters=4, steps=4, epoch=2, val_episodes=3)
 OPTIONS = "sinusoid --method l2f --shot 2 --query 2 --filters 4 --steps 4 --epoch 2 --val-episodes 3".split()
@@ -30,7 +30,7 @@ JUDGE = ("--episodes", "3", "--steps", "2")
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """A finished run that no test may change."""
-    run = folders.create(resolve(TINY), tmp_path_factory.mktemp("whole") / "run")
+    run = making.create(resolve(TINY), tmp_path_factory.mktemp("whole") / "run")
     list(training.train(run))
     return run
 
@@ -103,15 +103,15 @@ def tree(folder):
 
 def test_a_folder_without_a_state_does_not_block(tmp_path):
     folder = tmp_path / "run"
-    folders.create(resolve(TINY.with_values(seed=7)), folder)
+    making.create(resolve(TINY.with_values(seed=7)), folder)
     (folder / "metrics.jsonl").write_text('{"step": 100, "loss": 3.0}\n')
-    run = folders.enter(resolve(TINY), folder)
+    run = making.enter(resolve(TINY), folder)
     assert run == folders.open_run(folder) and run.recipe.seed == 0
     list(training.train(run))
     assert [line["step"] for line in read_lines(folder / "metrics.jsonl")] == [2, 4]
-    folders.create(resolve(TINY.with_values(seed=7)), tmp_path / "begun")
+    making.create(resolve(TINY.with_values(seed=7)), tmp_path / "begun")
     with RunLock(tmp_path / "begun"), pytest.raises(RunError, match="in use by process"):
-        folders.enter(resolve(TINY), tmp_path / "begun")
+        making.enter(resolve(TINY), tmp_path / "begun")
 
 
 def test_overwrite_replaces_a_run_and_nothing_else(trained, whole, capsys):
@@ -136,7 +136,7 @@ def test_overwrite_that_fails_puts_the_run_back(trained, monkeypatch):
     before = tree(trained.folder)
     monkeypatch.setattr(folders, "write_atomic", full)
     with pytest.raises(RunError, match="full"):
-        folders.replace(resolve(TINY.with_values(seed=7)), trained.folder)
+        making.replace(resolve(TINY.with_values(seed=7)), trained.folder)
     assert tree(trained.folder) == before
 
 
@@ -157,7 +157,7 @@ def test_more_steps_for_a_finished_run(trained, whole, capsys):
     told = json.loads((trained.folder / "environment.json").read_text())["extended"]
     assert [(entry["from"], entry["to"], entry["at"]) for entry in told] == [(4, 7, 4)]
     assert [line["step"] for line in read_lines(trained.folder / "metrics.jsonl")] == [2, 4, 6, 7]
-    at_once = folders.create(resolve(trained.recipe.with_values(steps=7)), trained.folder.with_name("at-once"))
+    at_once = making.create(resolve(trained.recipe.with_values(steps=7)), trained.folder.with_name("at-once"))
     list(training.train(at_once))
     for name in ("metrics.jsonl", "checkpoints/step-00000007.safetensors"):
         assert (at_once.folder / name).read_bytes() == (trained.folder / name).read_bytes()
@@ -212,7 +212,7 @@ def test_logs_are_on_the_disk_before_the_state(tmp_path, monkeypatch):
         order.append(os.readlink(f"/proc/self/fd/{handle}"))
         synced(handle)
 
-    run = folders.create(resolve(TINY), tmp_path / "run")
+    run = making.create(resolve(TINY), tmp_path / "run")
     monkeypatch.setattr(os, "fsync", spy)
     list(training.train(run))
     names = [path.rpartition("/")[2] for path in order]
@@ -225,7 +225,7 @@ def test_logs_are_on_the_disk_before_the_state(tmp_path, monkeypatch):
 
 def test_a_score_that_is_not_finite_is_never_best(tmp_path, monkeypatch):
     scores = iter([float("nan"), 2.0, float("inf"), 1.0])
-    run = folders.create(resolve(TINY.with_values(steps=8, keep=2)), tmp_path / "run")
+    run = making.create(resolve(TINY.with_values(steps=8, keep=2)), tmp_path / "run")
     monkeypatch.setattr(recorder.Recorder, "_validate", lambda self, meta: {"val_score": next(scores)})
     list(training.train(run))
     assert list(checkpoint.numbered(folders.checkpoints(run), "best")) == [4, 8]
@@ -324,7 +324,7 @@ def test_a_split_too_small_is_said_with_advice_that_evaluation_takes(tmp_path, m
     sizes = {"train": 36, "val": 36, "test": 6}
     splits = {split: split_of("", made[:size], labels[:size]) for split, size in sizes.items()}
     write_features("made", splits, None, {})
-    run = folders.create(resolve(TINY.with_values(data="made", method="maml", net="mlp", way=2)), tmp_path / "run")
+    run = making.create(resolve(TINY.with_values(data="made", method="maml", net="mlp", way=2)), tmp_path / "run")
     assert cli.main(["evaluate", str(run.folder), *JUDGE]) == 1
     err = capsys.readouterr().err
     assert "made/test allows at most 1-way" in err and "the run's episodes are 2-way with 2 shots and 2 queries" in err

@@ -21,8 +21,7 @@ from lethax.files import read_lines
 from lethax.recipe import Recipe
 from lethax.recipe.record import key_of
 from lethax.recipe.resolve import resolve
-from lethax.runs import folder as folders
-from lethax.runs import training
+from lethax.runs import making, training
 
 KILLS = 4  # tests/durability.py does more, of every command
 JUDGE = ("--episodes", 20, "--steps", 2)
@@ -74,7 +73,7 @@ def whole(tmp_path_factory):
     """A finished run that no test may change, by the folder."""
     folder = tmp_path_factory.mktemp("whole") / "run"
     recipe = resolve(Recipe.of(steps=600, epoch=100, method="maml"))
-    list(training.train(folders.create(recipe, folder)))
+    list(training.train(making.create(recipe, folder)))
     return folder
 
 
@@ -272,6 +271,6 @@ def test_the_first_call_is_saved(monkeypatch, tmp_path):
     """What compiled for minutes is not lost to a kill a second later."""
     monkeypatch.setattr(supervised, "CHUNK", 10)
     recipe = resolve(Recipe.of(steps=100, epoch=100, filters=4))
-    with contextlib.closing(training.train(folders.enter(recipe, tmp_path / "run", ""))) as statuses:
+    with contextlib.closing(training.train(making.enter(recipe, tmp_path / "run", ""))) as statuses:
         assert next(statuses).step == 10
         assert list(checkpoint.numbered(tmp_path / "run" / "checkpoints", "step")) == [10]

@@ -11,13 +11,13 @@ from lethax.files import append_line, to_json
 from lethax.recipe import Recipe
 from lethax.recipe.resolve import resolve
 from lethax.runs import folder as folders
-from lethax.runs import tensorboard
+from lethax.runs import making, tensorboard
 from lethax.runs.training import Status
 
 
 @pytest.fixture
 def run(tmp_path):
-    return folders.create(resolve(Recipe.of(data="sinusoid", method="l2f", filters=4, depth=1)), tmp_path / "run")
+    return making.create(resolve(Recipe.of(data="sinusoid", method="l2f", filters=4, depth=1)), tmp_path / "run")
 
 
 def training(run: folders.Run, steps: Iterator[int]) -> Iterator[Status]:
@@ -78,4 +78,4 @@ def test_what_is_missing_is_said_before_a_folder_is_made(tmp_path, monkeypatch, 
 
 def test_an_overwritten_run_may_have_event_files(run):
     (run.folder / folders.TENSORBOARD).mkdir()
-    assert folders.replace(run.recipe, run.folder).folder == run.folder
+    assert making.replace(run.recipe, run.folder).folder == run.folder

@@ -12,7 +12,7 @@ from lethax.outer import begin
 from lethax.recipe import Recipe
 from lethax.recipe.resolve import resolve
 from lethax.runs import folder as folders
-from lethax.runs import training
+from lethax.runs import making, training
 
 SEEDS = 2
 
@@ -39,7 +39,7 @@ def recipes():
 
 def train(folder, stop=None):
     made = [
-        folders.open_run(folder / f"{i}") if (folder / f"{i}").exists() else folders.create(recipe, folder / f"{i}")
+        folders.open_run(folder / f"{i}") if (folder / f"{i}").exists() else making.create(recipe, folder / f"{i}")
         for i, recipe in enumerate(recipes())
     ]
     for status in training.train_together(made):
@@ -65,7 +65,7 @@ def test_equals_each_alone_and_resumes_to_the_same_bits(tmp_path, x64):
     """Equal in float64: two programs round differently, and training makes more of it."""
     together = train(tmp_path / "whole")
     for i in (0, 3):  # another seed and another range
-        alone = folders.create(recipes()[i], tmp_path / f"alone{i}")
+        alone = making.create(recipes()[i], tmp_path / f"alone{i}")
         for _ in training.train(alone):
             pass
         for a, b in zip(arrays(alone)[0], arrays(together[i])[0], strict=True):

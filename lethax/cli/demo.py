@@ -20,7 +20,8 @@ from lethax.recipe import Recipe
 from lethax.recipe.resolve import resolve
 from lethax.report import figures
 from lethax.runs.evaluation import best_metas, evaluate_run, write_evaluation
-from lethax.runs.folder import enter, open_run
+from lethax.runs.folder import open_run
+from lethax.runs.making import enter
 from lethax.streams import test_key
 from lethax.text import showable, shown
 

@@ -72,6 +72,7 @@ def _fitted(args: Any) -> tuple[Resolved, str]:
 def _resumed(args: Any) -> tuple[Any, str]:
     from lethax.devices import use_all_cores
     from lethax.runs import folder as folders
+    from lethax.runs import making
 
     given = recipe_options.given(args)
     if set(given) - {"outer.steps"} or args.data or args.recipe or args.out or args.overwrite:
@@ -81,13 +82,13 @@ def _resumed(args: Any) -> tuple[Any, str]:
         )
     use_all_cores()
     run = folders.open_run(args.resume)
-    return (folders.extend(run, given["outer.steps"]) if given else run), ""
+    return (making.extend(run, given["outer.steps"]) if given else run), ""
 
 
 def _begun(args: Any) -> tuple[Any, str]:
     """The run of these options, new or begun before, and a note on values that were fitted to the data."""
     from lethax.devices import use_all_cores
-    from lethax.runs import folder as folders
+    from lethax.runs import making
 
     if not args.data and not args.recipe:
         raise RecipeError("train needs DATA, --recipe FILE or --resume RUN.")
@@ -96,8 +97,8 @@ def _begun(args: Any) -> tuple[Any, str]:
     name = f"{recipe.data}-{recipe.method}-{recipe.episode.shot}shot-seed{recipe.seed}"
     out = args.out or Path("runs") / name
     if args.overwrite:
-        return folders.replace(recipe, out), note
-    return folders.enter(recipe, out, "choose another --out, or replace that run with --overwrite"), note
+        return making.replace(recipe, out), note
+    return making.enter(recipe, out, "choose another --out, or replace that run with --overwrite"), note
 
 
 def _described(run: Any) -> str:

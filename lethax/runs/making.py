@@ -1,0 +1,178 @@
+"""Make run folders, enter those that are there, put new ones in their place, and give them more steps."""
+
+import os
+import secrets
+import shlex
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from lethax import checkpoint, plugins
+from lethax.domains import Inputs, domain_of
+from lethax.errors import CheckpointError, RecipeError, RunError
+from lethax.files import read_json, to_json, write_atomic
+from lethax.learner import Learner
+from lethax.lock import RunLock
+from lethax.recipe import Resolved, dump
+from lethax.recipe.record import TOP
+from lethax.recipe.resolve import resolve
+from lethax.runs.folder import (
+    CHECKPOINTS,
+    ENVIRONMENT,
+    INPUTS,
+    OURS,
+    RECIPE,
+    SCALED,
+    SHOWN,
+    Run,
+    check_recipe,
+    checkpoints,
+    environment,
+    open_run,
+    reached,
+    when,
+)  # fmt: skip
+from lethax.text import counted, shown
+
+
+def create(recipe: Resolved, folder: Path) -> Run:
+    """Make a new run folder. RunError if the folder holds a run already."""
+    if (folder / RECIPE).exists():
+        raise RunError(f"{shown(folder)} holds a run already: go on with it, or choose another --out.")
+    strange = _strange(folder)
+    if strange:
+        raise RunError(f"{shown(folder)} holds {shown(strange[0], 60)}, which is of no run: choose another --out.")
+    if any(checkpoint.numbered(folder / CHECKPOINTS, kind) for kind in ("step", "best")):
+        raise RunError(
+            f"{shown(folder)} holds checkpoints of a run whose recipe.toml is gone: put that file back, or choose another --out."
+        )
+    inputs = checked(recipe)
+    folder.mkdir(parents=True, exist_ok=True)
+    return _write(recipe, inputs, folder)
+
+
+def checked(recipe: Resolved) -> Inputs | None:
+    """Check that data, method and net fit, before a folder is made or anything compiles. Returns what is known of the data."""
+    domain = domain_of(recipe)
+    inputs = domain.inputs(recipe)
+    learner = domain.learner(recipe, inputs)
+    if not isinstance(learner, Learner):  # of a plugin: those of the package are
+        raise RecipeError(
+            f"method '{recipe.method}' made a {type(learner).__name__}, which is no learner: its `make` has to return one."
+        )
+    jax.eval_shape(learner.init, jax.random.key(0))
+    gates, fixed = learner.gate_names(), recipe.gate.fixed
+    if fixed and len(fixed) != len(gates):
+        expected = f"expected {len(gates)}, of {', '.join(gates)}" if gates else f"but {recipe.method} has none"
+        raise RecipeError(f"gate.fixed has {counted(len(fixed), 'gate')}, {expected}.")
+    return inputs
+
+
+def _strange(folder: Path) -> list[str]:
+    """The names in a folder that do not belong to a run."""
+    if folder.exists() and not folder.is_dir():
+        raise RunError(f"{shown(folder)} is a file, but a run is a folder: choose another --out.")
+    there = folder.iterdir() if folder.is_dir() else ()
+    return sorted(path.name for path in there if path.name not in OURS and not path.name.endswith(".tmp"))
+
+
+def _write(recipe: Resolved, inputs: Inputs | None, folder: Path) -> Run:
+    """Write the files of a new run. The recipe comes last, because a folder with a recipe is a run."""
+    added = plugins.used_by(recipe)
+    write_atomic(folder / ENVIRONMENT, to_json({**environment(), **({"plugins": added} if added else {})}) + "\n")
+    if inputs:
+        write_atomic(folder / INPUTS, to_json(inputs._asdict()) + "\n")
+    else:
+        (folder / INPUTS).unlink(missing_ok=True)
+    write_atomic(folder / RECIPE, dump(recipe))
+    return Run(folder, recipe, inputs)
+
+
+def enter(recipe: Resolved, folder: Path, advice: str = "choose another --out") -> Run:
+    """Open the run of this recipe in this folder, or make it. RunError if the folder has a state of another recipe.
+
+    A run of another recipe that has no state yet, as after a trial that failed, is replaced. `advice`: what the error says to do.
+    """
+    if not (folder / RECIPE).exists():
+        return create(recipe, folder)
+    there = open_run(folder)
+    if there.recipe == recipe:
+        return there
+    with RunLock(folder):
+        if not reached(there):
+            return _write(recipe, checked(recipe), folder)
+    differing = _differing(there.recipe, recipe)
+    changes = "; ".join(
+        f"{name}: {shown(_value(there.recipe, name), 60)} there, {shown(_value(recipe, name), 60)} now"
+        for name in differing[:SHOWN]
+    )
+    if set(differing) <= SCALED and recipe.outer.steps > there.recipe.outer.steps:
+        go_on = shlex.join(["lethax", "train", "--resume", str(folder), "--steps", str(recipe.outer.steps)])
+        advice = f"{advice}. To give it more steps: {go_on}"
+    elif set(differing) <= SCALED:
+        go_on = shlex.join(["lethax", "train", "--resume", str(folder)])
+        advice = f"it has more steps than that; go on with it by {go_on}, or {advice}"
+    raise RunError(f"{shown(folder)} holds a run of another recipe ({changes}): {advice}.")
+
+
+def _differing(there: Resolved, now: Resolved) -> list[str]:
+    names = dict.fromkeys((*TOP, *there.used, *now.used))
+    return [name for name in names if _value(there, name) != _value(now, name)]
+
+
+def _value(recipe: Resolved, name: str) -> Any:
+    if name in TOP:
+        return getattr(recipe, name)
+    return recipe.value(name) if name in recipe.used else "unused"
+
+
+def replace(recipe: Resolved, folder: Path) -> Run:
+    """Make a new run in place of an old one. RunError if that is in use, or the folder holds other files."""
+    folder = folder.resolve() if folder.is_symlink() else folder
+    strange = _strange(folder)
+    if not folder.exists() or not any(folder.iterdir()):
+        return create(recipe, folder)
+    if strange or not (folder / RECIPE).is_file():
+        why = f"it holds {shown(strange[0], 60)}, which is of no run" if strange else "it has no recipe.toml"
+        raise RunError(f"{shown(folder)} is not replaced: {why}. Choose another --out, or move that away.")
+    aside = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.old")
+    with RunLock(folder):
+        os.rename(folder, aside)
+        try:
+            made = create(recipe, folder)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            os.rename(aside, folder)
+            raise
+    shutil.rmtree(aside, ignore_errors=True)
+    return made
+
+
+def extend(run: Run, steps: int) -> Run:
+    """The run with more outer steps.
+
+    Its phases of first order and of the multi-step loss stay where they are; a cosine of the outer rate is that of the new total
+    from the step on that the run has reached. environment.json keeps when this was done.
+    """
+    before = run.recipe.outer.steps
+    if steps < before:
+        raise RecipeError(
+            f"--steps is {steps}, but {shown(run.folder)} has {before} already: name more, or start another run with --out."
+        )
+    if steps == before:
+        return run
+    recipe = resolve(run.recipe.with_values(steps=steps))
+    with RunLock(run.folder):
+        if states := checkpoint.numbered(checkpoints(run), "step"):
+            newest = states[max(states)]
+            with suppress(CheckpointError):  # a damaged one is passed over in training, where it is named
+                check_recipe(run, newest, checkpoint.read_info(newest))
+        path = run.folder / ENVIRONMENT
+        known = read_json(path) if path.is_file() else {}
+        told = {"from": before, "to": steps, "at": reached(run), **when()}
+        write_atomic(path, to_json({**known, "extended": [*known.get("extended", []), told]}) + "\n")
+        write_atomic(run.folder / RECIPE, dump(recipe))
+    return run._replace(recipe=recipe)
