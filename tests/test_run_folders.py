@@ -134,7 +134,7 @@ def test_overwrite_that_fails_puts_the_run_back(trained, monkeypatch):
         raise RunError("the disk is full.")
 
     before = tree(trained.folder)
-    monkeypatch.setattr(folders, "write_atomic", full)
+    monkeypatch.setattr(making, "write_atomic", full)
     with pytest.raises(RunError, match="full"):
         making.replace(resolve(TINY.with_values(seed=7)), trained.folder)
     assert tree(trained.folder) == before
