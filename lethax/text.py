@@ -5,7 +5,8 @@ import shlex
 from typing import Any
 
 _PLAIN = str.maketrans(
-    {"±": "+/-", "−": "-", "…": "...", "–": "-", "×": "x", "√": "sqrt ", "λ": "lambda", "σ": "sigma"}
+    {"±": "+/-", "−": "-", "…": "...", "–": "-", "×": "x", "√": "sqrt ", "²": "^2"}
+    | {"α": "alpha", "β": "beta", "γ": "gamma", "θ": "theta", "λ": "lambda", "σ": "sigma"}
 )
 _PLAIN |= {ord(c): "-" for c in "─━═╴╶╸╺"} | {ord(c): "|" for c in "│┃║"} | {ord(c): "+" for c in "╭╮╰╯"}
 

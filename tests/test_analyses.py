@@ -313,7 +313,7 @@ def test_without_attenuation_it_is_what_evaluate_judges(analyse, trained, capsys
 def test_a_single_run_has_its_analyses_in_its_folder(analyse, trained, what, header, rows):
     code, out, err = analyse("birds-l2f", "--what", what, "--tasks", 2)
     assert code == 0, err
-    assert header in out and f"{what} on 2 test tasks, seed 0" in out
+    assert header in out and f"{what} of {trained / 'birds-l2f'} on 2 test tasks, seed 0" in out
     folder = trained / "birds-l2f" / "analyses"
     assert {f"{what}.{kind}" for kind in ("json", "csv", "png", "svg")} <= {path.name for path in folder.iterdir()}
     record = json.loads((folder / f"{what}.json").read_text())

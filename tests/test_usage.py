@@ -142,6 +142,7 @@ def test_reproduce_names_every_missing_data_set_before_anything_runs(monkeypatch
 
 
 @pytest.mark.parametrize(("line", "says"), [
+    ("analyse run", "lethax analyse needs --what, one of gates, attenuation, "),
     ("evaluate", "needs at least one run folder, as in: lethax evaluate runs/"),
     ("evaluate x --episodes 0", "--episodes is 0; it has to be from 1 to"),
     ("evaluate x --steps 100000", "--steps is 100000; it has to be from 0 to 1,000"),

@@ -39,8 +39,9 @@ def analyse(args: arguments.Analyse) -> None:
         with bar(f"{args.what} of {name}", 1.0) as show:
             results[name] = analysis.measure(trained, show)
     lines = views.VIEWS[args.what].table(results)
-    say(f"{args.what} on {counted(tasks, f'{args.split} task')}, seed {args.seed}")
-    console.print(_table(lines))
+    alone = f" of {next(iter(results))}" if len(results) == 1 else ""
+    say(f"{args.what}{alone} on {counted(tasks, f'{args.split} task')}, seed {args.seed}")
+    console.print(_table([line[1:] for line in lines] if alone else lines))
     runs = [
         {"run": name, "method": t.run.recipe.method, "data": t.run.recipe.data, "checkpoint": t.step,
          "score": t.score_name}
@@ -73,7 +74,7 @@ def _usual_folder(runs: tuple[Path, ...]) -> Path:
 def _table(lines: list[list[str]]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
     for number, header in enumerate(lines[0]):
-        table.add_column(header, overflow="fold", no_wrap=number > 1)
+        table.add_column(header, overflow="fold", no_wrap=number > 0)
     for line in lines[1:]:
         table.add_row(*(Text(showable(cell, console.encoding)) for cell in line))
     return table

@@ -98,6 +98,16 @@ class Evaluate:
 
 
 What = Literal["gates", "attenuation", "effects", "surface", "landscape", "conflict"]  # those of runs.analyses.MEASURES
+_WHAT = (
+    "What is measured. gates: L2F's gates of each layer over tasks. attenuation: the score where one layer is multiplied by 0.1 to "
+    "1 before adaptation. effects: the score if gates before a batch norm change the size of weights or the inner rate alone. "
+    "surface: the losses on the plane through w_0 and w_J. landscape: how smooth the loss is along inner steps. conflict: angles "
+    "between gradients."
+)
+_TASKS = (
+    "It is measured on this many tasks, the first episodes of `lethax evaluate` with the same seed and split (default: 1 for "
+    "surface, 300 for gates and effects, else 100)."
+)
 
 
 @dataclasses.dataclass
@@ -108,14 +118,8 @@ class Analyse:
         tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN [RUN ...]", help_behavior_hint="")
     ]
     """One or more run folders. Several are compared in one figure."""
-    what: What
-    """What is measured. gates: L2F's gates of each layer over tasks. attenuation: the score where one layer is multiplied by 0.1
-    to 1 before adaptation. effects: the score of what a gate does before a batch norm, the size of weights and the inner rate
-    apart. surface: the losses on the plane through w_0 and w_J. landscape: how smooth the loss is along inner steps. conflict:
-    angles between gradients."""
-    tasks: Count = None
-    """It is measured on this many tasks, the first episodes of `lethax evaluate` with the same seed and split (default: 1 for
-    surface, 300 for gates and effects, else 100)."""
+    what: Annotated[What, tyro.conf.arg(help=_WHAT)]
+    tasks: Annotated[int | None, tyro.conf.arg(metavar="INT", help=_TASKS, help_behavior_hint="")] = None
     split: Literal["train", "val", "test"] = "test"
     """Tasks are drawn from the classes of this split."""
     seed: int = 0

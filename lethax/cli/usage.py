@@ -16,11 +16,15 @@ from lethax.text import shown
 
 
 class Word(typing.NamedTuple):
-    """An option, or a positional argument if `flag` has no dashes. `kind` is the type of its value, or of each of many values."""
+    """An option, or a positional argument if `flag` has no dashes. `kind` is the type of its value, or of each of many values.
+
+    needed: whether the command cannot do without the option.
+    """
 
     flag: str
     kind: Any
     many: bool = False
+    needed: bool = False
 
 
 def explain(argv: list[str], otherwise: str) -> RecipeError:
@@ -52,7 +56,8 @@ def options_of(command: Any) -> Iterator[Word]:
         many = typing.get_origin(kinds[0]) is tuple
         name = next((e.name for e in extras if getattr(e, "name", None)), f.name.replace("_", "-"))
         flag = f.name.upper() if tyro.conf.Positional in extras else f"--{name}"
-        yield Word(flag, typing.get_args(kinds[0])[0] if many else kinds[0], many)
+        needed = flag.startswith("--") and f.default is f.default_factory is dataclasses.MISSING
+        yield Word(flag, typing.get_args(kinds[0])[0] if many else kinds[0], many, needed)
         if kinds[0] is bool and tyro.conf.FlagCreatePairsOff not in extras:
             yield Word(f"--no-{name}", bool)
 
@@ -61,6 +66,7 @@ def _faults(command: str, words: list[str], known: list[Word]) -> Iterator[str]:
     """A sentence for each fault, in the order of the words."""
     options = {option.flag: option for option in known if option.flag.startswith("--")}
     places = [option for option in known if not option.flag.startswith("--")]
+    needed = {option.flag: option for option in known if option.needed}
     while words:
         word = words.pop(0)
         flag, equals, value = word.partition("=")
@@ -69,6 +75,7 @@ def _faults(command: str, words: list[str], known: list[Word]) -> Iterator[str]:
             if option is None:
                 yield f"{command} has no option '{shown(flag, 60)}'.{_nearest_option(flag, options)}"
                 continue
+            needed.pop(option.flag, None)
             values = [value] if equals else _values(option, words)
             if option.kind is bool:
                 if equals or (words and words[0].lower() in ("true", "false")):
@@ -84,6 +91,7 @@ def _faults(command: str, words: list[str], known: list[Word]) -> Iterator[str]:
             if not places[0].many:
                 places.pop(0)
     yield from (f"{command} needs {option.flag}." for option in places[:1] if not option.many)
+    yield from (f"{command} needs {option.flag}, {expected(option.kind)}." for option in needed.values())
 
 
 def _values(option: Word, words: list[str]) -> list[str]:

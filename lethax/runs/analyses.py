@@ -143,10 +143,10 @@ def _effects(trained: Trained, tell: Tell) -> attenuation.Effects:
     start = learner.start
     held = replace(start, acts="weights", ungated=tuple(dict.fromkeys((*start.ungated, *normed))))
     ways = {
-        "L2F: γθ, rate α": replace(start, acts="weights"),
-        "rate alone: θ, α/γ²": replace(start, acts="rate", normed=normed),
-        "size alone: γθ, αγ²": replace(start, acts="size", normed=normed),
-        "neither: θ, α": held,
+        "L2F: γ θ, rate α": replace(start, acts="weights"),
+        "rate alone: θ, rate α/γ²": replace(start, acts="rate", normed=normed),
+        "size alone: γ θ, rate α γ²": replace(start, acts="size", normed=normed),
+        "neither: θ, rate α": held,
         "no gates at all": None,
     }
     scores = []
