@@ -186,6 +186,8 @@ def test_unsure() -> None:
     (["RUN", "--support", "s"], "needs --query"),
     (["RUN", "--model", "m", "--query", "q"], "is adapted already"),
     (["RUN", "--support", "s", "--query", "q", "--unsure", "2"], "--unsure is 2"),
+    (["RUN", "--support", "s", "--query", "q", "--ensemble", "0"], "--ensemble is 0"),
+    (["--model", "m", "--query", "q", "--norm", "batch"], "is adapted already: leave --norm out"),
 ])  # fmt: skip
 def test_usage(words: list[str], said: str, made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = [str(made / "run") if word == "RUN" else word for word in words]

@@ -143,16 +143,23 @@ class Predict:
         Path, tyro.conf.arg(aliases=["-o"], metavar="PATH", help_behavior_hint="(default: predictions.csv)")
     ] = Path("predictions.csv")
     """The table of predictions is written to this CSV file."""
-    head: Literal["trained", "zero", "prototypes"] = "trained"
-    """The last layer starts from its trained columns, from zero, or from the mean features of each class."""
-    norm: Literal["support", "support+1", "batch"] = "support"
-    """Batch norm takes its moments from the support pictures, from these and the predicted one, or from all predicted pictures."""
+    head: Annotated[
+        Literal["trained", "zero", "prototypes"] | None,
+        tyro.conf.arg(metavar="{trained,zero,prototypes}", help_behavior_hint=""),
+    ] = None
+    """The last layer starts from its trained columns (default), from zero, or from the mean features of each class."""
+    norm: Annotated[
+        Literal["support", "support+1", "batch"] | None,
+        tyro.conf.arg(metavar="{support,support+1,batch}", help_behavior_hint=""),
+    ] = None
+    """Batch norm takes its moments from the support pictures (default), from them and the predicted one, or from all predicted
+    ones."""
     unsure: float = 0.1
     """A prediction is marked unsure if its probability is less than this above that of the second class."""
     all: Switch = False
     """Also write the probability of every class."""
-    ensemble: int = 1
-    """The outputs of this many checkpoints are averaged, the best ones by validation."""
+    ensemble: Count = None
+    """The outputs of this many checkpoints are averaged, the best ones by validation (default: 1)."""
     save: File = None
     """Also write the adapted model to this file, which --model takes."""
     model: File = None

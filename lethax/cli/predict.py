@@ -11,6 +11,7 @@ from lethax.files import write_atomic
 from lethax.progress import compiling, say
 from lethax.text import command_line, counted, shown
 
+_OF_A_RUN = ("support", "save", "head", "norm", "ensemble")  # options that an adapted model has behind it
 _SAID = 3  # of what was left out, the entries that are named
 _NORMS = {
     "support": "the support pictures, so that no prediction depends on another",
@@ -54,15 +55,16 @@ def _check(args: arguments.Predict) -> None:
     if args.query is None:
         raise RecipeError("predict needs --query, the folder of the pictures to predict.")
     if args.model is not None:
-        if args.run or args.support or args.save:
-            raise RecipeError("--model is a model that is adapted already: leave out RUN, --support and --save.")
+        of_run = {"RUN": args.run, **{f"--{name}": getattr(args, name) for name in _OF_A_RUN}}
+        if given := [name for name, value in of_run.items() if value is not None]:
+            raise RecipeError(f"--model is a model that is adapted already: leave {' and '.join(given)} out.")
     elif args.run is None or args.support is None:
         raise RecipeError(
             "predict needs a run and labelled pictures, as in: lethax predict RUN --support FOLDER --query FOLDER; "
             "or a model, as in: lethax predict --model FILE --query FOLDER."
         )
     for name, value, least, most in (("unsure", args.unsure, 0, 1), ("ensemble", args.ensemble, 1, 1000)):
-        if not least <= value <= most:
+        if value is not None and not least <= value <= most:
             raise RecipeError(f"--{name} is {value}; it has to be from {least} to {most}.")
 
 
@@ -79,13 +81,14 @@ def _model(args: arguments.Predict) -> Any:
     assert run.inputs is not None
     examples = loose.labelled(args.support, run.inputs.example, lambda *_: None)
     _left_out(args.support, examples.left_out)
+    head = args.head or "trained"
     pictures = zip(examples.classes, examples.counts(), strict=True)
     say(f"classes: {', '.join(f'{shown(name, 60)} ({n})' for name, n in pictures)}, with the number of their pictures")
     if len(examples.classes) != run.recipe.episode.way:
         say(f"{shown(args.run)} was trained on {run.recipe.episode.way} classes; for {len(examples.classes)} its last layer "
-            f"starts {_HEADS[args.head]}")  # fmt: skip
+            f"starts {_HEADS[head]}")  # fmt: skip
     with compiling("adapting") as first:
-        model = adapted.adapt_run(run, examples, head=args.head, norm=args.norm, ensemble=args.ensemble)
+        model = adapted.adapt_run(run, examples, head=head, norm=args.norm or "support", ensemble=args.ensemble or 1)
         first()
     return model
 
