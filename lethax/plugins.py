@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lethax.errors import RecipeError
-from lethax.text import shown
+from lethax.text import ALWAYS, shown
 
 GROUP = "lethax.plugins"  # of entry points: modules, or functions without arguments, that register what they have
 VARIABLE = "LETHAX_PLUGINS"  # files, separated as in $PATH
@@ -25,6 +25,7 @@ def load(files: list[str]) -> None:
 
     A plugin is code of the user's own and runs as such. RecipeError for a file that cannot be imported.
     """
+    ALWAYS[:] = [word for name in files for word in ("--plugin", name)]
     named = [*os.environ.get(VARIABLE, "").split(os.pathsep), *files]
     for path in dict.fromkeys(Path(name).resolve() for name in named if name):
         _run(path)

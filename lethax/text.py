@@ -24,9 +24,12 @@ def shown(value: Any, limit: int = 200) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+ALWAYS: list[str] = []  # the words that any command needs to go on with this one: --plugin FILE
+
+
 def command_line(*words: Any) -> str:
     """Write a `lethax` command that can be copied, whatever its words contain."""
-    return shown(shlex.join(["lethax", *map(str, words)]), 1000)
+    return shown(shlex.join(["lethax", *map(str, words), *ALWAYS]), 1000)
 
 
 def plural(number: int, one: str) -> str:

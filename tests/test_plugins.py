@@ -106,7 +106,8 @@ def state_of(run: Path) -> dict[str, np.ndarray]:
 @both
 def test_it_trains_evaluates_and_resumes_to_the_same_bits(plugin, tmp_path, capsys, forget):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    assert "done" in said(capsys, "train", *plugin.given, "--out", str(whole))
+    trained = said(capsys, "train", *plugin.given, "--out", str(whole))
+    assert "done" in trained and f"lethax evaluate {whole} --plugin {plugin.path}" in trained.replace("\n", "")
     key, _, value = plugin.own
     recipe = load(whole / "recipe.toml")
     assert recipe.get(key) == value and recipe.get("outer.steps") == 4

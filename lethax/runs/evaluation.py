@@ -1,7 +1,6 @@
 """Evaluation of runs: judge the best checkpoints on fixed episodes, and keep a record in the run folder."""
 
 import math
-import shlex
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,7 +25,7 @@ from lethax.runs.folder import (
     listed_best,
 )
 from lethax.streams import test_key
-from lethax.text import counted, shown
+from lethax.text import command_line, counted, shown
 
 
 class Result(NamedTuple):
@@ -50,7 +49,7 @@ def best_metas(run: Run, count: int) -> tuple[list[Any], list[int]]:
     learner, plan = run.learner(), run.plan()
     fresh = begin(learner, plan, jax.random.key(run.recipe.seed))
     found = checkpoint.newest(checkpoints(run), fresh) if checkpoints(run).is_dir() else None
-    go_on = shlex.join(["lethax", "train", "--resume", str(run.folder)])
+    go_on = command_line("train", "--resume", run.folder)
     if found is None:
         raise RunError(f"{shown(run.folder)} has no checkpoint yet: train it with {go_on}.")
     state, info, path = found

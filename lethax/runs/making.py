@@ -2,7 +2,6 @@
 
 import os
 import secrets
-import shlex
 import shutil
 from contextlib import suppress
 from pathlib import Path
@@ -35,7 +34,7 @@ from lethax.runs.folder import (
     reached,
     when,
 )  # fmt: skip
-from lethax.text import counted, shown
+from lethax.text import command_line, counted, shown
 
 
 def create(recipe: Resolved, folder: Path) -> Run:
@@ -110,10 +109,10 @@ def enter(recipe: Resolved, folder: Path, advice: str = "choose another --out") 
         for name in differing[:SHOWN]
     )
     if set(differing) <= SCALED and recipe.outer.steps > there.recipe.outer.steps:
-        go_on = shlex.join(["lethax", "train", "--resume", str(folder), "--steps", str(recipe.outer.steps)])
+        go_on = command_line("train", "--resume", folder, "--steps", recipe.outer.steps)
         advice = f"{advice}. To give it more steps: {go_on}"
     elif set(differing) <= SCALED:
-        go_on = shlex.join(["lethax", "train", "--resume", str(folder)])
+        go_on = command_line("train", "--resume", folder)
         advice = f"it has more steps than that; go on with it by {go_on}, or {advice}"
     raise RunError(f"{shown(folder)} holds a run of another recipe ({changes}): {advice}.")
 
