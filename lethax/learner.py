@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from lethax import trees
 from lethax.objectives import Objective
 from lethax.records import Episode, EpisodeShape, Info, Mask, Meta, Progress, Split, Weights
 
@@ -115,7 +116,7 @@ class InnerPath(NamedTuple):
 
     def stop(self, step: int | Array) -> Weights:
         """The tensors w_j."""
-        return jax.tree.map(lambda stop: stop[step], self.stops)
+        return trees.at(self.stops, step)
 
 
 @runtime_checkable

@@ -1,11 +1,14 @@
 """Nested dicts of arrays: names, splitting by a mask, products."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
+
+T = TypeVar("T")
 
 
 def names(tree: Any) -> list[str]:
@@ -33,6 +36,21 @@ def partition(tree: Any, mask: Any) -> tuple[Any, Any]:
 def combine(first: Any, second: Any) -> Any:
     """The inverse of `partition`."""
     return jax.tree.map(lambda a, b: b if a is None else a, first, second, is_leaf=lambda leaf: leaf is None)
+
+
+def at(tree: T, index: Any) -> T:
+    """Entry `index` of the leading axis of every leaf."""
+    return jax.tree.map(lambda leaf: leaf[index], tree)
+
+
+def stacked(trees: Sequence[T]) -> T:
+    """Equal trees with a new leading axis."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+
+def mean(trees: Sequence[T]) -> T:
+    """The mean of equal trees, leaf by leaf, as NumPy arrays."""
+    return jax.tree.map(lambda *leaves: np.mean(np.stack(leaves), axis=0), *trees)
 
 
 def dot(a: Any, b: Any) -> Array:

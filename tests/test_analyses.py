@@ -234,7 +234,7 @@ def test_the_surface_of_a_task_has_the_losses_of_its_path(key):
     assert found.stops.shape == (4, 2) and found.moved > 0
     still = L2F(learner.net, objective=SquaredError(), rule=SGD(rate=0.0), steps=1)
     assert surface.of_task(still, meta, episode, key) is None
-    both = surface.mean([found, found._replace(support=found.support + 2.0)])
+    both = trees.mean([found, found._replace(support=found.support + 2.0)])
     np.testing.assert_allclose(both.support, found.support + 1.0)
 
 

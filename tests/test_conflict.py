@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from sinusoid_batches import drawn
 
 import lethax
+from lethax import trees
 from lethax.analysis import conflict, gradients
-from lethax.data.curves import family
-from lethax.records import Progress
 
 
 def test_angles_that_are_known() -> None:
@@ -61,24 +61,15 @@ def test_one_dimension_has_two_directions() -> None:
     assert conflict.random_angle(1) == (math.pi / 2, math.pi / 2)
 
 
-SHAPE = lethax.EpisodeShape(way=1, shot=4, query=6)
-
-
-def _drawn(count: int) -> gradients.Batch:
-    tasks, ranges, _ = family("sinusoid")
-    keys = jax.random.split(jax.random.key(5), count)
-    episodes = jax.vmap(lambda key: tasks.draw(ranges, SHAPE, key))(keys)
-    return gradients.Batch(episodes, keys, Progress(jnp.asarray(0), jnp.asarray(10)))
-
-
 @pytest.mark.numeric
 def test_gradients_of_examples_have_the_support_gradient_as_their_mean() -> None:
     with jax.enable_x64(True):
         learner = lethax.L2F(lethax.MLP(hidden=(6,)), objective=lethax.SquaredError(), steps=1)
         meta = learner.init(jax.random.key(0))
-        support = next(_drawn(1).tasks())[0].support
+        support = next(drawn(1).tasks())[0].support
         each = gradients.example_gradients(learner, meta, support)
-        whole = gradients.support_gradient(learner, meta, support)
+        first = trees.at(gradients.inner_stops(learner, meta, support, 0), 0)
+        _, whole = gradients.support_gradient(learner, meta, support, first, 0)
         jax.tree.map(
             lambda one, all_: np.testing.assert_allclose(np.mean(one, axis=0), all_, rtol=1e-9, atol=1e-12), each, whole
         )
@@ -93,7 +84,8 @@ def test_under_batch_norm_the_mean_of_the_examples_is_the_support_gradient_too()
         x = jax.random.normal(jax.random.key(1), (4, 8, 8, 1), float)
         support = lethax.Split(x, jnp.array([0, 1, 0, 1]))
         each = gradients.example_gradients(learner, meta, support)
-        whole = gradients.support_gradient(learner, meta, support)
+        first = trees.at(gradients.inner_stops(learner, meta, support, 0), 0)
+        _, whole = gradients.support_gradient(learner, meta, support, first, 0)
         jax.tree.map(
             lambda one, all_: np.testing.assert_allclose(np.mean(one, axis=0), all_, rtol=1e-8, atol=1e-12), each, whole
         )
@@ -105,7 +97,7 @@ def test_under_batch_norm_the_mean_of_the_examples_is_the_support_gradient_too()
 def test_equal_tasks_have_no_conflict_and_others_have(of: str) -> None:
     learner = lethax.L2F(lethax.MLP(hidden=(6,)), objective=lethax.SquaredError(), steps=1)
     meta = learner.init(jax.random.key(0))
-    batch = _drawn(3)
+    batch = drawn(3)
     same = gradients.Batch(
         jax.tree.map(lambda leaf: jnp.stack([leaf[0]] * 3), batch.episodes), batch.keys, batch.progress
     )

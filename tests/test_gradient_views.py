@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import lethax
-from lethax import cli, streams
+from lethax import cli, streams, trees
 from lethax.analysis import landscape
 from lethax.evaluation import draw
 from lethax.runs.folder import open_run
@@ -47,7 +47,7 @@ def test_landscape(runs: list[Path], tmp_path: Path) -> None:
             lambda leaf: leaf[0], draw(tasks, shape, 1, source, streams.test_key(0), jax.numpy.asarray(number))
         )
         found.append(landscape.of_inner_steps(run.learner(), meta, episode.support, steps))
-    by_hand = landscape.mean(found)
+    by_hand = trees.mean(found)
     for step in range(2):
         for name in ("loss", "smoothness", "difference_max", "loss_variation"):
             np.testing.assert_allclose(float(rows[step][name]), getattr(by_hand, name)[step], rtol=1e-5)

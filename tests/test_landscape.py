@@ -4,15 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from sinusoid_batches import drawn
 
 import lethax
 from lethax import trees
-from lethax.analysis import gradients, landscape
-from lethax.data.curves import family
-from lethax.records import Progress
+from lethax.analysis import landscape
 
 STEPS = [0.01, 0.02, 0.05]
-SHAPE = lethax.EpisodeShape(way=1, shot=5, query=10)
 
 
 def test_a_quadratic_has_the_measures_of_its_hessian() -> None:
@@ -47,20 +45,13 @@ def _learner(method: str) -> lethax.MAML:
     return kind(net, objective=lethax.SquaredError(), steps=2, rule=lethax.SGD(0.05))
 
 
-def _batch(count: int) -> gradients.Batch:
-    tasks, ranges, _ = family("sinusoid")
-    keys = jax.random.split(jax.random.key(7), count)
-    episodes = jax.vmap(lambda key: tasks.draw(ranges, SHAPE, key))(keys)
-    return gradients.Batch(episodes, keys, Progress(jnp.asarray(0), jnp.asarray(10)))
-
-
 @pytest.mark.numeric
 @pytest.mark.parametrize("method", ["maml", "l2f"])
 def test_inner_steps_are_measured_where_they_begin(method: str) -> None:
     with jax.enable_x64(True):
         learner = _learner(method)
         meta = learner.init(jax.random.key(3))
-        episode = next(_batch(1).tasks())[0]
+        episode = next(drawn(1).tasks())[0]
         found = landscape.of_inner_steps(learner, meta, episode.support, STEPS)
         path = learner.inner_path(meta, episode.support, 2)
         assert found.loss.shape == (2,)
@@ -79,7 +70,7 @@ def test_inner_steps_are_measured_where_they_begin(method: str) -> None:
 @pytest.mark.numeric
 def test_the_initialisation_is_measured_under_the_meta_gradient() -> None:
     with jax.enable_x64(True):
-        learner, batch = _learner("l2f"), _batch(3)
+        learner, batch = _learner("l2f"), drawn(3)
         meta = learner.init(jax.random.key(3))
         found = landscape.of_initialisation(learner, meta, batch, STEPS)
 

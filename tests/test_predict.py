@@ -58,6 +58,16 @@ def predict(home: Path, *more: str) -> int:
     return cli.main(["predict", str(home / "run"), *folders, *more])
 
 
+def adapted_to(made: Path, norm: adapted.Norm) -> tuple[adapted.Adapted, np.ndarray]:
+    """The run adapted to the labelled pictures, and the pictures to predict."""
+    run = open_run(made / "run")
+    assert run.inputs is not None
+    examples = loose.labelled(made / "support", run.inputs.example, lambda *_: None)
+    return adapted.adapt_run(run, examples, norm=norm), loose.pictures(
+        made / "query", run.inputs.example, lambda *_: None
+    ).images
+
+
 def rows(path: Path) -> list[dict[str, str]]:
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
@@ -79,11 +89,7 @@ def test_two_folders_give_a_table(made: Path, tmp_path: Path, capsys: pytest.Cap
 
 @pytest.mark.parametrize("norm", ["support", "support+1"])
 def test_a_prediction_depends_on_no_other_picture(made: Path, norm: adapted.Norm) -> None:
-    run = open_run(made / "run")
-    assert run.inputs is not None
-    examples = loose.labelled(made / "support", run.inputs.example, lambda *_: None)
-    model = adapted.adapt_run(run, examples, norm=norm)
-    images = loose.pictures(made / "query", run.inputs.example, lambda *_: None).images
+    model, images = adapted_to(made, norm)
     together = model.probabilities(images)  # 39 pictures: in more than one call
     for i in (0, 20, 38):
         np.testing.assert_array_equal(model.probabilities(images[i : i + 1])[0], together[i])
@@ -91,24 +97,19 @@ def test_a_prediction_depends_on_no_other_picture(made: Path, norm: adapted.Norm
 
 
 def test_under_batch_they_do(made: Path) -> None:
-    run = open_run(made / "run")
-    assert run.inputs is not None
-    examples = loose.labelled(made / "support", run.inputs.example, lambda *_: None)
-    model = adapted.adapt_run(run, examples, norm="batch")
-    images = loose.pictures(made / "query", run.inputs.example, lambda *_: None).images[:5]
-    assert np.abs(model.probabilities(images[:1])[0] - model.probabilities(images)[0]).max() > 1e-4
+    model, images = adapted_to(made, "batch")
+    assert np.abs(model.probabilities(images[:1])[0] - model.probabilities(images[:5])[0]).max() > 1e-4
 
 
 def test_probabilities_are_those_of_the_learner(made: Path) -> None:
     """The same numbers by hand, with the learner of the library."""
     run = open_run(made / "run")
     assert run.inputs is not None
-    examples = loose.labelled(made / "support", run.inputs.example, lambda *_: None)
-    model = adapted.adapt_run(run, examples, norm="support+1")
-    images = loose.pictures(made / "query", run.inputs.example, lambda *_: None).images[:3]
+    model, images = adapted_to(made, "support+1")
+    images, labels = images[:3], loose.labelled(made / "support", run.inputs.example, lambda *_: None).labels
     learner, (meta,) = replace(run.learner(), norm="support+1"), lethax.best_metas(run, 1)[0]  # type: ignore[type-var]
     of_pixels = lambda x: (jnp.asarray(x) / 255.0 - jnp.array(run.inputs.mean)) / jnp.array(run.inputs.std)  # noqa: E731
-    support = lethax.Split(of_pixels(examples.images), jnp.asarray(examples.labels))
+    support = lethax.Split(of_pixels(model.support), jnp.asarray(labels))
     fast, _ = jax.jit(learner.adapt)(meta, support)
     by_hand = jax.nn.softmax(jax.jit(learner.predict)(fast, of_pixels(images)))
     np.testing.assert_allclose(model.probabilities(images), by_hand, atol=1e-4)

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from lethax import trees
-from lethax.analysis.gradients import Batch, example_gradients, support_gradient, task_gradient
+from lethax.analysis.gradients import Batch, example_gradients, inner_stops, support_gradient, task_gradient
 from lethax.learner import Learner
 from lethax.records import Split
 
@@ -78,8 +78,11 @@ def between_tasks(
     if of == "meta":
         each = [task_gradient(learner, meta, *task)[1] for task in batch.tasks()]
     else:
-        each = [support_gradient(learner, meta, episode.support) for episode, _, _ in batch.tasks()]
-    return of_gradients(jax.tree.map(lambda *leaves: jnp.stack(leaves), *each), against)
+        each = []
+        for episode, _, _ in batch.tasks():
+            first = trees.at(inner_stops(learner, meta, episode.support, 0), 0)
+            each.append(support_gradient(learner, meta, episode.support, first, 0)[1])
+    return of_gradients(trees.stacked(each), against)
 
 
 def within_task(learner: Learner, meta: Any, support: Split, against: Against = "pairwise") -> Conflict:
@@ -87,7 +90,7 @@ def within_task(learner: Learner, meta: Any, support: Split, against: Against = 
     return of_gradients(example_gradients(learner, meta, support), against)
 
 
-class Report(NamedTuple):
+class Conflicts(NamedTuple):
     """Both kinds of conflict of one learner: angles [N, L] between N tasks, means [M, L] within M tasks, and random directions."""
 
     tensors: list[str]
@@ -96,11 +99,11 @@ class Report(NamedTuple):
     random: list[tuple[float, float]]
 
 
-def report(between: Conflict, within: Sequence[Conflict]) -> Report:
+def both(between: Conflict, within: Sequence[Conflict]) -> Conflicts:
     """Put the conflict between tasks beside that within tasks. A tensor that the inner loop does not move has none within (NaN)."""
     inside = [dict(zip(one.tensors, one.mean(), strict=True)) for one in within]
     means = np.array([[one.get(name, np.nan) for name in between.tensors] for one in inside])
-    return Report(between.tensors, between.angles, means, [random_angle(size) for size in between.sizes])
+    return Conflicts(between.tensors, between.angles, means, [random_angle(size) for size in between.sizes])
 
 
 def random_angle(size: int) -> tuple[float, float]:

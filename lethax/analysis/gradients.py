@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
-from lethax.learner import Learner
-from lethax.records import Episode, Progress, Split
+from lethax import trees
+from lethax.learner import Learner, Traceable
+from lethax.records import Episode, Progress, Split, Weights
 
 Task = tuple[Episode, PRNGKeyArray, Progress]
 
@@ -35,7 +36,7 @@ class Batch:
     def tasks(self) -> Iterator[Task]:
         """The tasks one by one."""
         for i in range(self.count):
-            yield _at(self.episodes, i), self.keys[i], self.progress
+            yield trees.at(self.episodes, i), self.keys[i], self.progress
 
     def reduce(self, values: Array) -> Array:
         """The sum or the mean over the tasks."""
@@ -54,11 +55,25 @@ def task_gradient(
     return jax.value_and_grad(loss)(meta["weights"])
 
 
+def inner_stops(learner: Learner, meta: Any, support: Split, steps: int) -> Weights:
+    """w_0 … w_J, the tensors that `steps` inner steps move, [J + 1, ...]. TypeError if the learner is not `Traceable`."""
+    if not isinstance(learner, Traceable):
+        raise TypeError(f"{type(learner).__name__} has no inner_path, so that its inner steps cannot be followed.")
+    return _inner_stops(learner, meta, support, steps)
+
+
+@partial(jax.jit, static_argnums=(0, 3))
+def _inner_stops(learner: Any, meta: Any, support: Split, steps: int) -> Weights:
+    stops: Weights = learner.inner_path(meta, support, steps).stops
+    return stops
+
+
 @partial(jax.jit, static_argnums=0)
-def support_gradient(learner: Any, meta: Any, support: Split) -> Any:
-    """∇L_D(w_0): the gradient of the support loss in the tensors that move, where the inner loop starts."""
-    path = learner.inner_path(meta, support, 0)
-    return jax.grad(path.loss)(path.stop(0), 0)
+def support_gradient(
+    learner: Any, meta: Any, support: Split, moving: Weights, step: int | Array
+) -> tuple[Array, Weights]:
+    """The support loss of tensors that move, with the norms of an inner step, and its gradient."""
+    return jax.value_and_grad(learner.inner_path(meta, support, 0).loss)(moving, step)
 
 
 def example_gradients(learner: Any, meta: Any, support: Split) -> Any:
@@ -69,7 +84,7 @@ def example_gradients(learner: Any, meta: Any, support: Split) -> Any:
     """
     count = support.x.shape[0]
     each = [_example_gradient(learner, meta, support, jnp.asarray(i)) for i in range(count)]
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
+    return trees.stacked(each)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -84,8 +99,3 @@ def _example_gradient(learner: Any, meta: Any, support: Split, index: Array) -> 
         return learner.objective.loss(one(outputs), one(support.y))
 
     return jax.grad(loss)(path.stop(0))
-
-
-@jax.jit
-def _at(episodes: Episode, index: int) -> Episode:
-    return jax.tree.map(lambda leaf: leaf[index], episodes)

@@ -20,8 +20,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from lethax import trees
-from lethax.analysis.gradients import Batch, task_gradient
-from lethax.learner import Learner, Traceable
+from lethax.analysis.gradients import Batch, inner_stops, support_gradient, task_gradient
+from lethax.learner import Learner
 from lethax.records import Split
 
 MULTIPLES = tuple(np.linspace(0.5, 4.0, 8).tolist())  # of the inner rate: the set S is not given in the paper
@@ -76,13 +76,10 @@ def of_inner_steps(learner: Learner, meta: Any, support: Split, steps: Sequence[
     Raises:
         TypeError: if the learner is not `Traceable`.
     """
-    if not isinstance(learner, Traceable):
-        raise TypeError(f"{type(learner).__name__} has no inner_path, so that its inner steps cannot be followed.")
-    stops = _stops(learner, meta, support)
-    points = [
-        measure(partial(_support_gradient, learner, meta, support, jnp.asarray(j)), _stop(stops, j), steps)
-        for j in range(learner.steps)
-    ]
+    stops, points = inner_stops(learner, meta, support, learner.steps), []
+    for j in range(learner.steps):
+        gradient = partial(support_gradient, learner, meta, support, step=jnp.asarray(j))
+        points.append(measure(gradient, trees.at(stops, j), steps))
     return Landscape(*(np.stack(values) for values in zip(*points, strict=True)))
 
 
@@ -99,31 +96,6 @@ def of_initialisation(learner: Learner, meta: Any, batch: Batch, steps: Sequence
         return loss, grads
 
     return measure(gradient, meta["weights"], steps)
-
-
-def stacked(measured: Sequence[Landscape]) -> Landscape:
-    """The measures of several tasks, with a leading axis."""
-    return Landscape(*(np.stack(values) for values in zip(*measured, strict=True)))
-
-
-def mean(measured: Sequence[Landscape]) -> Landscape:
-    """The means over tasks."""
-    return Landscape(*(np.mean(np.stack(values), axis=0) for values in zip(*measured, strict=True)))
-
-
-@partial(jax.jit, static_argnums=0)
-def _stops(learner: Any, meta: Any, support: Split) -> Any:
-    return learner.inner_path(meta, support, learner.steps).stops
-
-
-@partial(jax.jit, static_argnums=0)
-def _support_gradient(learner: Any, meta: Any, support: Split, step: Array, moving: Any) -> tuple[Array, Any]:
-    return jax.value_and_grad(learner.inner_path(meta, support, 0).loss)(moving, step)
-
-
-@jax.jit
-def _stop(stops: Any, step: int) -> Any:
-    return jax.tree.map(lambda stop: stop[step], stops)
 
 
 @jax.jit

@@ -8,7 +8,7 @@ of it, and it is scaled to the length of w_J − w_0, so that one unit is the sa
 two random directions, or two that follow from a trajectory; ours has one of each, so that the plane holds both ends of the path.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from lethax import trees
+from lethax.analysis.gradients import inner_stops
 from lethax.learner import Learner
 from lethax.records import Episode, Weights
 
@@ -131,22 +132,11 @@ def of_task(
 
     Norms of a step are those of the last inner step, and the query loss is that of `Learner.predict`.
     """
-    stops = _stops(learner, meta, episode)
+    stops = inner_stops(learner, meta, episode.support, learner.steps)
     of = plane(key, stops)
     if not float(trees.norm(of.along)) > 0:
         return None
     return grid(partial(_losses, learner, meta, episode), of, along, across)
-
-
-def mean(surfaces: Sequence[Surface]) -> Surface:
-    """The means over tasks; the coordinates are those of each task's own plane."""
-    return Surface(*(np.mean(np.stack(values), axis=0) for values in zip(*surfaces, strict=True)))
-
-
-@partial(jax.jit, static_argnums=0)
-def _stops(learner: Any, meta: Any, episode: Episode) -> Weights:
-    stops: Weights = learner.inner_path(meta, episode.support, learner.steps).stops
-    return stops
 
 
 @partial(jax.jit, static_argnums=0)

@@ -239,7 +239,7 @@ class Embed:
 
 
 @dataclasses.dataclass
-class ShowReport:
+class Report:
     """Write a page about runs that opens in any browser without a network: curves, scores, gates, probes, sample episodes."""
 
     runs: Annotated[
@@ -329,7 +329,7 @@ def _commands(known: tuple[tuple[str, type], ...]) -> dict[str, Any]:
         "predict": Predict,
         "analyse": Analyse,
         "embed": Embed,
-        "report": ShowReport,
+        "report": Report,
         "reproduce": Reproduce,
         "demo": Demo,
     }

@@ -4,11 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jax
 from rich import box
 from rich.table import Table
 
-from lethax import data, signals
+from lethax import data, signals, trees
 from lethax.analysis import regression
 from lethax.cli import arguments
 from lethax.cli.train import show_training
@@ -87,5 +86,5 @@ def _fits(folder: Path) -> dict[str, Any]:
     shape = supervised.shape_of(found.recipe, "test")._replace(query=200)
     family, meta = found.domain.family(found.recipe, "test"), best_metas(found, 1)[0][0]
     fits = regression.fits(found.learner(), meta, *family, shape, test_key(0), curves=4, steps=5)
-    support, query, path = jax.tree.map(lambda leaf: leaf[3], fits)
+    support, query, path = trees.at(fits, 3)
     return {"support": support, "query": query, "path": path}

@@ -14,7 +14,7 @@ from lethax.text import counted, shown
 LEAST_SECONDS = 1.0  # between two pages
 
 
-def report(args: arguments.ShowReport) -> None:
+def report(args: arguments.Report) -> None:
     """Run the command `lethax report`: write the page, and with --watch write it again and again."""
     from lethax.devices import use_all_cores
     from lethax.report.page.document import plotly_script

@@ -302,7 +302,7 @@ class MAML:
         path, fixed, info = self._descend(meta, episode.support, steps, stops=True)
 
         def at(step: int) -> Array:
-            moving = jax.tree.map(lambda stop: stop[step], path.stops)
+            moving = trees.at(path.stops, step)
             fast = self._fast(moving, fixed, max(step - 1, 0), episode.support)
             return self.predict(fast, episode.query.x, episode.query.mask)
 

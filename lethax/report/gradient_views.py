@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from lethax.analysis.conflict import Report, mean_std
+from lethax.analysis.conflict import Conflicts, mean_std
 from lethax.report.view import Results, Row, View, colour_of, label_of, names_at
 from lethax.runs.analyses import Landscapes
 
@@ -58,7 +58,7 @@ def _draw_landscape(results: Results) -> Figure:
     return figure
 
 
-def _conflict_rows(result: Report) -> list[Row]:
+def _conflict_rows(result: Conflicts) -> list[Row]:
     between, within = mean_std(result.between), mean_std(result.within)
     return [
         {

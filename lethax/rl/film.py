@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, PRNGKeyArray
 
+from lethax import trees
 from lethax.rl.locomotion import Locomotion
 from lethax.rl.outer import PolicyPlan, adapted, travel
 
@@ -17,7 +18,7 @@ def positions(
     """qpos of every step of a rollout before adaptation and of one after it, in one task; mean actions, the same start."""
     trip = travel(learner, plan, meta, environment, task[None], key, learner.steps)
     fast, _ = adapted(learner, meta, trip.supports)
-    after = jax.tree.map(lambda leaf: leaf[0], fast)
+    after = trees.at(fast, 0)
     seed = np.asarray(jax.random.key_data(key))
     return tuple(_walk(learner.net, w, environment, task, seed) for w in (meta["weights"], after))  # type: ignore[return-value]
 

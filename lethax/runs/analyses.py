@@ -16,7 +16,7 @@ from lethax.domains.contract import Family
 from lethax.domains.supervised import Supervised
 from lethax.errors import RunError
 from lethax.evaluation import Trial, draw, evaluate
-from lethax.learner import Learner, Traceable
+from lethax.learner import Learner
 from lethax.methods.l2f import Attenuator
 from lethax.methods.maml import MAML
 from lethax.methods.parts import normed_layers
@@ -65,7 +65,7 @@ class Trained(NamedTuple):
         """The episodes one after another, the same that `judge` has."""
         for number in range(self.trial.episodes):
             batch = draw(self.family.tasks, self.trial.shape, 1, self.family.source, self.key, jnp.asarray(number))
-            yield jax.tree.map(lambda leaf: leaf[0], batch)
+            yield trees.at(batch, 0)
 
 
 def open_trained(run: Run, *, tasks: int, split: str, seed: int) -> Trained:
@@ -103,11 +103,11 @@ def _moving_layers(learner: MAML, weights: Any) -> list[str]:
     return attenuation.layers_of(trees.names(trees.partition(weights, learner.mask(weights))[0]))
 
 
-def _check_start(trained: Trained) -> None:
+def _check_path(trained: Trained) -> None:
     if not isinstance(trained.learner, MAML):
         raise RunError(
-            f"{shown(trained.run.folder)} is of method {shown(trained.run.recipe.method, 60)}, whose inner loop does not start "
-            "from weights of the net: there is no layer to attenuate."
+            f"{shown(trained.run.folder)} is of method {shown(trained.run.recipe.method, 60)}, whose inner loop does not move the "
+            "weights of the net: there are no layers to attenuate and no path of weights to follow."
         )
 
 
@@ -157,14 +157,6 @@ def _effects(trained: Trained, tell: Tell) -> attenuation.Effects:
     return attenuation.Effects(trained.score_name, list(ways), np.stack(scores).astype(np.float64))
 
 
-def _check_path(trained: Trained) -> None:
-    if not isinstance(trained.learner, Traceable):
-        raise RunError(
-            f"{shown(trained.run.folder)} is of method {shown(trained.run.recipe.method, 60)}, whose inner loop does not "
-            "move the weights of the net: it has no path through them."
-        )
-
-
 def _surface(trained: Trained, tell: Tell) -> surface.Surface:
     found, directions = [], stream(jax.random.key(trained.seed), Stream.ANALYSIS)
     for done, episode in enumerate(trained.episodes()):
@@ -177,7 +169,7 @@ def _surface(trained: Trained, tell: Tell) -> surface.Surface:
             )
         found.append(of_task)
     tell(1.0, "")
-    return surface.mean(found)
+    return trees.mean(found)
 
 
 def _batch(trained: Trained, tasks: int) -> Batch:
@@ -209,7 +201,7 @@ def _landscape(trained: Trained, tell: Tell) -> Landscapes:
     count = min(tasks, _TOGETHER)
     whole = landscape.of_initialisation(trained.learner, trained.meta, _batch(trained, count), steps)
     tell(1.0, "")
-    return Landscapes(landscape.stacked(found), whole, count)
+    return Landscapes(landscape.Landscape(*map(np.stack, zip(*found, strict=True))), whole, count)
 
 
 def _check_conflict(trained: Trained) -> None:
@@ -218,7 +210,7 @@ def _check_conflict(trained: Trained) -> None:
         raise RunError("conflict compares tasks with each other: give --tasks 2 or more.")
 
 
-def _conflict(trained: Trained, tell: Tell) -> conflict.Report:
+def _conflict(trained: Trained, tell: Tell) -> conflict.Conflicts:
     tasks = trained.trial.episodes
     tell(0.0, "between tasks")
     between = conflict.between_tasks(trained.learner, trained.meta, _batch(trained, tasks))
@@ -227,7 +219,7 @@ def _conflict(trained: Trained, tell: Tell) -> conflict.Report:
         tell(0.5 + 0.5 * number / count, "within tasks")
         within.append(conflict.within_task(trained.learner, trained.meta, episode.support))
     tell(1.0, "")
-    return conflict.report(between, within)
+    return conflict.both(between, within)
 
 
 class Measure(NamedTuple):
@@ -242,7 +234,7 @@ class Measure(NamedTuple):
 # To add one: its functions here, its view in `report.analyses.VIEWS`, and its name in `cli.arguments.What`.
 MEASURES = {
     "gates": Measure(_gates, _check_gates, 300),
-    "attenuation": Measure(_attenuation, _check_start),
+    "attenuation": Measure(_attenuation, _check_path),
     "effects": Measure(_effects, _check_effects, 300),
     "surface": Measure(_surface, _check_path, 1),
     "landscape": Measure(_landscape, _check_path),

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lethax import trees
 from lethax.analysis import conflict, landscape
 from lethax.analysis.gradients import Batch
 from lethax.errors import RecipeError, RunError, did_you_mean
@@ -48,7 +49,7 @@ class Probe(NamedTuple):
 def _landscape(learner: Learner, meta: Any, batch: Batch, rate: float, whole: bool) -> dict[str, Any]:
     steps = [rate * multiple for multiple in landscape.MULTIPLES]
     tasks = [landscape.of_inner_steps(learner, meta, episode.support, steps) for episode, _, _ in batch.tasks()]
-    line = _listed(landscape.mean(tasks))
+    line = _listed(trees.mean(tasks))
     if whole:
         line["initialisation"] = _listed(landscape.of_initialisation(learner, meta, batch, steps))
     return line
@@ -57,7 +58,7 @@ def _landscape(learner: Learner, meta: Any, batch: Batch, rate: float, whole: bo
 def _conflict(learner: Learner, meta: Any, batch: Batch, rate: float, whole: bool) -> dict[str, Any]:
     supports = [episode.support for episode, _, _ in batch.tasks()][:WITHIN]
     within = [conflict.within_task(learner, meta, support) for support in supports]
-    found = conflict.report(conflict.between_tasks(learner, meta, batch), within)
+    found = conflict.both(conflict.between_tasks(learner, meta, batch), within)
     line: dict[str, Any] = {"tensors": found.tensors}
     for name, values in (("between", found.between), ("within", found.within)):
         line[name], line[f"{name}_std"] = (each.tolist() for each in conflict.mean_std(values))
@@ -82,7 +83,7 @@ def check(names: Sequence[str], every: int) -> None:
 def ask(run: Run, names: Sequence[str], every: int = 0) -> None:
     """Have a run probed from now on. RecipeError as in `check`, and for a method or data that cannot be probed."""
     check(names, every)
-    _check(run)
+    _check_run(run)
     write_atomic(run.folder / ASKED, to_json({"names": list(dict.fromkeys(names)), "every": every}) + "\n")
 
 
@@ -103,7 +104,7 @@ def asked(run: Run) -> Asked | None:
     return Asked(names, every)
 
 
-def _check(run: Run) -> None:
+def _check_run(run: Run) -> None:
     if not isinstance(run.plan(), Plan) or not isinstance(run.learner(), Traceable):
         raise RecipeError(
             f"{run.recipe.method} on {run.recipe.data} cannot be probed: probes follow an inner loop that moves the weights of the "
@@ -116,7 +117,7 @@ class Prober:
 
     def __init__(self, run: Run, learner: Learner, plan: OuterPlan, wanted: Asked) -> None:
         assert isinstance(plan, Plan)
-        _check(run)
+        _check_run(run)
         self.learner, self.plan, self.names = learner, plan, wanted.names
         self.every = wanted.every or plan.epoch
         self.rate = run.recipe.inner.rate
