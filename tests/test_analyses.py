@@ -355,7 +355,6 @@ def test_control_and_untraceable_learners_are_refused(analyse, trained, tmp_path
     run = open_trained(folders.open_run(trained / "sin-maml"), tasks=1, split="test", seed=0)
     leo = run._replace(learner=build("leo", MLP(4, (), 2), rate=0.1, attenuator={}))
     refusals = {
-        "attenuation": "does not start from weights",
         "gates": "has no gates",
         "effects": "no gates before a batch",
     }
