@@ -4,6 +4,7 @@ import json
 import math
 import os
 import secrets
+from collections.abc import Mapping
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,15 @@ def sync(path: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def write_all(folder: Path, stem: str, contents: Mapping[str, str | bytes]) -> list[Path]:
+    """Write STEM.KIND for every kind of contents, such as "csv" and "png", each atomically. The folder is made if need be."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{stem}.{kind}" for kind in contents]
+    for path, content in zip(paths, contents.values(), strict=True):
+        write_atomic(path, content)
+    return paths
 
 
 def append_line(path: Path, text: str) -> None:
@@ -88,6 +98,11 @@ def read_json(path: Path) -> Any:
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """Read the lines of a log: JSON objects with a number "step". A torn last line is left out; any other one is a RunError."""
     return [entry for entry, _ in _lines(path)]
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The lines of a log as in `read_lines`; none where it is not there."""
+    return read_lines(path) if path.is_file() else []
 
 
 def truncate_lines(path: Path, step: int) -> list[dict[str, Any]]:

@@ -15,9 +15,8 @@ from lethax.records import Weights
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 FACTORS = tuple(round(0.1 * tenth, 1) for tenth in range(1, 11))  # the paper's 0.1 … 1.0
-Judge = Callable[
-    [Any], np.ndarray
-]  # from meta-parameters to the score of every episode; the episodes are always the same
+# From meta-parameters to the score of every episode; the episodes are always the same.
+Judge = Callable[[Any], np.ndarray]
 
 
 class Gates(NamedTuple):

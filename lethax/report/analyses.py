@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from lethax.analysis.attenuation import ByHand, Effects, Gates
 from lethax.analysis.surface import Surface
-from lethax.files import to_json, write_atomic
+from lethax.files import to_json, write_all
 from lethax.report import gradient_views
 from lethax.report.figures import pictures, plt, sheet
 from lethax.report.scores import interval
@@ -26,15 +26,10 @@ def write(what: str, record: Mapping[str, Any], results: Results, folder: Path) 
     """
     view = VIEWS[what]
     rows = [{"run": name, **row} for name, result in results.items() for row in view.rows(result)]
-    contents: dict[str, str | bytes] = {
-        "json": to_json({**record, "rows": rows}) + "\n",
-        "csv": sheet(rows),
-        **pictures(lambda: view.draw(results)),
-    }
-    paths = [folder / f"{what}.{kind}" for kind in contents]
-    for path, content in zip(paths, contents.values(), strict=True):
-        write_atomic(path, content)
-    return paths
+    record = {**record, "rows": rows}
+    return write_all(
+        folder, what, {"json": to_json(record) + "\n", "csv": sheet(rows), **pictures(lambda: view.draw(results))}
+    )
 
 
 def _gates_rows(result: Gates) -> list[Row]:

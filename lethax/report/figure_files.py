@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lethax.files import to_json, write_atomic
+from lethax.files import to_json, write_all
 from lethax.methods import method_of
 from lethax.report import figures, fit_figures, probe_figures, tables
 from lethax.report.cells import Cell
@@ -50,15 +50,8 @@ def write(figure: PaperFigure, found: Sequence[tuple[Cell, Run]], command: str, 
         **more, "columns": list(rows[0]), "rows": [list(row.values()) for row in rows],
     }  # fmt: skip
     title = f"{figure.title}\n{trained(runs)}"
-    contents: dict[str, str | bytes] = {
-        "json": to_json(record, indent=None) + "\n", "csv": figures.sheet(rows),
-        **figures.pictures(lambda: drawing.draw(rows, title)),
-    }  # fmt: skip
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{figure.name}.{kind}" for kind in contents]
-    for path, content in zip(paths, contents.values(), strict=True):
-        write_atomic(path, content)
-    return paths
+    numbers = {"json": to_json(record, indent=None) + "\n", "csv": figures.sheet(rows)}
+    return write_all(folder, figure.name, {**numbers, **figures.pictures(lambda: drawing.draw(rows, title))})
 
 
 def _shortened(value: Any) -> Any:

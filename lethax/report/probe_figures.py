@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lethax.errors import RunError
-from lethax.files import read_lines
+from lethax.files import read_log
 from lethax.methods import method_of
 from lethax.report.figures import COLOURS, TITLES, Numbers, plt
 from lethax.runs.folder import PROBES, Run
@@ -52,9 +52,9 @@ def of_conflict(runs: Sequence[Run]) -> Numbers:
 
 def lines(run: Run, probe: str, split: str) -> list[dict[str, Any]]:
     """The lines of a probe on the tasks of a split; RunError where the run has none."""
-    path = run.folder / PROBES
-    every = read_lines(path) if path.is_file() else []
-    found = [line for line in every if line.get("probe") == probe and line.get("split") == split]
+    found = [
+        line for line in read_log(run.folder / PROBES) if line.get("probe") == probe and line.get("split") == split
+    ]
     if not found:
         raise RunError(
             f"{shown(run.folder)} was trained without the probe {probe}, and a trained run cannot be probed afterwards: "

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from lethax.evaluation import by_repeats, score
-from lethax.files import read_json, read_lines, to_json, write_atomic
+from lethax.files import read_json, read_log, to_json, write_all
 from lethax.methods import METHODS, method_of
 from lethax.recipe import Resolved
 from lethax.report.cells import Cell
@@ -82,17 +82,13 @@ def _scores(record: dict[str, Any]) -> list[float]:
     return [np.inf if value is None else value for value in record["per_episode"]]
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
-    return read_lines(path) if path.is_file() else []
-
-
 def _seconds(folder: Path) -> float:
     return progress(folder)[1]
 
 
 def progress(folder: Path) -> tuple[int, float]:
     """The outer step that a run's training has reached, and the seconds it took; (0, 0) before the first checkpoint."""
-    lines = _lines(folder / "timing.jsonl")
+    lines = read_log(folder / "timing.jsonl")
     return (lines[-1]["step"] if lines else 0), sum(line["seconds"] for line in lines)
 
 
@@ -100,11 +96,11 @@ def learning_curve(
     folder: Path, wanted: Sequence[str] = ("step", "val_score", "val_ci95", "val_episodes")
 ) -> list[dict[str, Any]]:
     """The results of all validations of a run."""
-    return [{key: line[key] for key in wanted} for line in _lines(folder / "metrics.jsonl") if "val_score" in line]
+    return [{key: line[key] for key in wanted} for line in read_log(folder / "metrics.jsonl") if "val_score" in line]
 
 
 def _skipped(folder: Path) -> int:
-    return sum(line.get("skipped", 0) for line in _lines(folder / "metrics.jsonl"))
+    return sum(line.get("skipped", 0) for line in read_log(folder / "metrics.jsonl"))
 
 
 def compare(entries: Mapping[str, tuple[Cell, dict[str, Any]]]) -> list[dict[str, Any]]:
@@ -252,10 +248,5 @@ def write(table: str, rows: Sequence[dict[str, Any]], folder: Path) -> list[Path
 
 def write_files(table: str, rows: Sequence[dict[str, Any]], folder: Path, others: Mapping[str, str]) -> list[Path]:
     """Write TABLE.json with the rows, and the other files, whose contents are given by their endings."""
-    name = table.replace("_", "-")
-    folder.mkdir(parents=True, exist_ok=True)
     contents = {"json": to_json({"table": table, "cells": list(rows)}) + "\n", **others}
-    paths = [folder / f"{name}.{kind}" for kind in contents]
-    for path, content in zip(paths, contents.values(), strict=True):
-        write_atomic(path, content)
-    return paths
+    return write_all(folder, table.replace("_", "-"), contents)

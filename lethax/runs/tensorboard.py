@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from lethax.errors import EnvironmentFault
-from lethax.files import read_lines
+from lethax.files import read_log
 from lethax.runs.folder import METRICS, TENSORBOARD, Run
 from lethax.runs.training import Status
 
@@ -48,11 +48,11 @@ def _begun(run: Run) -> Any:
     """A writer whose file has all that the run has logged so far."""
     from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-    folder, log = run.folder / TENSORBOARD, run.folder / METRICS
+    folder = run.folder / TENSORBOARD
     for old in folder.glob("events.out.tfevents.*"):
         old.unlink()
     writer = EventFileWriter(str(folder))
-    _add(writer, run, read_lines(log) if log.is_file() else [])
+    _add(writer, run, read_log(run.folder / METRICS))
     return writer
 
 

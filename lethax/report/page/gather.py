@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lethax.errors import RunError
-from lethax.files import read_json, read_lines
+from lethax.files import read_json, read_log
 from lethax.recipe.record import TOP
 from lethax.report.scores import short_names
 from lethax.report.tables import progress
@@ -95,8 +95,8 @@ def _told(number: int, name: str, run: Run) -> Told:
     steps, seconds = progress(run.folder)
     return Told(
         number, name, run, score, factor, {**{key: getattr(run.recipe, key) for key in TOP}, **run.recipe.values()},
-        _environment(run.folder / ENVIRONMENT), steps, seconds, list(learner.gate_names()), _lines(run.folder / METRICS),
-        [evaluated(path, run) for path in sorted((run.folder / EVALUATIONS).glob("*.json"))], _lines(run.folder / PROBES),
+        _environment(run.folder / ENVIRONMENT), steps, seconds, list(learner.gate_names()), read_log(run.folder / METRICS),
+        [evaluated(path, run) for path in sorted((run.folder / EVALUATIONS).glob("*.json"))], read_log(run.folder / PROBES),
     )  # fmt: skip
 
 
@@ -150,10 +150,6 @@ def number(value: Any) -> float:
 def _environment(path: Path) -> dict[str, Any]:
     found = read_json(path) if path.is_file() else {}
     return found if isinstance(found, dict) else {}
-
-
-def _lines(path: Path) -> list[dict[str, Any]]:
-    return read_lines(path) if path.is_file() else []
 
 
 def now() -> str:

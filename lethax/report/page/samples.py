@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
+from lethax import trees
 from lethax.data.store import Store, open_store
 from lethax.domains.supervised import shape_of
 from lethax.errors import LethaxError
@@ -101,7 +102,7 @@ def _answers(told: Told) -> np.ndarray:
         return jnp.argmax(learner.predict(fast, episode.query.x, episode.query.mask), axis=-1)
 
     one = jax.jit(answer)
-    return np.stack([np.asarray(one(meta, jax.tree.map(lambda leaf, i=i: leaf[i], episodes))) for i in range(EPISODES)])
+    return np.stack([np.asarray(one(meta, trees.at(episodes, i))) for i in range(EPISODES)])
 
 
 def _pixels(store: Store, x: Any) -> np.ndarray:
