@@ -31,10 +31,15 @@ def with_head(start: HeadStart, learner: Learner, meta: Any, support: Split) -> 
         start: where the head begins; "trained" leaves meta-parameters of the same number of classes as they are.
         learner: the method on a network with as many outputs as the support set has classes.
         meta: the trained meta-parameters.
-        support: the support set, which "prototypes" reads.
+        support: the support set, inputs [n, ...] with class numbers [n] below N, which "prototypes" reads.
+
+    Returns:
+        Meta-parameters whose head has N outputs, such as a weight [features, N] and a bias [N]; all else is as it was.
 
     Raises:
         RecipeError: if the method has learned a value for each weight of the head, so that it has nothing to say of other classes.
+
+    Source: for "prototypes", Triantafillou et al. 2020. The other two are ours.
     """
     like = jax.eval_shape(learner.init, jax.random.key(0))
     is_head = learner.net.head(like["weights"])
