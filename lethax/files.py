@@ -14,6 +14,8 @@ from lethax.errors import RunError
 
 def write_atomic(path: Path, content: str | bytes) -> None:
     """Write a file beside the target, flush it to the disk, and rename it over the target. RunError if that fails."""
+    if path.exists() and not path.is_file():  # a rename would put a file in the place of a device
+        raise RunError(f"{path} is a folder or a device: name a file.")
     data = content.encode() if isinstance(content, str) else content
     beside = path.parent / f".{path.name}.{secrets.token_hex(4)}.tmp"
     try:

@@ -156,3 +156,11 @@ def test_truncate_of_an_empty_file(tmp_path: Path) -> None:
     (tmp_path / "m.jsonl").touch()
     truncate_lines(tmp_path / "m.jsonl", 99)
     assert (tmp_path / "m.jsonl").read_text() == ""
+
+
+def test_a_device_is_not_replaced_by_a_file(tmp_path):
+    """A rename over /dev/null would take the device from everybody."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(RunError, match="pipe is a folder or a device: name a file"):
+        write_atomic(tmp_path / "pipe", "text")
+    assert not (tmp_path / "pipe").is_file() and len(list(tmp_path.iterdir())) == 1

@@ -34,7 +34,7 @@ def analyse(runs: list[Path], what: str, out: Path, *more: str) -> list[dict[str
 def test_landscape(runs: list[Path], tmp_path: Path) -> None:
     rows = analyse(runs, "landscape", tmp_path)
     assert [(row["run"], row["at"]) for row in rows] == [
-        (run, at) for run in ("maml", "l2f") for at in ("inner step 0", "inner step 1", "initialisation")
+        (run, at) for run in ("maml", "l2f") for at in ("inner step 0", "inner step 1", "initialisation, 3 tasks")
     ]
     run = open_run(runs[0])
     tasks, source = run.domain.family(run.recipe, "test")

@@ -1,8 +1,10 @@
 """Predictions for pictures of classes that no run has seen: from two folders to a table, and one file that holds the model."""
 
 import csv
+import shutil
 import subprocess
 import sys
+import textwrap
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import pytest
 from PIL import Image
 
 import lethax
-from lethax import cli
+from lethax import checkpoint, cli
 from lethax.data import loose
 from lethax.errors import CheckpointError, DataError, RecipeError
 from lethax.methods.heads import with_head
@@ -189,6 +191,8 @@ def test_unsure() -> None:
     (["RUN", "--support", "s", "--query", "q", "--unsure", "2"], "--unsure is 2"),
     (["RUN", "--support", "s", "--query", "q", "--ensemble", "0"], "--ensemble is 0"),
     (["--model", "m", "--query", "q", "--norm", "batch"], "is adapted already: leave --norm out"),
+    (["RUN", "--support", "s", "--query", "q", "-o", "q/0.png"], "--out is q/0.png; its name has to end in .csv"),
+    (["RUN", "--support", "s", "--query", "q", "--save", "p.csv"], "--save is p.csv; its name has to end in .safetensors"),
 ])  # fmt: skip
 def test_usage(words: list[str], said: str, made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = [str(made / "run") if word == "RUN" else word for word in words]
@@ -220,3 +224,45 @@ def test_other_runs_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "predict takes runs whose inner loop moves a network of pictures" in " ".join(
         capsys.readouterr().err.split()
     )
+
+
+def test_names_that_are_not_utf8(made: Path, tmp_path: Path) -> None:
+    """They stand in the table as escapes: an encoding must not cost what was computed."""
+    query = tmp_path / "query"
+    query.mkdir()
+    shutil.copy(made / "query" / "plain" / "0.png", query / "bj\udcf6rk.png")
+    words = ["--support", str(made / "support"), "--query", str(query), "-o", str(tmp_path / "new" / "p.csv")]
+    assert cli.main(["predict", str(made / "run"), *words]) == 0
+    assert rows(tmp_path / "new" / "p.csv")[0]["file"] == "bj\\udcf6rk.png"
+
+
+def test_the_page_on_predict_shows_python_that_works(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (Path(__file__).parent.parent / "docs" / "predict.md").read_text(encoding="utf-8")
+    code = textwrap.dedent(page.partition("The same in Python:\n\n")[2].partition("\n## ")[0])
+    monkeypatch.chdir(tmp_path)
+    model, _ = adapted_to(made, "support")
+    model.save("model.safetensors")
+    (tmp_path / "more").symlink_to(made / "query")
+    exec(code, {})
+    assert capsys.readouterr().out.count("{") == 39
+
+
+@pytest.mark.parametrize("change, said", [
+    ({"classes": ["a"]}, "its classes are not 3 different names"), ({"classes": ["a", "a", "b"]}, "are not 3 different"),
+    ({"classes": [1, 2, 3]}, "are not 3 different"), ({"mean": "x"}, "its mean and std are not 3 numbers"),
+    ({"mean": [1.0]}, "its mean and std are not 3 numbers"), ({"adapted": 7}, "its format is 7, expected 1"),
+])  # fmt: skip
+def test_a_model_whose_info_was_edited_is_refused(
+    change: dict[str, object], said: str, made: Path, tmp_path: Path
+) -> None:
+    model, _ = adapted_to(made, "support")
+    model.save(tmp_path / "model.safetensors")
+    like = {"members": list(model.members), "support": model.support}
+    tree, info = checkpoint.load(tmp_path / "model.safetensors", like)
+    for name, value in change.items():
+        (info if name in info else info["inputs"])[name] = value
+    checkpoint.save(tmp_path / "model.safetensors", tree, info)
+    with pytest.raises(CheckpointError, match=said):
+        lethax.load_adapted(tmp_path / "model.safetensors")

@@ -71,7 +71,7 @@ def test_the_cost_is_printed_and_kept(probed: Path, capsys: pytest.CaptureFixtur
 @pytest.mark.parametrize("more, said", [
     (["--probe", "landscpe"], "no probe is called 'landscpe'. Did you mean 'landscape'?"),
     (["--probe-every", "5"], "give --probe as well"),
-    (["--probe", "conflict", "--probe-every", "-1"], "--probe-every is -1"),
+    (["--probe", "conflict", "--probe-every", "0"], "--probe-every is 0; it has to be at least 1 outer step"),
 ])  # fmt: skip
 def test_what_cannot_be_asked(more: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train(tmp_path / "run", *more) == 2

@@ -253,12 +253,23 @@ def test_only_a_watched_page_reloads_itself(two, tmp_path, monkeypatch, capsys):
     (["report", "maml", "--watch", "0.1"], "--watch is 0.1", 2),
     (["report", "maml", "--watch", "nan"], "--watch is nan", 2),
     (["report", "maml", "-o", "."], ". is a folder", 2),
+    (["report", "maml", "-o", "maml/recipe.toml"], "its name has to end in .html", 2),
+    (["report", "maml", "maml/"], "a run is named twice", 2),
 ])  # fmt: skip
 def test_one_sentence(words, said, code, two, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert cli.main(words) == code
     err = capsys.readouterr().err
     assert said in err and err.count("\n") == 1
+
+
+def test_folders_that_are_no_runs_are_left_out(two, tmp_path, capsys):
+    """`runs/*` names the folder of `reproduce` too."""
+    (tmp_path / "reproduce").mkdir()
+    words = ["report", str(two[0].folder), str(tmp_path / "reproduce"), "--out", str(tmp_path / "p.html")]
+    assert cli.main(words) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "reproduce is left out: it is not a run" in said and "1 run; open it" in said
 
 
 def test_what_is_missing_is_said(two, tmp_path, monkeypatch, capsys):

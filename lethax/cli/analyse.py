@@ -9,6 +9,7 @@ from rich.text import Text
 
 from lethax import signals
 from lethax.cli import arguments
+from lethax.cli.usage import check_once
 from lethax.errors import RecipeError
 from lethax.progress import bar, console, say
 from lethax.recipe.record import check_seed
@@ -58,8 +59,9 @@ def _check(args: arguments.Analyse) -> None:
         raise RecipeError(
             "analyse needs at least one run folder, as in: lethax analyse runs/cifar_fs-l2f-5shot-seed0 --what gates"
         )
-    if len({folder.resolve() for folder in args.runs}) < len(args.runs):
-        raise RecipeError("a run is named twice: name each once.")
+    check_once(args.runs)
+    if args.out is not None and args.out.exists() and not args.out.is_dir():
+        raise RecipeError(f"--out is {shown(args.out)}, which is a file: name a folder.")
     check_seed(args.seed)
     if args.tasks is not None and not 1 <= args.tasks <= 1_000_000:
         raise RecipeError(f"--tasks is {args.tasks}; it has to be from 1 to 1,000,000.")
@@ -74,7 +76,7 @@ def _usual_folder(runs: tuple[Path, ...]) -> Path:
 def _table(lines: list[list[str]]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
     for number, header in enumerate(lines[0]):
-        table.add_column(header, overflow="fold", no_wrap=number > 0)
+        table.add_column(header, overflow="fold", no_wrap=number > 0, min_width=0 if number else 8)
     for line in lines[1:]:
         table.add_row(*(Text(showable(cell, console.encoding)) for cell in line))
     return table

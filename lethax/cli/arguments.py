@@ -142,7 +142,7 @@ class Predict:
     out: Annotated[
         Path, tyro.conf.arg(aliases=["-o"], metavar="PATH", help_behavior_hint="(default: predictions.csv)")
     ] = Path("predictions.csv")
-    """The table of predictions is written to this CSV file."""
+    """The table of predictions is written to this file, whose name ends in .csv."""
     head: Annotated[
         Literal["trained", "zero", "prototypes"] | None,
         tyro.conf.arg(metavar="{trained,zero,prototypes}", help_behavior_hint=""),
@@ -161,7 +161,7 @@ class Predict:
     ensemble: Count = None
     """The outputs of this many checkpoints are averaged, the best ones by validation (default: 1)."""
     save: File = None
-    """Also write the adapted model to this file, which --model takes."""
+    """Also write the adapted model to this file, whose name ends in .safetensors. --model takes it."""
     model: File = None
     """Predict with a model that --save wrote, instead of a run and support pictures."""
 

@@ -1,15 +1,22 @@
 """The command `lethax predict`. JAX is imported by what needs it."""
 
+from __future__ import annotations
+
 import csv
 import io
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lethax.cli import arguments
 from lethax.errors import RecipeError
 from lethax.files import write_atomic
 from lethax.progress import compiling, say
 from lethax.text import command_line, counted, shown
+
+if TYPE_CHECKING:
+    from lethax.data.loose import Pictures
+    from lethax.runs.adapted import Adapted
 
 _OF_A_RUN = ("support", "save", "head", "norm", "ensemble")  # options that an adapted model has behind it
 _SAID = 3  # of what was left out, the entries that are named
@@ -26,18 +33,14 @@ def predict(args: arguments.Predict) -> None:
     from lethax.devices import use_all_cores
 
     use_all_cores()
-    model = _model(args)
-    from lethax.data import loose
-
-    assert args.query is not None
-    found = loose.pictures(args.query, model.inputs.example, lambda *_: None)
-    _left_out(args.query, found.left_out)
+    model, found = _adapted(args) if args.model is None else _loaded(args)
     with compiling("predicting") as first:
         probabilities = model.probabilities(found.images)
         first()
     from lethax.runs.adapted import unsure
 
     doubts = unsure(probabilities, args.unsure)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(args.out, _table(found.names, model.classes, probabilities, doubts, args.all))
     say(f"batch norm takes its moments from {_NORMS[model.recipe.net.norm]}")
     if len(found.names) == 1:
@@ -46,6 +49,7 @@ def predict(args: arguments.Predict) -> None:
         say(f"{shown(found.names[0])}: {shown(model.classes[best])} ({probabilities[0, best]:.2f}{doubt})")
     say(f"written: {shown(args.out)}, {counted(len(found.names), 'picture')}, {int(doubts.sum()):,} unsure")
     if args.save:
+        args.save.parent.mkdir(parents=True, exist_ok=True)
         model.save(args.save)
         again = command_line("predict", "--model", args.save, "--query", "FOLDER")
         say(f"written: {shown(args.save)}, the adapted model. To predict with it: {again}")
@@ -63,38 +67,69 @@ def _check(args: arguments.Predict) -> None:
             "predict needs a run and labelled pictures, as in: lethax predict RUN --support FOLDER --query FOLDER; "
             "or a model, as in: lethax predict --model FILE --query FOLDER."
         )
+    for name, path, ending in (("out", args.out, ".csv"), ("save", args.save, ".safetensors")):
+        if path is not None and path.suffix != ending:  # so that no picture and no run is written over
+            raise RecipeError(
+                f"--{name} is {shown(path)}; its name has to end in {ending}, as in --{name} NAME{ending}."
+            )
+        if path is not None and path.exists() and not path.is_file():
+            raise RecipeError(f"--{name} is {shown(path)}, which is there and is no file: name another.")
     for name, value, least, most in (("unsure", args.unsure, 0, 1), ("ensemble", args.ensemble, 1, 1000)):
         if value is not None and not least <= value <= most:
             raise RecipeError(f"--{name} is {value}; it has to be from {least} to {most}.")
 
 
-def _model(args: arguments.Predict) -> Any:
+def _loaded(args: arguments.Predict) -> tuple[Adapted, Pictures]:
+    """The adapted model of a file, and the pictures to predict."""
+    from lethax.runs.adapted import load_adapted
+
+    assert args.model is not None
+    model = load_adapted(args.model)
+    return model, _pictures(args, model.inputs.example)
+
+
+def _pictures(args: arguments.Predict, example: Sequence[int]) -> Pictures:
+    from lethax.data import loose
+
+    assert args.query is not None
+    found = loose.pictures(args.query, example, lambda *_: None)
+    _left_out(args.query, found.left_out)
+    return found
+
+
+def _adapted(args: arguments.Predict) -> tuple[Adapted, Pictures]:
+    """A run adapted to labelled pictures, and the pictures to predict. All is read before anything is compiled."""
     from lethax.data import loose
     from lethax.runs import adapted
     from lethax.runs.folder import open_run
 
-    if args.model is not None:
-        return adapted.load_adapted(args.model)
     assert args.run is not None and args.support is not None
     run = open_run(args.run)
-    adapted.check(run)
-    assert run.inputs is not None
-    examples = loose.labelled(args.support, run.inputs.example, lambda *_: None)
+    example = adapted.check(run).example
+    examples = loose.labelled(args.support, example, lambda *_: None)
     _left_out(args.support, examples.left_out)
-    head = args.head or "trained"
+    found, head = _pictures(args, example), args.head or "trained"
     pictures = zip(examples.classes, examples.counts(), strict=True)
     say(f"classes: {', '.join(f'{shown(name, 60)} ({n})' for name, n in pictures)}, with the number of their pictures")
     if len(examples.classes) != run.recipe.episode.way:
         say(f"{shown(args.run)} was trained on {run.recipe.episode.way} classes; for {len(examples.classes)} its last layer "
             f"starts {_HEADS[head]}")  # fmt: skip
+    elif args.head:
+        say(f"the last layer starts {_HEADS[head]}")
     with compiling("adapting") as first:
-        model = adapted.adapt_run(run, examples, head=head, norm=args.norm or "support", ensemble=args.ensemble or 1)
+        model = adapted.adapt_run(
+            run,
+            examples,
+            head=head,
+            norm=args.norm or "support",
+            ensemble=1 if args.ensemble is None else args.ensemble,
+        )
         first()
-    return model
+    return model, found
 
 
 _HEADS = {
-    "trained": "from its trained columns, in order and over again",
+    "trained": "from its trained columns, the first ones or all of them over again",
     "zero": "from zero",
     "prototypes": "from the mean features of each class",
 }
@@ -107,8 +142,8 @@ def _left_out(source: Path, reasons: dict[str, str]) -> None:
         say(f"{shown(source)}: {counted(len(reasons), 'entry')} left out ({named}{more})")
 
 
-def _table(names: list[str], classes: tuple[str, ...], probabilities: Any, doubts: Any, every: bool) -> str:
-    """The predictions as CSV: a row for each picture."""
+def _table(names: list[str], classes: tuple[str, ...], probabilities: Any, doubts: Any, every: bool) -> bytes:
+    """The predictions as CSV: a row for each picture. Bytes of names that are not UTF-8 appear as escapes."""
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(["file", "class", "probability", "second_class", "margin", "unsure", *(classes if every else ())])
@@ -119,4 +154,4 @@ def _table(names: list[str], classes: tuple[str, ...], probabilities: Any, doubt
         rows.writerow(
             [name, classes[best], f"{row[best]:.6f}", classes[second], f"{margin:.6f}", "yes" if doubt else "no", *each]
         )
-    return text.getvalue()
+    return text.getvalue().encode("utf-8", "backslashreplace")

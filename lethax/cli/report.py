@@ -6,6 +6,7 @@ from pathlib import Path
 
 from lethax import signals
 from lethax.cli import arguments
+from lethax.cli.usage import check_once
 from lethax.errors import LethaxError, RecipeError
 from lethax.files import write_atomic
 from lethax.progress import say
@@ -27,10 +28,14 @@ def report(args: arguments.Report) -> None:
         raise RecipeError(f"--watch is {args.watch}; it has to be at least {LEAST_SECONDS:g} second.")
     if args.out.is_dir():
         raise RecipeError(f"{shown(args.out)} is a folder: name a file, as in --out report.html")
+    if args.out.suffix not in (".html", ".htm"):  # so that no file of a run is written over
+        raise RecipeError(f"--out is {shown(args.out)}; its name has to end in .html, as in --out report.html")
+    check_once(args.runs)
     plotly_script()  # it says so if it is missing
     use_all_cores()
-    size = write(args.runs, args.out, args.samples, args.watch)
-    say(f"written: {shown(args.out)}, {size / 1e6:.1f} MB, {counted(len(args.runs), 'run')}; open it in a browser")
+    runs = _runs(args.runs)
+    size = write(runs, args.out, args.samples, args.watch)
+    say(f"written: {shown(args.out)}, {size / 1e6:.1f} MB, {counted(len(runs), 'run')}; open it in a browser")
     if args.watch is None:
         return
     say(f"It is written again every {args.watch:g} s, and an open page follows. Ctrl-C ends this.")
@@ -38,9 +43,20 @@ def report(args: arguments.Report) -> None:
     while True:
         time.sleep(args.watch)
         try:
-            write(args.runs, args.out, args.samples, args.watch)
+            write(runs, args.out, args.samples, args.watch)
         except LethaxError as error:  # a run may be replaced just now
             say(f"not written this time: {error}")
+
+
+def _runs(folders: Sequence[Path]) -> Sequence[Path]:
+    """The folders that hold runs. Others, as `runs/*` may name some, are left out and named. All of them, if none is a run."""
+    from lethax.runs.folder import RECIPE
+
+    found = [folder for folder in folders if (folder / RECIPE).is_file()]
+    for folder in folders if found else ():
+        if folder not in found:
+            say(f"{shown(folder)} is left out: it is not a run, because it has no recipe.toml")
+    return found or folders
 
 
 def write(folders: Sequence[Path], out: Path, samples: int, refresh: float | None) -> int:

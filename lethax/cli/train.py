@@ -24,7 +24,7 @@ def train(args: Any) -> None:
     run, note = (_resumed if args.resume else _begun)(args)
     signals.say("nothing was saved yet", f"go on with {command_line('train', '--resume', run.folder)}")
     if args.probe:
-        probes.ask(run, args.probe, args.probe_every or 0)
+        probes.ask(run, args.probe, args.probe_every)
     begun = folders.reached(run)
     where = "finished" if begun == run.recipe.outer.steps else f"going on from step {begun:,}"
     notes = "; ".join([*([note] if note else []), *([where] if begun else [])])
@@ -39,7 +39,7 @@ def _check_probes(args: Any) -> None:
         raise RecipeError(
             "--probe-every says how often a run is probed: give --probe as well, as in --probe landscape conflict."
         )
-    probes.check(args.probe, args.probe_every or 0)
+    probes.check(args.probe, args.probe_every)
 
 
 def show_recipe(args: Any) -> None:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -147,3 +147,9 @@ def _plain(said: str) -> str:
     rows = [line.strip("│|+- ─") for line in said.splitlines()]
     words = " ".join(row for row in rows if row and not row.startswith(("╭", "╰", "For full help")))
     return shown(words, 300) or "The command line cannot be read."
+
+
+def check_once(runs: Sequence[Path]) -> None:
+    """Raise RecipeError if a run folder is named twice."""
+    if len({folder.resolve() for folder in runs}) < len(runs):
+        raise RecipeError("a run is named twice: name each once.")

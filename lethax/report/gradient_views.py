@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from lethax.analysis.conflict import Conflicts, mean_std
 from lethax.report.view import Results, Row, View, colour_of, label_of, names_at
 from lethax.runs.analyses import Landscapes
+from lethax.text import counted
 
 _SHOWN = {
     "loss_variation": "loss variation",
@@ -32,11 +33,11 @@ def _landscape_rows(result: Landscapes) -> list[Row]:
             row |= {name: float(values[:, step].mean()), f"{name}_ci95": float(_ci95(values)[step])}
         rows.append(row)
     whole = {name: float(value) for name, value in result.initialisation._asdict().items()}
-    return [*rows, {"at": "initialisation", "tasks": result.batch, **whole}]
+    return [*rows, {"at": f"initialisation, {counted(result.batch, 'task')}", "tasks": result.batch, **whole}]
 
 
 def _landscape_table(results: Results) -> list[list[str]]:
-    lines = [["run", "at", *_SHOWN.values()]]
+    lines = [["run", "at", "variation", "difference", "smoothness"]]
     for run, result in results.items():
         for row in _landscape_rows(result):
             lines.append([run, row["at"], *(f"{row[name]:.4g}" for name in _SHOWN)])
@@ -71,7 +72,7 @@ def _conflict_rows(result: Conflicts) -> list[Row]:
 
 
 def _conflict_table(results: Results) -> list[list[str]]:
-    lines = [["run", "tensor", "between tasks", "within a task", "random directions"]]
+    lines = [["run", "tensor", "between", "within", "random"]]
     for run, result in results.items():
         for row in _conflict_rows(result):
             lines.append([

@@ -1,5 +1,6 @@
 """A trained run adapted to classes of one's own: probabilities for pictures, and one file that holds all of it."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +13,7 @@ import numpy as np
 from jaxtyping import Array
 
 from lethax import checkpoint
-from lethax.data.loose import Labelled
+from lethax.data.loose import Labelled, Pictures, pictures
 from lethax.data.source import normalised
 from lethax.domains import domain_of
 from lethax.domains.contract import Inputs
@@ -71,7 +72,14 @@ class Adapted:
             found.append(np.asarray(made)[: len(part)])
         return np.concatenate(found) if found else np.zeros((0, len(self.classes)))
 
-    def save(self, path: Path) -> None:
+    def pictures(self, source: Path | str) -> Pictures:
+        """Read the pictures of a folder or an archive in the size and the channels of this model, as `probabilities` takes them.
+
+        DataError if there is none.
+        """
+        return pictures(Path(source), self.inputs.example, lambda *_: None)
+
+    def save(self, path: Path | str) -> None:
         """Write the model to one safetensors file, atomically. It holds the support pictures, and no other training data."""
         recipe = self.recipe.recipe
         info = {
@@ -82,7 +90,7 @@ class Adapted:
                 "given": dict(recipe.given),
             },
         }  # fmt: skip
-        checkpoint.save(path, {"members": list(self.members), "support": self.support}, info)
+        checkpoint.save(Path(path), {"members": list(self.members), "support": self.support}, info)
 
 
 def check(run: Run) -> Inputs:
@@ -120,12 +128,17 @@ def adapt_run(
     return Adapted(recipe, inputs, examples.classes, examples.images, tuple(members))
 
 
-def load_adapted(path: Path) -> Adapted:
+def load_adapted(path: Path | str) -> Adapted:
     """Read a model that `Adapted.save` wrote. Nothing in the file is run. CheckpointError if it is damaged or something else."""
-    info = checkpoint.read_info(path)
+    path = Path(path)
     try:
-        if info["adapted"] != _FORMAT:
-            raise ValueError(f"its format is {info['adapted']}, expected {_FORMAT}")
+        info = checkpoint.read_info(path)
+    except CheckpointError as error:
+        why = str(error).partition(";")[0]
+        raise CheckpointError(f"{why}: name a model that lethax predict --save wrote.") from None
+    try:
+        if info.get("adapted") != _FORMAT:
+            raise ValueError(f"its format is {shown(info.get('adapted'), 40)}, expected {_FORMAT}")
         made, known = info["recipe"], info["inputs"]
         given = {key: tuple(value) if isinstance(value, list) else value for key, value in made.pop("given").items()}
         recipe = resolve(Recipe(**made, given=given))
@@ -133,17 +146,22 @@ def load_adapted(path: Path) -> Adapted:
             str(known["data"]), known["sha256"], tuple(known["example"]), tuple(known["mean"]), tuple(known["std"]),
             tuple(known["classes"]),
         )  # fmt: skip
-        classes = tuple(map(str, info["classes"]))
+        classes = tuple(info["classes"])
+        channels, way = inputs.example[-1], recipe.episode.way
+        if len(set(classes)) != way or len(classes) != way or not all(isinstance(name, str) for name in classes):
+            raise ValueError(f"its classes are not {way} different names")
+        if not all(len(values) == channels and all(map(math.isfinite, values)) for values in (inputs.mean, inputs.std)):
+            raise ValueError(f"its mean and std are not {channels} numbers each")
         learner = _learner(recipe, inputs)
-        count, pictures = int(info["members"]), int(info["pictures"])
-        if not (0 < count <= 1000 and 0 < pictures <= 1_000_000):
-            raise ValueError(f"it has {count} members and {pictures} pictures")
-        weights = jax.eval_shape(lambda: _shape_of_weights(learner, inputs, pictures))
+        count, shots = int(info["members"]), int(info["pictures"])
+        if not (0 < count <= 1000 and 0 < shots <= 1_000_000):
+            raise ValueError(f"it has {count} members and {shots} pictures")
+        weights = jax.eval_shape(lambda: _shape_of_weights(learner, inputs, shots))
     except (KeyError, TypeError, ValueError, AttributeError, RecipeError) as error:
         raise CheckpointError(
             f"{shown(path)} is no adapted model ({error}): write one with lethax predict --save."
         ) from None
-    kept = jax.ShapeDtypeStruct((pictures, *inputs.example), np.uint8)
+    kept = jax.ShapeDtypeStruct((shots, *inputs.example), np.uint8)
     like: dict[str, Any] = {"members": [weights] * count, "support": kept}
     tree, _ = checkpoint.load(path, like)
     return Adapted(recipe, inputs, classes, np.asarray(tree["support"]), tuple(tree["members"]))
@@ -159,8 +177,8 @@ def _learner(recipe: Resolved, inputs: Inputs) -> Any:
     return domain_of(recipe).learner(recipe, inputs)
 
 
-def _shape_of_weights(learner: Any, inputs: Inputs, pictures: int) -> Any:
-    support = Split(jnp.zeros((pictures, *inputs.example)), jnp.zeros(pictures, jnp.int32))
+def _shape_of_weights(learner: Any, inputs: Inputs, shots: int) -> Any:
+    support = Split(jnp.zeros((shots, *inputs.example)), jnp.zeros(shots, jnp.int32))
     return learner.adapt(learner.init(jax.random.key(0)), support)[0].weights
 
 

@@ -69,22 +69,22 @@ def _conflict(learner: Learner, meta: Any, batch: Batch, rate: float, whole: boo
 PROBES = {"landscape": Probe(_landscape, 2), "conflict": Probe(_conflict, 8)}
 
 
-def check(names: Sequence[str], every: int) -> None:
-    """Raise RecipeError for an unknown probe, or an interval below 0."""
+def check(names: Sequence[str], every: int | None) -> None:
+    """Raise RecipeError for an unknown probe, or an interval below 1."""
     for name in names:
         if name not in PROBES:
             raise RecipeError(
                 f"no probe is called '{shown(name)}'.{did_you_mean(name, list(PROBES))} Probes: {', '.join(PROBES)}."
             )
-    if every < 0:
-        raise RecipeError(f"--probe-every is {every}; it has to be 0 or more outer steps.")
+    if every is not None and every < 1:
+        raise RecipeError(f"--probe-every is {every}; it has to be at least 1 outer step.")
 
 
-def ask(run: Run, names: Sequence[str], every: int = 0) -> None:
+def ask(run: Run, names: Sequence[str], every: int | None = None) -> None:
     """Have a run probed from now on. RecipeError as in `check`, and for a method or data that cannot be probed."""
     check(names, every)
     _check_run(run)
-    write_atomic(run.folder / ASKED, to_json({"names": list(dict.fromkeys(names)), "every": every}) + "\n")
+    write_atomic(run.folder / ASKED, to_json({"names": list(dict.fromkeys(names)), "every": every or 0}) + "\n")
 
 
 def asked(run: Run) -> Asked | None:
