@@ -5,6 +5,7 @@ import importlib
 import os
 from collections.abc import Iterator
 from importlib.metadata import version
+from pathlib import Path
 
 # Compilation is most of the time of these tests; what they check does not depend on how hard the compiler tries.
 FLAGS = ["--xla_backend_optimization_level=0"]
@@ -48,3 +49,11 @@ def x64() -> Iterator[None]:
         context = importlib.import_module("jax.experimental").enable_x64(True)
     with context:
         yield
+
+
+@pytest.fixture(scope="session")
+def picture_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a short run on pictures, and of pictures to adapt it to: see `pictures_run.make`."""
+    import pictures_run
+
+    return pictures_run.make(tmp_path_factory.mktemp("pictures"))

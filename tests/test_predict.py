@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from PIL import Image
+from pictures_run import SIDE, adapted_to, draw
 
 import lethax
 from lethax import checkpoint, cli
@@ -22,52 +22,10 @@ from lethax.methods.heads import with_head
 from lethax.runs import adapted
 from lethax.runs.folder import open_run
 
-SIDE = 16
-
-
-def draw(folder: Path, name: str, seed: int, count: int) -> None:
-    """Pictures of one class: a stripe whose place is the class, with noise."""
-    place = folder / name
-    place.mkdir(parents=True, exist_ok=True)
-    random = np.random.default_rng(seed)
-    for i in range(count):
-        picture = random.integers(0, 90, (SIDE, SIDE, 3)).astype(np.uint8)
-        picture[:, 3 * seed % SIDE : 3 * seed % SIDE + 3] = 250
-        Image.fromarray(picture).save(place / f"{i}.png")
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A short run on 15 classes of pictures, labelled pictures of three new ones, and others to predict."""
-    home = tmp_path_factory.mktemp("predict")
-    for i in range(15):
-        draw(home / "pictures", f"class{i}", i, 6)
-    for i, (name, count) in enumerate([("é clair", 4), ("=owl", 2), ("plain", 3)]):
-        draw(home / "support", name, i, count)
-        draw(home / "query", name, i, 13)
-    (home / "query" / "plain" / "broken.png").write_bytes(b"no picture")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LETHAX_DATA", str(home / "data"))
-        words = ["data", "prepare", "folder", "--from", str(home / "pictures"), "--store", "own", "--image", str(SIDE)]
-        assert cli.main(words) == 0
-        tiny = "own --method l2f --way 3 --shot 2 --query 2 --filters 4 --inner-steps 2 --batch 1 --steps 1 --epoch 1"
-        assert cli.main(["train", *tiny.split(), "--val-episodes", "2", "--out", str(home / "run")]) == 0
-    return home  # from here on the data set is not known: nothing may ask for it
-
 
 def predict(home: Path, *more: str) -> int:
     folders = ["--support", str(home / "support"), "--query", str(home / "query")]
     return cli.main(["predict", str(home / "run"), *folders, *more])
-
-
-def adapted_to(made: Path, norm: adapted.Norm) -> tuple[adapted.Adapted, np.ndarray]:
-    """The run adapted to the labelled pictures, and the pictures to predict."""
-    run = open_run(made / "run")
-    assert run.inputs is not None
-    examples = loose.labelled(made / "support", run.inputs.example, lambda *_: None)
-    return adapted.adapt_run(run, examples, norm=norm), loose.pictures(
-        made / "query", run.inputs.example, lambda *_: None
-    ).images
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -75,8 +33,8 @@ def rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_two_folders_give_a_table(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert predict(made, "--all", "-o", str(tmp_path / "p.csv")) == 0
+def test_two_folders_give_a_table(picture_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert predict(picture_run, "--all", "-o", str(tmp_path / "p.csv")) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "=owl (2), plain (3), é clair (4)" in said and "plain/broken.png: it is broken" in said
     assert "moments from the support pictures" in said
@@ -90,25 +48,25 @@ def test_two_folders_give_a_table(made: Path, tmp_path: Path, capsys: pytest.Cap
 
 
 @pytest.mark.parametrize("norm", ["support", "support+1"])
-def test_a_prediction_depends_on_no_other_picture(made: Path, norm: adapted.Norm) -> None:
-    model, images = adapted_to(made, norm)
+def test_a_prediction_depends_on_no_other_picture(picture_run: Path, norm: adapted.Norm) -> None:
+    model, images = adapted_to(picture_run, norm)
     together = model.probabilities(images)  # 39 pictures: in more than one call
     for i in (0, 20, 38):
         np.testing.assert_array_equal(model.probabilities(images[i : i + 1])[0], together[i])
     assert np.ptp(together, axis=0).max() > 1e-3  # and pictures differ
 
 
-def test_under_batch_they_do(made: Path) -> None:
-    model, images = adapted_to(made, "batch")
+def test_under_batch_they_do(picture_run: Path) -> None:
+    model, images = adapted_to(picture_run, "batch")
     assert np.abs(model.probabilities(images[:1])[0] - model.probabilities(images[:5])[0]).max() > 1e-4
 
 
-def test_probabilities_are_those_of_the_learner(made: Path) -> None:
+def test_probabilities_are_those_of_the_learner(picture_run: Path) -> None:
     """The same numbers by hand, with the learner of the library."""
-    run = open_run(made / "run")
+    run = open_run(picture_run / "run")
     assert run.inputs is not None
-    model, images = adapted_to(made, "support+1")
-    images, labels = images[:3], loose.labelled(made / "support", run.inputs.example, lambda *_: None).labels
+    model, images = adapted_to(picture_run, "support+1")
+    images, labels = images[:3], loose.labelled(picture_run / "support", run.inputs.example, lambda *_: None).labels
     learner, (meta,) = replace(run.learner(), norm="support+1"), lethax.best_metas(run, 1)[0]  # type: ignore[type-var]
     of_pixels = lambda x: (jnp.asarray(x) / 255.0 - jnp.array(run.inputs.mean)) / jnp.array(run.inputs.std)  # noqa: E731
     support = lethax.Split(of_pixels(model.support), jnp.asarray(labels))
@@ -117,11 +75,11 @@ def test_probabilities_are_those_of_the_learner(made: Path) -> None:
     np.testing.assert_allclose(model.probabilities(images), by_hand, atol=1e-4)
 
 
-def test_a_saved_model_predicts_the_same_elsewhere(made: Path, tmp_path: Path) -> None:
+def test_a_saved_model_predicts_the_same_elsewhere(picture_run: Path, tmp_path: Path) -> None:
     """In another process, without the run, the data and the support folder."""
     first, second, file = tmp_path / "a.csv", tmp_path / "b.csv", tmp_path / "model.safetensors"
-    assert predict(made, "--all", "-o", str(first), "--save", str(file)) == 0
-    words = ["predict", "--model", str(file), "--query", str(made / "query"), "--all", "-o", str(second)]
+    assert predict(picture_run, "--all", "-o", str(first), "--save", str(file)) == 0
+    words = ["predict", "--model", str(file), "--query", str(picture_run / "query"), "--all", "-o", str(second)]
     done = subprocess.run([sys.executable, "-m", "lethax", *words], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert first.read_bytes() == second.read_bytes()
@@ -131,18 +89,18 @@ def test_a_saved_model_predicts_the_same_elsewhere(made: Path, tmp_path: Path) -
     (tmp_path / "damaged.safetensors").write_bytes(damaged)
     with pytest.raises(CheckpointError, match="checksum"):
         lethax.load_adapted(tmp_path / "damaged.safetensors")
-    state = next((made / "run" / "checkpoints").glob("step-*"))
+    state = next((picture_run / "run" / "checkpoints").glob("step-*"))
     with pytest.raises(CheckpointError, match="no adapted model"):
         lethax.load_adapted(state)
 
 
-def test_another_number_of_classes(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_another_number_of_classes(picture_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     draw(tmp_path / "support", "one", 1, 2)
     draw(tmp_path / "support", "two", 2, 3)
     for head in ("trained", "zero", "prototypes"):
-        words = ["--support", str(tmp_path / "support"), "--query", str(made / "query"), "--head", head]
+        words = ["--support", str(tmp_path / "support"), "--query", str(picture_run / "query"), "--head", head]
         out = tmp_path / f"{head}.csv"
-        assert cli.main(["predict", str(made / "run"), *words, "-o", str(out)]) == 0
+        assert cli.main(["predict", str(picture_run / "run"), *words, "-o", str(out)]) == 0
         assert "was trained on 3 classes; for 2 its last layer starts" in " ".join(capsys.readouterr().out.split())
         assert {row["class"] for row in rows(out)} <= {"one", "two"}
 
@@ -194,8 +152,8 @@ def test_unsure() -> None:
     (["RUN", "--support", "s", "--query", "q", "-o", "q/0.png"], "--out is q/0.png; its name has to end in .csv"),
     (["RUN", "--support", "s", "--query", "q", "--save", "p.csv"], "--save is p.csv; its name has to end in .safetensors"),
 ])  # fmt: skip
-def test_usage(words: list[str], said: str, made: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = [str(made / "run") if word == "RUN" else word for word in words]
+def test_usage(words: list[str], said: str, picture_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [str(picture_run / "run") if word == "RUN" else word for word in words]
     assert cli.main(["predict", *words]) == 2
     assert said in " ".join(capsys.readouterr().err.split())
 
@@ -226,25 +184,25 @@ def test_other_runs_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[st
     )
 
 
-def test_names_that_are_not_utf8(made: Path, tmp_path: Path) -> None:
+def test_names_that_are_not_utf8(picture_run: Path, tmp_path: Path) -> None:
     """They stand in the table as escapes: an encoding must not cost what was computed."""
     query = tmp_path / "query"
     query.mkdir()
-    shutil.copy(made / "query" / "plain" / "0.png", query / "bj\udcf6rk.png")
-    words = ["--support", str(made / "support"), "--query", str(query), "-o", str(tmp_path / "new" / "p.csv")]
-    assert cli.main(["predict", str(made / "run"), *words]) == 0
+    shutil.copy(picture_run / "query" / "plain" / "0.png", query / "bj\udcf6rk.png")
+    words = ["--support", str(picture_run / "support"), "--query", str(query), "-o", str(tmp_path / "new" / "p.csv")]
+    assert cli.main(["predict", str(picture_run / "run"), *words]) == 0
     assert rows(tmp_path / "new" / "p.csv")[0]["file"] == "bj\\udcf6rk.png"
 
 
 def test_the_page_on_predict_shows_python_that_works(
-    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    picture_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = (Path(__file__).parent.parent / "docs" / "predict.md").read_text(encoding="utf-8")
     code = textwrap.dedent(page.partition("The same in Python:\n\n")[2].partition("\n## ")[0])
     monkeypatch.chdir(tmp_path)
-    model, _ = adapted_to(made, "support")
+    model, _ = adapted_to(picture_run, "support")
     model.save("model.safetensors")
-    (tmp_path / "more").symlink_to(made / "query")
+    (tmp_path / "more").symlink_to(picture_run / "query")
     exec(code, {})
     assert capsys.readouterr().out.count("{") == 39
 
@@ -255,9 +213,9 @@ def test_the_page_on_predict_shows_python_that_works(
     ({"mean": [1.0]}, "its mean and std are not 3 numbers"), ({"adapted": 7}, "its format is 7, expected 1"),
 ])  # fmt: skip
 def test_a_model_whose_info_was_edited_is_refused(
-    change: dict[str, object], said: str, made: Path, tmp_path: Path
+    change: dict[str, object], said: str, picture_run: Path, tmp_path: Path
 ) -> None:
-    model, _ = adapted_to(made, "support")
+    model, _ = adapted_to(picture_run, "support")
     model.save(tmp_path / "model.safetensors")
     like = {"members": list(model.members), "support": model.support}
     tree, info = checkpoint.load(tmp_path / "model.safetensors", like)

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from lethax import signals
 from lethax.cli import arguments
-from lethax.cli.usage import check_once
+from lethax.cli.usage import check_once, check_range
 from lethax.errors import RecipeError
 from lethax.progress import bar, console, say
 from lethax.recipe.record import check_seed
@@ -63,8 +63,7 @@ def _check(args: arguments.Analyse) -> None:
     if args.out is not None and args.out.exists() and not args.out.is_dir():
         raise RecipeError(f"--out is {shown(args.out)}, which is a file: name a folder.")
     check_seed(args.seed)
-    if args.tasks is not None and not 1 <= args.tasks <= 1_000_000:
-        raise RecipeError(f"--tasks is {args.tasks}; it has to be from 1 to 1,000,000.")
+    check_range("tasks", args.tasks, 1, 1_000_000)
 
 
 def _usual_folder(runs: tuple[Path, ...]) -> Path:

@@ -20,6 +20,15 @@ _ROOT_HELP = "The folder of the prepared data sets (default: $LETHAX_DATA, or ~/
 Root = Annotated[Path | None, tyro.conf.arg(metavar="PATH", help=_ROOT_HELP, help_behavior_hint="")]
 Switch = Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help_behavior_hint="")]
 
+Head = Annotated[
+    Literal["trained", "zero", "prototypes"] | None,
+    tyro.conf.arg(metavar="{trained,zero,prototypes}", help_behavior_hint=""),
+]
+NormMode = Annotated[
+    Literal["support", "support+1", "batch"] | None,
+    tyro.conf.arg(metavar="{support,support+1,batch}", help_behavior_hint=""),
+]
+
 
 def _switch(name: str, text: str) -> tuple[str, Any, Any]:
     about = tyro.conf.arg(help=text, help_behavior_hint="")
@@ -143,15 +152,9 @@ class Predict:
         Path, tyro.conf.arg(aliases=["-o"], metavar="PATH", help_behavior_hint="(default: predictions.csv)")
     ] = Path("predictions.csv")
     """The table of predictions is written to this file, whose name ends in .csv."""
-    head: Annotated[
-        Literal["trained", "zero", "prototypes"] | None,
-        tyro.conf.arg(metavar="{trained,zero,prototypes}", help_behavior_hint=""),
-    ] = None
+    head: Head = None
     """The last layer starts from its trained columns (default), from zero, or from the mean features of each class."""
-    norm: Annotated[
-        Literal["support", "support+1", "batch"] | None,
-        tyro.conf.arg(metavar="{support,support+1,batch}", help_behavior_hint=""),
-    ] = None
+    norm: NormMode = None
     """Batch norm takes its moments from the support pictures (default), from them and the predicted one, or from all predicted
     ones."""
     unsure: float = 0.1
@@ -164,6 +167,30 @@ class Predict:
     """Also write the adapted model to this file, whose name ends in .safetensors. --model takes it."""
     model: File = None
     """Predict with a model that --save wrote, instead of a run and support pictures."""
+
+
+@dataclasses.dataclass
+class Export:
+    """Write a program that predicts without Lethax, as StableHLO: any process that has JAX can load and call it."""
+
+    run: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="RUN", help_behavior_hint="")] = None
+    """The run folder of a method that was trained on pictures. Its program adapts to labelled pictures, and predicts."""
+    model: File = None
+    """Instead of a run, a model that `lethax predict --save` wrote. Its program predicts the classes of that model."""
+    out: Annotated[
+        Path, tyro.conf.arg(aliases=["-o"], metavar="PATH", help_behavior_hint="(default: model.stablehlo)")
+    ] = Path("model.stablehlo")
+    """The program is written to this file, whose name ends in .stablehlo. What it takes and gives stands beside it in a JSON
+    file."""
+    way: Count = None
+    """The number of classes of a support set (default: that of the run)."""
+    head: Head = None
+    """The last layer starts from its trained columns (default), from zero, or from the mean features of each class."""
+    norm: NormMode = None
+    """Batch norm takes its moments from the support pictures (default), from them and the predicted one, or from all predicted
+    ones."""
+    ensemble: Count = None
+    """The outputs of this many checkpoints are averaged, the best ones by validation (default: 1)."""
 
 
 @dataclasses.dataclass
@@ -327,6 +354,7 @@ def _commands(known: tuple[tuple[str, type], ...]) -> dict[str, Any]:
         "recipe": recipe,
         "evaluate": Evaluate,
         "predict": Predict,
+        "export": Export,
         "analyse": Analyse,
         "embed": Embed,
         "report": Report,

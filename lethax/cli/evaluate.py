@@ -6,6 +6,7 @@ from typing import Any
 
 from lethax import signals
 from lethax.cli import arguments
+from lethax.cli.usage import check_range
 from lethax.errors import RecipeError
 from lethax.files import to_json
 from lethax.progress import console, say, watch
@@ -60,11 +61,9 @@ def _check_evaluate(args: arguments.Evaluate) -> None:
             "evaluate needs at least one run folder, as in: lethax evaluate runs/sinusoid-l2f-5shot-seed0"
         )
     check_seed(args.seed)
-    for name, value, least, most in (
-        ("episodes", args.episodes, 1, 10_000_000), ("ensemble", args.ensemble, 1, 1000), ("steps", args.steps, 0, 1000)
-    ):  # fmt: skip
-        if value is not None and not least <= value <= most:
-            raise RecipeError(f"--{name} is {value}; it has to be from {least} to {most:,}.")
+    check_range("episodes", args.episodes, 1, 10_000_000)
+    check_range("ensemble", args.ensemble, 1, 1000)
+    check_range("steps", args.steps, 0, 1000)
 
 
 def _draw(args: arguments.Evaluate, results: list[Any]) -> list[Path]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lethax.cli import arguments
+from lethax.cli.usage import check_output, check_range
 from lethax.errors import RecipeError
 from lethax.files import write_atomic
 from lethax.progress import compiling, say
@@ -67,16 +68,10 @@ def _check(args: arguments.Predict) -> None:
             "predict needs a run and labelled pictures, as in: lethax predict RUN --support FOLDER --query FOLDER; "
             "or a model, as in: lethax predict --model FILE --query FOLDER."
         )
-    for name, path, ending in (("out", args.out, ".csv"), ("save", args.save, ".safetensors")):
-        if path is not None and path.suffix != ending:  # so that no picture and no run is written over
-            raise RecipeError(
-                f"--{name} is {shown(path)}; its name has to end in {ending}, as in --{name} NAME{ending}."
-            )
-        if path is not None and path.exists() and not path.is_file():
-            raise RecipeError(f"--{name} is {shown(path)}, which is there and is no file: name another.")
-    for name, value, least, most in (("unsure", args.unsure, 0, 1), ("ensemble", args.ensemble, 1, 1000)):
-        if value is not None and not least <= value <= most:
-            raise RecipeError(f"--{name} is {value}; it has to be from {least} to {most}.")
+    check_output("out", args.out, ".csv")
+    check_output("save", args.save, ".safetensors")
+    check_range("unsure", args.unsure, 0, 1)
+    check_range("ensemble", args.ensemble, 1, 1000)
 
 
 def _loaded(args: arguments.Predict) -> tuple[Adapted, Pictures]:

@@ -18,6 +18,7 @@ from lethax.cli import (
     data_sets,
     embedding,
     evaluate,
+    export,
     predict,
     recipe_options,
     report,
@@ -87,7 +88,8 @@ def _actions() -> dict[type, Callable[[Any], None]]:
     """The function that runs each command."""
     done: dict[str, Callable[[Any], None]] = {
         "data": data_sets.data_sets, "train": train.train, "recipe": train.show_recipe, "evaluate": evaluate.evaluate,
-        "analyse": analyse.analyse, "predict": predict.predict, "embed": embedding.embed_images, "report": report.report,
+        "analyse": analyse.analyse, "predict": predict.predict, "export": export.export,
+        "embed": embedding.embed_images, "report": report.report,
         "reproduce": tables.reproduce_targets, "demo": _demo,
     }  # fmt: skip
     return {kind: done[name] for name, kind in arguments.commands().items()}

@@ -149,6 +149,20 @@ def _plain(said: str) -> str:
     return shown(words, 300) or "The command line cannot be read."
 
 
+def check_range(name: str, value: float | None, least: float, most: float) -> None:
+    """RecipeError if an option was given that is not from `least` to `most`."""
+    if value is not None and not least <= value <= most:
+        raise RecipeError(f"--{name} is {value:,}; it has to be from {least:,} to {most:,}.")
+
+
+def check_output(name: str, path: Path | None, ending: str) -> None:
+    """RecipeError if a file that is to be written has another ending, so that no picture and no run is written over."""
+    if path is not None and path.suffix != ending:
+        raise RecipeError(f"--{name} is {shown(path)}; its name has to end in {ending}, as in --{name} NAME{ending}.")
+    if path is not None and path.exists() and not path.is_file():
+        raise RecipeError(f"--{name} is {shown(path)}, which is there and is no file: name another.")
+
+
 def check_once(runs: Sequence[Path]) -> None:
     """Raise RecipeError if a run folder is named twice."""
     if len({folder.resolve() for folder in runs}) < len(runs):

@@ -61,14 +61,14 @@ class Adapted:
         if images.shape[1:] != self.inputs.example or images.dtype != np.uint8:
             reads = ", ".join(map(str, self.inputs.example))
             raise DataError(f"pictures are {images.dtype}{list(images.shape)}; this model reads uint8 [n, {reads}].")
-        learner = _learner(self.recipe, self.inputs)
+        learner = learner_of(self.recipe, self.inputs)
         found = []
         for first in range(0, len(images), _AT_ONCE):
             part = images[first : first + _AT_ONCE]
             filled = part
             if self.recipe.net.norm != "batch":  # there, more pictures would change the moments
                 filled = np.concatenate([part, np.zeros((_AT_ONCE - len(part), *part.shape[1:]), np.uint8)])
-            made = _predicted(learner, self.members, self.inputs.mean, self.inputs.std, self.support, filled)
+            made = predicted(learner, self.members, self.inputs.mean, self.inputs.std, self.support, filled)
             found.append(np.asarray(made)[: len(part)])
         return np.concatenate(found) if found else np.zeros((0, len(self.classes)))
 
@@ -120,12 +120,17 @@ def adapt_run(
     Raises:
         RecipeError: if the run is not of pictures, or its method cannot predict this number of classes.
     """
-    inputs = check(run)
-    recipe = resolve(run.recipe.with_values(way=len(examples.classes), norm=norm))
-    learner = _learner(recipe, inputs)
+    recipe, inputs = for_classes(run, len(examples.classes), norm)
+    learner = learner_of(recipe, inputs)
     support = Split(normalised(jnp.asarray(examples.images), inputs.mean, inputs.std), jnp.asarray(examples.labels))
-    members = [_adapted(learner, head, meta, support) for meta in best_metas(run, ensemble)[0]]
+    members = [adapted_weights(learner, head, meta, support) for meta in best_metas(run, ensemble)[0]]
     return Adapted(recipe, inputs, examples.classes, examples.images, tuple(members))
+
+
+def for_classes(run: Run, way: int, norm: Norm) -> tuple[Resolved, Inputs]:
+    """The recipe of a run for another number of classes and mode of batch norm, and what the run knows of its data."""
+    inputs = check(run)
+    return resolve(run.recipe.with_values(way=way, norm=norm)), inputs
 
 
 def load_adapted(path: Path | str) -> Adapted:
@@ -152,7 +157,7 @@ def load_adapted(path: Path | str) -> Adapted:
             raise ValueError(f"its classes are not {way} different names")
         if not all(len(values) == channels and all(map(math.isfinite, values)) for values in (inputs.mean, inputs.std)):
             raise ValueError(f"its mean and std are not {channels} numbers each")
-        learner = _learner(recipe, inputs)
+        learner = learner_of(recipe, inputs)
         count, shots = int(info["members"]), int(info["pictures"])
         if not (0 < count <= 1000 and 0 < shots <= 1_000_000):
             raise ValueError(f"it has {count} members and {shots} pictures")
@@ -173,7 +178,8 @@ def unsure(probabilities: np.ndarray, margin: float) -> np.ndarray:
     return top[:, 1] - top[:, 0] < margin
 
 
-def _learner(recipe: Resolved, inputs: Inputs) -> Any:
+def learner_of(recipe: Resolved, inputs: Inputs) -> Any:
+    """The learner whose weights an adapted model has."""
     return domain_of(recipe).learner(recipe, inputs)
 
 
@@ -183,15 +189,17 @@ def _shape_of_weights(learner: Any, inputs: Inputs, shots: int) -> Any:
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _adapted(learner: Any, head: HeadStart, meta: Any, support: Split) -> Any:
+def adapted_weights(learner: Any, head: HeadStart, meta: Any, support: Split) -> Any:
+    """The weights after adaptation of one checkpoint's meta-parameters, whose head may have another number of classes."""
     fast, _ = learner.adapt(with_head(head, learner, meta, support), support)
     return fast.weights
 
 
 @partial(jax.jit, static_argnums=(0, 2, 3))
-def _predicted(
+def predicted(
     learner: Any, members: Sequence[Any], mean: tuple[float, ...], std: tuple[float, ...], support: Array, images: Array
 ) -> Array:
+    """The probabilities [n, classes] of pictures, uint8, after the support pictures, uint8: of the mean of the members' outputs."""
     seen = Split(normalised(support, mean, std), None)
     x = normalised(images, mean, std)
     step = max(learner.steps - 1, 0)
