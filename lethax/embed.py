@@ -1,7 +1,7 @@
-"""Train a backbone on the meta-training classes, or take that of a run, and write its features of every split."""
+"""Train a backbone on the meta-training classes, or take one that is trained, and write its features of every split."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,8 +9,9 @@ import jax
 import numpy as np
 import safetensors.numpy
 
-from lethax import nets, pretrain
+from lethax import nets, pretrain, pretrained
 from lethax.data.feature_files import FeatureSplit
+from lethax.data.origin import Origin
 from lethax.data.store import ClassSplit, Store, open_store
 from lethax.domains import images
 from lethax.errors import DataError, RecipeError
@@ -23,6 +24,9 @@ from lethax.text import shown
 HELD_OUT = 10  # every tenth image of a class is not trained on, and says how well the backbone classifies
 
 Progress = Callable[[float, float, str], None]  # done, total, note
+Reading = Callable[
+    [np.ndarray], Iterator[np.ndarray]
+]  # pictures [n, height, width, channels] to parts of their features [n, d]
 
 
 class Backbone(NamedTuple):
@@ -31,6 +35,11 @@ class Backbone(NamedTuple):
     net: Any
     weights: Any
     accuracy: float | None
+
+    def reading(self, store: Store) -> Reading:
+        """How it makes features of pictures that are normalised as those of a data set are."""
+        fixed, mean, std = reference_of(store), store.mean, store.std
+        return lambda images: pretrain.read(self.net, self.weights, fixed, images, mean, std)
 
 
 def _numbers(split: ClassSplit) -> np.ndarray:
@@ -81,15 +90,21 @@ def from_run(folder: Path) -> Backbone:
     return Backbone(images.DOMAIN.net(run.recipe, run.inputs), best_metas(run, 1)[0][0]["weights"], None)
 
 
-def features_of(store: Store, backbone: Backbone, progress: Progress) -> dict[str, FeatureSplit]:
+def origin_of(store: Store, embedder: pretrained.Embedder) -> Origin:
+    """What is kept of a pretrained backbone beside the features that it makes of a data set. DataError for other channels."""
+    height, width, channels = next(iter(store.splits.values())).images.shape[1:]
+    if channels not in (1, 3):
+        raise DataError(f"{store.name} has pictures of {channels} channels; {embedder.name} reads 3, or 1 of gray.")
+    return Origin(embedder.name, embedder.size, (height, width, channels), store.identity)
+
+
+def features_of(store: Store, read: Reading, progress: Progress) -> dict[str, FeatureSplit]:
     """Compute the features of every split, with the names of its classes."""
     found, done = {}, 0
     total = sum(len(split.images) for split in store.splits.values())
     for name, split in store.splits.items():
         parts = []
-        for part in pretrain.read(
-            backbone.net, backbone.weights, reference_of(store), split.images, store.mean, store.std
-        ):
+        for part in read(split.images):
             parts.append(part)
             done += len(part)
             progress(done, total, name)
@@ -97,21 +112,22 @@ def features_of(store: Store, backbone: Backbone, progress: Progress) -> dict[st
     return found
 
 
-def write(path: Path, splits: dict[str, FeatureSplit]) -> None:
-    """Write SPLIT/features and SPLIT/labels, and the names of the classes as JSON metadata."""
+def write(path: Path, splits: dict[str, FeatureSplit], origin: Origin | None = None) -> None:
+    """Write SPLIT/features and SPLIT/labels, and the names of the classes and the origin as JSON metadata."""
     arrays: dict[str, np.ndarray] = {}
     classes: dict[str, list[str]] = {}
     for name, split in splits.items():
         arrays |= {f"{name}/features": split.features, f"{name}/labels": split.numbers.astype(np.int64)}
         classes[name] = list(split.names)
+    metadata = {"classes": json.dumps(classes)} | ({"origin": json.dumps(origin.record())} if origin else {})
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, safetensors.numpy.save(arrays, {"classes": json.dumps(classes)}))
+    write_atomic(path, safetensors.numpy.save(arrays, metadata))
 
 
-def images_of(name: str) -> Store:
-    """Open a store of images that has a training split. DataError otherwise."""
+def images_of(name: str, trains: bool = True) -> Store:
+    """Open a store of images, which has a training split if a network `trains` on it. DataError otherwise."""
     store = open_store(name)
-    if store.features or "train" not in store.splits:
+    if store.features or trains and "train" not in store.splits:
         raise DataError(
             f"{name} holds {'features' if store.features else 'no training split'}; embed reads images to train on."
         )

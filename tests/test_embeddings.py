@@ -75,7 +75,7 @@ def test_a_backbone_learns_and_its_features_do_not_depend_on_neighbours(pictures
     how = pretrain.Schooling(steps=60, batch=16, rate=0.1, padding=1)
     backbone = embed.school(pictures, net, how, 0, lambda done, total, note: seen.append((done, total)))
     assert backbone.accuracy > 0.6 and seen[-1] == (60, 60)
-    splits = embed.features_of(pictures, backbone, lambda *_: None)
+    splits = embed.features_of(pictures, backbone.reading(pictures), lambda *_: None)
     assert splits["test"][0].shape == (80, 4) and splits["test"].numbers[79] == 3 and splits["test"].names[3] == "test3"
     reference, images = embed.reference_of(pictures), pictures.splits["test"].images
     read = lambda x: np.concatenate(list(pretrain.read(net, backbone.weights, reference, x, (0.5,), (0.25,))))  # noqa: E731

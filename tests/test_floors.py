@@ -25,7 +25,7 @@ STAIR = [
     ["rules", "devices", "optimizer", "baselines"],
     ["outer", "evaluation", "pretrain", "checkpoint"],
     ["nets", "data", "recipe", "analysis"],
-    ["methods", "rl"],
+    ["methods", "rl", "pretrained"],
     ["domains"],
     ["recipe.resolve", "plugins"],
     ["runs"],

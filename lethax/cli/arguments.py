@@ -240,12 +240,14 @@ class Demo:
 
 @dataclasses.dataclass
 class Embed:
-    """Make features of images: train a network to classify the training classes, and write what its last layer reads."""
+    """Make features of images by a pretrained network, or by one that is trained here to classify the training classes."""
 
     data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA", help_behavior_hint="")]
     """The name of a prepared data set of images."""
-    backbone: File = None
-    """Take the network of this run instead of training one."""
+    backbone: Annotated[str | None, tyro.conf.arg(metavar="NAME|RUN", help_behavior_hint="")] = None
+    """Take a network that is trained already: efficientnet-lite0, trained on ImageNet, or that of the run in this folder."""
+    size: Count = None
+    """For efficientnet-lite0: pictures are enlarged to this many pixels a side, a multiple of 32 (default: 96)."""
     net: Literal["conv4", "resnet12"] = "conv4"
     """The network that is trained."""
     filters: int = 64
@@ -258,7 +260,7 @@ class Embed:
     """The learning rate of SGD with momentum at the start. It falls to 0 along a cosine."""
     seed: int = 0
     """The seed of the first weights and of the order of the images."""
-    out: File = None
+    out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"], metavar="PATH", help_behavior_hint="")] = None
     """The features are also written to this file (default: DATA-NET.safetensors)."""
     store: Text = None
     """The name of the data set of features, which `lethax train` takes (default: DATA-NET)."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from lethax.data.archives import NAME
 from lethax.data.arrays import CHUNK
-from lethax.data.feature_files import ROWS, FeatureSplit, read_features
+from lethax.data.feature_files import ROWS, FeatureSplit, origin_of, read_features
 from lethax.data.safe import is_text, sha256
 from lethax.data.store import StoreWriter
 from lethax.errors import DataError
@@ -94,4 +94,8 @@ def _check_disjoint(source: Path, splits: Mapping[str, FeatureSplit]) -> None:
 
 def _origin(source: Path) -> dict[str, Any]:
     files = sorted(source.iterdir()) if source.is_dir() else [source]
-    return {"kind": "features", "files": {shown(path.name): sha256(path) for path in files if path.is_file()}}
+    made = origin_of(source)
+    return {
+        "kind": "features", "files": {shown(path.name): sha256(path) for path in files if path.is_file()},
+        **({"origin": made.record()} if made else {}),
+    }  # fmt: skip

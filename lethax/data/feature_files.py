@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lethax.data.formats import read_npy, read_npz, read_safetensors
+from lethax.data.origin import Origin, read_origin
 from lethax.data.pickles import load_pickle
 from lethax.data.store import SPLITS
 from lethax.errors import DataError
@@ -74,6 +75,15 @@ def read_features(source: Path) -> dict[str, FeatureSplit]:
         found = [split for split in SPLITS if (source / f"{split}_features.npy").is_file()]
         return {s: _npy(source, s) for s in found}
     raise DataError(f"{shown(source)} holds no features that are known; expected {FORMS}.")
+
+
+def origin_of(source: Path) -> Origin | None:
+    """The pretrained backbone that a .safetensors file of features names; None for features of anything else."""
+    text = read_safetensors(source)[1].get("origin") if source.suffix == ".safetensors" else None
+    try:
+        return read_origin(json.loads(text) if isinstance(text, str) else text, shown(source))
+    except (ValueError, RecursionError):
+        raise DataError(f"{shown(source)} has an origin that is no JSON: make the features again.") from None
 
 
 def _leo(path: Path) -> FeatureSplit:

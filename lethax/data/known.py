@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from lethax.errors import OF_A_PLUGIN
+from lethax.names import PRETRAINED
 
 
 class Known(NamedTuple):
@@ -44,6 +45,11 @@ KNOWN = {
 
 def remedy(name: str) -> str:
     """Say in a sentence or two how a data set is made."""
+    for net in PRETRAINED:
+        if name.endswith(f"-{net}"):
+            return (
+                f"Features of a backbone are made with: lethax embed {name.removesuffix(f'-{net}')} --backbone {net}."
+            )
     image_set, _, net = name.rpartition("-")
     if net in ("conv4", "resnet12"):
         return f"Features of a backbone are made with: lethax embed {image_set} --net {net}."

@@ -7,11 +7,11 @@ behind them, arrays are built by `arrays.rebuilt`, and what memory the values ta
 
 import codecs
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -34,7 +34,7 @@ def load_pickle(source: bytes | bytearray | Path, name: str, encoding: str = "by
     """
     data = mapped(source) if isinstance(source, Path) else source
     try:
-        return _Pickle(data, encoding == "latin1", values).run()
+        return Pickle(data, encoding == "latin1", values).run()
     except DataError as error:
         raise DataError(
             f"{shown(name)} {error}: it was not read. Fetch it again from where it was published."
@@ -79,16 +79,21 @@ class _Empty:
     places: set[int] = field(default_factory=set)
 
 
-class _Pickle(Machine):
-    """The machine with the words of arrays."""
+class Pickle(Machine):
+    """The machine with the words of arrays. `words`: what stands for each name that a pickle may ask for."""
+
+    words: ClassVar[Mapping[tuple[str, str], Enum]] = _WORDS
 
     def run(self) -> Any:
+        """Read the pickle at `at`, and go to its end. Where a file holds several, each begins with an empty stack and memo."""
+        self.stack, self.below, self.memo = [], [], []
         while (code := self.data[self.at]) != _STOP:
             self.at += 1
             step = _STEPS.get(code)
             if step is None:
-                raise DataError(f"has the opcode {bytes([code])!r}, which no data file needs")
+                raise _strange(code)
             step(self)
+        self.at += 1
         result = self.stack.pop()
         self._check(result)
         return result
@@ -100,9 +105,9 @@ class _Pickle(Machine):
 
     def word(self, module: Any, name: Any) -> None:
         asked = [shown(part, 80) if isinstance(part, str) else type(part).__name__ for part in (module, name)]
-        if not isinstance(module, str) or not isinstance(name, str) or (module, name) not in _WORDS:
+        if not isinstance(module, str) or not isinstance(name, str) or (module, name) not in self.words:
             raise DataError(f"asks for {'.'.join(asked)}, which no data file needs")
-        self.push(_WORDS[module, name])
+        self.push(self.words[module, name])
 
     def word_of_stack(self) -> None:
         name, module = self.stack.pop(), self.stack.pop()
@@ -151,6 +156,10 @@ class _Pickle(Machine):
                 into.real()
             case _:
                 raise DataError("holds an array of objects, where numbers or strings were expected")
+
+    def persistent(self) -> None:
+        """Push what a name outside of the pickle stands for. Plain data have none."""
+        raise _strange(ord("Q"))
 
     def _array(
         self, dtype: _Dtype, shape: tuple[Any, ...], content: Any, fortran: bool = False, axes: tuple[Any, ...] = ()
@@ -207,8 +216,7 @@ class _Pickle(Machine):
             if len(open_) > DEPTH:
                 raise DataError(f"holds lists within lists more than {DEPTH} deep")
 
-    @staticmethod
-    def _size(value: Any) -> int:
+    def _size(self, value: Any) -> int:
         """The bytes that a value takes in its place. DataError for what is not plain data."""
         if isinstance(value, list | tuple | dict):
             return OBJECT * (1 + len(value))
@@ -223,20 +231,24 @@ class _Pickle(Machine):
         return 0
 
 
+def _strange(code: int) -> DataError:
+    return DataError(f"has the opcode {bytes([code])!r}, which no data file needs")
+
+
 def _text(value: str | bytes) -> str:
     return value.decode("latin1") if isinstance(value, bytes) else value
 
 
-def _unpacked(form: str, size: int) -> Callable[[_Pickle], None]:
+def _unpacked(form: str, size: int) -> Callable[[Pickle], None]:
     return lambda m: m.push(struct.unpack(form, m.take(size))[0])
 
 
 _STOP = ord(".")
-_OPCODES: dict[str | int, Callable[[_Pickle], Any]] = {
+_OPCODES: dict[str | int, Callable[[Pickle], Any]] = {
     0x80: lambda m: m.take(1), 0x95: lambda m: m.take(8),  # protocol and frame
-    "(": _Pickle.mark, "0": lambda m: m.stack.pop() if m.stack else m.marked(), "1": _Pickle.marked, "2": _Pickle.again,
+    "(": Pickle.mark, "0": lambda m: m.stack.pop() if m.stack else m.marked(), "1": Pickle.marked, "2": Pickle.again,
     "N": lambda m: m.push(None), 0x88: lambda m: m.push(True), 0x89: lambda m: m.push(False),
-    "I": _Pickle.pushed_int_line, "L": _Pickle.pushed_int_line, "F": lambda m: m.push(float(m.digits())),
+    "I": Pickle.pushed_int_line, "L": Pickle.pushed_int_line, "F": lambda m: m.push(float(m.digits())),
     "J": _unpacked("<i", 4), "K": lambda m: m.push(m.number(1)), "M": lambda m: m.push(m.number(2)), "G": _unpacked(">d", 8),
     0x8A: lambda m: m.pushed_long(m.number(1)), 0x8B: lambda m: m.pushed_long(m.number(4)),
     "S": lambda m: m.pushed_line(text=False), "V": lambda m: m.pushed_line(text=True),
@@ -245,16 +257,16 @@ _OPCODES: dict[str | int, Callable[[_Pickle], Any]] = {
     0x8D: lambda m: m.pushed_text(m.number(8)),
     "B": lambda m: m.pushed_bytes(m.number(4)), "C": lambda m: m.pushed_bytes(m.number(1)),
     0x8E: lambda m: m.pushed_bytes(m.number(8)), 0x96: lambda m: m.pushed_bytes(m.number(8)),
-    "]": lambda m: m.push([]), "l": _Pickle.pushed_list, "a": lambda m: m.extend([m.stack.pop()]),
+    "]": lambda m: m.push([]), "l": Pickle.pushed_list, "a": lambda m: m.extend([m.stack.pop()]),
     "e": lambda m: m.extend(m.marked()),
-    ")": lambda m: m.push(()), "t": _Pickle.tuple_of_marked,
+    ")": lambda m: m.push(()), "t": Pickle.tuple_of_marked,
     0x85: lambda m: m.tuple_of(1), 0x86: lambda m: m.tuple_of(2), 0x87: lambda m: m.tuple_of(3),
-    "}": lambda m: m.push({}), "d": _Pickle.pushed_dict, "s": lambda m: m.update([m.stack.pop(-2), m.stack.pop()]),
+    "}": lambda m: m.push({}), "d": Pickle.pushed_dict, "s": lambda m: m.update([m.stack.pop(-2), m.stack.pop()]),
     "u": lambda m: m.update(m.marked()),
     "p": lambda m: m.put(int(m.digits())), "q": lambda m: m.put(m.number(1)), "r": lambda m: m.put(m.number(4)),
     0x94: lambda m: m.put(len(m.memo)),
     "g": lambda m: m.get(int(m.digits())), "h": lambda m: m.get(m.number(1)), "j": lambda m: m.get(m.number(4)),
-    "c": lambda m: m.word(m.short_line(), m.short_line()), 0x93: _Pickle.word_of_stack,
-    "R": _Pickle.reduce, "b": _Pickle.build,
+    "c": lambda m: m.word(m.short_line(), m.short_line()), 0x93: Pickle.word_of_stack,
+    "R": lambda m: m.reduce(), "b": lambda m: m.build(), "Q": lambda m: m.persistent(),
 }  # fmt: skip
 _STEPS = {ord(code) if isinstance(code, str) else code: step for code, step in _OPCODES.items()}

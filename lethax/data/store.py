@@ -21,6 +21,7 @@ import numpy as np
 
 from lethax import __version__
 from lethax.data.known import KNOWN, remedy
+from lethax.data.origin import Origin, read_origin
 from lethax.data.publish import MANIFEST, NO_ROOM, part_name, publish, reserve, workplace
 from lethax.data.safe import read_small, sha256
 from lethax.errors import DataError, did_you_mean
@@ -71,6 +72,11 @@ class Store:
         """The number of entries of a feature vector; 0 for images."""
         images = next(iter(self.splits.values())).images
         return images.shape[1] if images.ndim == 2 else 0
+
+    @property
+    def origin(self) -> Origin | None:
+        """The pretrained backbone that made the features; None for images, and for features of anything else."""
+        return read_origin(self.manifest["source"].get("origin"), f"the data set {self.name}")
 
 
 def default_root() -> Path:

@@ -6,6 +6,7 @@ from lethax.domains.contract import Family as Family
 from lethax.domains.contract import Inputs as Inputs
 from lethax.domains.contract import Judged as Judged
 from lethax.domains.contract import Judging as Judging
+from lethax.domains.contract import read_inputs as read_inputs
 from lethax.domains.made import Made as Made
 from lethax.domains.prepared import Prepared as Prepared
 from lethax.errors import RecipeError

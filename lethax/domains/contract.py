@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
+from lethax.data.origin import Origin, read_origin
 from lethax.learner import Learner
 from lethax.methods.registry import Method
 from lethax.outer import OuterPlan
@@ -34,7 +35,7 @@ class Inputs(NamedTuple):
     """What a run knows of the data that it is trained on, so that its learner is made without them.
 
     sha256: `Store.identity` of the data set; None in runs of older versions. example: the shape of one example. mean, std: of the
-    channels of pixels scaled to [0, 1]. classes: those trained on.
+    channels of pixels scaled to [0, 1]. classes: those trained on. origin: the pretrained backbone, if it made the features.
     """
 
     data: str
@@ -43,6 +44,24 @@ class Inputs(NamedTuple):
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     classes: tuple[str, ...] = ()
+    origin: Origin | None = None
+
+    def record(self) -> dict[str, Any]:
+        """The inputs as JSON has them."""
+        return {**self._asdict(), "origin": self.origin and self.origin.record()}
+
+    @property
+    def pictures(self) -> tuple[int, ...]:
+        """The shape of the pictures that the run can predict: its examples, or what their features were made of; else ()."""
+        return self.origin.pictures if self.origin else self.example if len(self.example) == 3 else ()
+
+
+def read_inputs(kept: Mapping[str, Any]) -> Inputs:
+    """Read what `Inputs.record` wrote. KeyError, TypeError, ValueError or DataError for anything else."""
+    return Inputs(
+        str(kept["data"]), kept["sha256"], tuple(map(int, kept["example"])), tuple(map(float, kept["mean"])),
+        tuple(map(float, kept["std"])), tuple(map(str, kept["classes"])), read_origin(kept.get("origin"), "the run"),
+    )  # fmt: skip
 
 
 class Judging(NamedTuple):

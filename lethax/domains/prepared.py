@@ -138,8 +138,9 @@ def inputs_of(store: Store) -> Inputs:
     split = next(iter(store.splits.values()))
     classes = store.splits["train"].classes if "train" in store.splits else ()
     return Inputs(
-        store.name, store.identity, tuple(split.images.shape[1:]), tuple(store.mean), tuple(store.std), tuple(classes)
-    )
+        store.name, store.identity, tuple(split.images.shape[1:]), tuple(store.mean), tuple(store.std), tuple(classes),
+        store.origin,
+    )  # fmt: skip
 
 
 def protocol(recipe: Resolved) -> Judging:

@@ -46,6 +46,28 @@ def conv(
     return jnp.concatenate(shifted, axis=-1) @ kernel.reshape(-1, kernel.shape[-1])
 
 
+def same(extent: int, kernel: int, stride: int) -> tuple[int, int]:
+    """The zeros before and after `extent` entries of TensorFlow's "same": ⌈extent/stride⌉ entries come out; an odd one is after."""
+    total = max((-(-extent // stride) - 1) * stride + kernel - extent, 0)
+    return total // 2, total - total // 2
+
+
+def depthwise(x: Float[Array, "n h w c"], kernel: Float[Array, "k k c"], stride: int = 1) -> Float[Array, "n h2 w2 c"]:
+    """Convolution of each channel by itself, padded by `same`; no bias.
+
+    It is a sum over shifted copies: on a CPU it takes a tenth of the time of XLA's own grouped convolution, or less.
+    """
+    size, (rows, columns) = kernel.shape[0], (-(-extent // stride) for extent in x.shape[1:3])
+    above, left = (same(extent, size, stride) for extent in x.shape[1:3])
+    padded = jnp.pad(x, ((0, 0), above, left, (0, 0)))
+    down, across = stride * (rows - 1) + 1, stride * (columns - 1) + 1
+    total = jnp.zeros((x.shape[0], rows, columns, x.shape[-1]), x.dtype)
+    for i in range(size):
+        for j in range(size):
+            total += padded[:, i : i + down : stride, j : j + across : stride] * kernel[i, j]
+    return total
+
+
 def batch_norm(
     x: Float[Array, "n *space c"],
     scale: Float[Array, "*J c"],

@@ -12,8 +12,8 @@ import numpy as np
 
 from lethax import __version__, checkpoint, plugins
 from lethax.data.store import open_store
-from lethax.domains import Domain, Inputs, domain_of
-from lethax.errors import CheckpointError, LethaxError, RecipeError, RunError
+from lethax.domains import Domain, Inputs, domain_of, read_inputs
+from lethax.errors import CheckpointError, DataError, LethaxError, RecipeError, RunError
 from lethax.files import read_json, read_lines
 from lethax.learner import Learner
 from lethax.outer import OuterPlan
@@ -95,15 +95,8 @@ def _inputs(folder: Path, recipe: Resolved) -> Inputs | None:
     try:
         if not isinstance(kept["sha256"], str):
             raise ValueError
-        return Inputs(
-            str(kept["data"]),
-            kept["sha256"],
-            tuple(map(int, kept["example"])),
-            tuple(map(float, kept["mean"])),
-            tuple(map(float, kept["std"])),
-            tuple(map(str, kept["classes"])),
-        )
-    except (KeyError, TypeError, ValueError):
+        return read_inputs(kept)
+    except (KeyError, TypeError, ValueError, DataError):
         raise RunError(f"{shown(path)} does not say what the run was trained on: restore or delete it.") from None
 
 

