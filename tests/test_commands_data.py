@@ -100,7 +100,10 @@ def test_where_nothing_can_be_trained(tmp_path: Path, capsys: pytest.CaptureFixt
         in prepare(capsys, source, tmp_path / "stores")[-1]
     )
     source = pictures(tmp_path / "again", {f"{split}/{c}{split}": 2 for split in ("train", "test") for c in "ab"})
-    assert "lethax train needs a val split" in prepare(capsys, source, tmp_path / "stores")[-1]
+    assert (
+        "lethax train needs a train and a val split; this has no val"
+        in prepare(capsys, source, tmp_path / "stores")[-1]
+    )
 
 
 def test_features_are_trained_by_leo(

@@ -205,9 +205,27 @@ class DataPrepare:
     """Prepare a data set for training, from files as they are published or from a folder of your own pictures."""
 
     name: tyro.conf.Positional[
-        Literal["cifar100", "omniglot", "miniimagenet", "tieredimagenet", "folder", "features", "glyphs"]
+        Literal[
+            "cifar100",
+            "omniglot",
+            "miniimagenet",
+            "tieredimagenet",
+            "folder",
+            "features",
+            "glyphs",
+            "metadataset-ilsvrc_2012",
+            "metadataset-omniglot",
+            "metadataset-aircraft",
+            "metadataset-cu_birds",
+            "metadataset-dtd",
+            "metadataset-quickdraw",
+            "metadataset-fungi",
+            "metadataset-vgg_flower",
+            "metadataset-traffic_sign",
+            "metadataset-mscoco",
+        ]  # fmt: skip
     ]
-    """What is prepared: a published data set, a folder of your own pictures, features, or glyphs."""
+    """What is prepared: a published data set, a folder of your own pictures, features, glyphs, or a source of Meta-Dataset."""
     source: Annotated[Path | None, tyro.conf.arg(name="from", metavar="PATH", help_behavior_hint="")] = None
     """The folder or archive that holds the files. Glyphs need none, because lethax draws them."""
     root: Root = None
@@ -216,9 +234,11 @@ class DataPrepare:
     store: Text = None
     """For folder and features: the name of the data set (default: the name of the folder or file)."""
     image: Count = None
-    """For folder, miniimagenet and tieredimagenet: pictures are scaled to this many pixels a side (default: 84)."""
+    """For folder, miniimagenet, tieredimagenet and Meta-Dataset: pictures are scaled to this many pixels a side (default: 84)."""
     seed: Count = None
     """For folder: the seed of the random split into training, validation and test classes (default: 0)."""
+    per_class: Count = None
+    """For Meta-Dataset: of larger classes only so many pictures are kept, 510 or more (default: all; of quickdraw 1000)."""
 
 
 @dataclasses.dataclass

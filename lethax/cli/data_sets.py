@@ -56,7 +56,7 @@ def _prepare(args: arguments.DataPrepare) -> None:
 
     if args.seed is not None:
         check_seed(args.seed)
-    options = {name: getattr(args, name) for name in ("store", "split", "image", "seed")}
+    options = {name: getattr(args, name) for name in ("store", "split", "image", "seed", "per_class")}
     signals.say("what was there is unchanged")
     with signals.raising(), bar(f"preparing {args.name}", 1.0) as show:
         names = data.prepare(args.name, args.source, args.root, lambda what, share: show(share, what), **options)
@@ -119,8 +119,12 @@ def _next(name: str, root: Path | None) -> None:
             f"{counted(len(small), 'class')} {'is' if len(small) == 1 else 'are'} too small for {episode}: {some}{more}."
         )
     fits = nearest(store.splits, WAY, SHOT, QUERY)
-    if "val" not in store.splits:
-        say("lethax train needs a val split: prepare it again from folders, or with a --split file, that have one.")
+    lacks = " and no ".join(split for split in ("train", "val") if split not in store.splits)
+    if lacks:
+        say(
+            f"lethax train needs a train and a val split; this has no {lacks}. Runs on other data can be evaluated on it. Your own "
+            "pictures: prepare them again from folders, or with a --split file, that have these splits."
+        )
         return
     if fits is None:
         say(

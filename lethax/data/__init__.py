@@ -18,6 +18,7 @@ IMPORTERS = {
     "tieredimagenet": ("tieredimagenet", "prepare_tieredimagenet"),
     "folder": ("folder", "prepare_folder"),
     "features": ("embeddings", "prepare_features"),
+    "metadataset": ("metadataset", "prepare_metadataset"),
 }
 
 
@@ -29,6 +30,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "tieredimagenet": ("image",),
     "folder": ("store", "split", "image", "seed"),
     "features": ("store",),
+    "metadataset": ("image", "per_class"),
 }
 
 
@@ -39,10 +41,11 @@ def prepare(
 
     `options` are those of `lethax data prepare`; an option that is None was not given.
     """
+    kind, _, part = layout.partition("-")  # the sources of Meta-Dataset are called metadataset-SOURCE
     given = {name: value for name, value in options.items() if value is not None}
-    for name in given.keys() - set(OPTIONS.get(layout, ())):
+    for name in given.keys() - set(OPTIONS.get(kind, ())):
         takers = " and ".join(other for other, known in OPTIONS.items() if name in known)
-        raise RecipeError(f"prepare {layout} takes no --{name}, only {takers} do: leave it out.")
+        raise RecipeError(f"prepare {layout} takes no --{name.replace('_', '-')}, only {takers} do: leave it out.")
     if layout == "glyphs":
         if source is not None:
             raise RecipeError("prepare glyphs takes no --from, because the glyphs are drawn: leave it out.")
@@ -54,11 +57,13 @@ def prepare(
         raise RecipeError(f"prepare {layout} needs --from FOLDER_OR_ARCHIVE {what}.")
     if not 1 <= given.get("image", 1) <= LARGEST_IMAGE:
         raise RecipeError(f"--image is {given['image']}; pictures have a side of 1 to {LARGEST_IMAGE} pixels.")
-    if "store" in OPTIONS.get(layout, ()):
+    if "store" in OPTIONS.get(kind, ()):
         given["name"] = checked_name(given.pop("store", None) or _store_name(source))
     if layout == "folder" and "split" in given:
         given["split"] = Path(given["split"])
-    module, function = IMPORTERS[layout]
+    if part:
+        given["of"] = part
+    module, function = IMPORTERS[kind]
     names: list[str] = getattr(import_module(f"lethax.data.{module}"), function)(source, root, progress, **given)
     return names
 

@@ -3,7 +3,7 @@
 import io
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -15,6 +15,7 @@ from lethax.data.safe import open_plain
 from lethax.data.tree import Blob
 
 Resize = Literal["crop", "stretch"]
+Box = tuple[int, int, int, int]  # left, top, right, bottom; the last two are the first that are outside
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM", "GIF", "TIFF")  # of several pictures in a file, the first
 MAX_PIXELS = 100_000_000
@@ -60,21 +61,82 @@ _room = PixelRoom(DECODE_BYTES)
 
 def decode(blob: Blob, image: int, channels: int = 3, resize: Resize = "crop") -> np.ndarray:
     """Decode a picture to uint8 [image, image, channels]. PictureError if it is broken or has more than MAX_PIXELS."""
+    with _read(blob, 2 * image) as picture:
+        pixels = np.asarray(_resized(_flatten(_upright(picture), channels), image, resize))
+    return pixels.reshape(image, image, channels)
+
+
+def cuts(blob: Blob, boxes: Sequence[Box | None], image: int) -> np.ndarray:
+    """Cut boxes (left, top, right, bottom) out of a picture and scale each by `aligned` to uint8 [boxes, image, image, 3].
+
+    None is the whole picture; of a box what lies outside the picture is left out. The picture is taken as it is stored: its
+    orientation tag is not read. PictureError if it is broken, or a box has no pixel.
+    """
+    with _read(blob, None) as picture:
+        picture.load()
+        pixels = np.asarray(_flatten(picture, 3))
+        return np.stack([aligned(_cut(pixels, box), image) for box in boxes])
+
+
+def _cut(pixels: np.ndarray, box: Box | None) -> np.ndarray:
+    if box is None:
+        return pixels
+    left, top, right, bottom = (max(place, 0) for place in box)
+    found = pixels[top:bottom, left:right]
+    if not found.size:
+        raise PictureError(f"the box {list(box)} has no pixel of its {pixels.shape[1]} x {pixels.shape[0]}")
+    return found
+
+
+def aligned(pixels: np.ndarray, image: int) -> np.ndarray:
+    """Scale uint8 [..., h, w, c] to [..., image, image, c] by bilinear interpolation between pixels, with aligned corners.
+
+        y_i = i (h − 1) / (image − 1)
+
+    The corners of both grids are the same points, and nothing is averaged where pictures are made smaller, as in TensorFlow 1.
+    Differs: the result is rounded to whole numbers.
+    """
+    (top, bottom, down), (left, right, across) = (_between(n, image) for n in pixels.shape[-3:-1])
+    across, down = across[:, None], down[:, None, None]
+
+    def row(places: np.ndarray) -> np.ndarray:
+        lines = pixels[..., places, :, :]
+        begin = lines[..., left, :].astype(np.float32)
+        return begin + (lines[..., right, :] - begin) * across
+
+    upper = row(top)
+    mixed: np.ndarray = np.rint(upper + (row(bottom) - upper) * down).astype(np.uint8)
+    return mixed
+
+
+def _between(size: int, image: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The two pixels between which each new one lies, and how far it is from the first to the second."""
+    at = np.arange(image, dtype=np.float32) * np.float32((size - 1) / (image - 1) if image > 1 else 0.0)
+    first = np.minimum(at.astype(np.intp), size - 1)
+    return first, np.minimum(first + 1, size - 1), at - first
+
+
+@contextmanager
+def _read(blob: Blob, draft: int | None) -> Iterator[Image.Image]:
+    """Open a picture, whose header was checked, with the memory that decoding takes. PictureError for whatever goes wrong.
+
+    draft: a JPEG may be decoded at a smaller size whose shorter side has at least that many pixels; None: at its own.
+    """
     try:
         with _opened(blob) as file, Image.open(file, formats=FORMATS) as picture:
             _check(picture)
             whole = picture.width * picture.height
-            _draft(picture, 2 * image)
+            if draft is not None:
+                _draft(picture, draft)
             need = _need(picture, whole, file.seek(0, os.SEEK_END))
             if need > _room.size:
                 raise PictureError(f"decoding it takes {need >> 20} MiB of memory, over {_room.size >> 20}")
             with _room.take(need):
-                pixels = np.asarray(_resized(_flatten(_upright(picture), channels), image, resize))
+                yield picture
     except PictureError:
         raise
     except Exception as error:  # hostile files make Pillow's parsers raise nearly anything
         raise PictureError(_reason(error)) from error
-    return pixels.reshape(image, image, channels)
 
 
 def _opened(blob: Blob) -> IO[bytes]:

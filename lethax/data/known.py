@@ -23,6 +23,20 @@ _OMNIGLOT = (
 _LEO = "{train,val,test}_embeddings.pkl in one folder, from https://github.com/google-deepmind/leo"
 _IMAGENET = "folders of its classes with pictures of https://image-net.org"
 
+
+# The sources of Meta-Dataset, in the order of its tables, and where the files of each come from.
+METADATASET = {
+    "ilsvrc_2012": f"the training pictures of ILSVRC 2012, {_IMAGENET}",
+    "omniglot": _OMNIGLOT,
+    "aircraft": "fgvc-aircraft-2013b.tar.gz, from https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft",
+    "cu_birds": "CUB_200_2011.tgz, from https://www.vision.caltech.edu/datasets/cub_200_2011",
+    "dtd": "dtd-r1.0.1.tar.gz, from https://www.robots.ox.ac.uk/~vgg/data/dtd",
+    "quickdraw": "its 345 files CLASS.npy, from https://console.cloud.google.com/storage/quickdraw_dataset/full/numpy_bitmap",
+    "fungi": "images/, train.json and val.json of the 2018 challenge, from https://github.com/visipedia/fgvcx_fungi_comp",
+    "vgg_flower": "jpg/ and imagelabels.mat, from https://www.robots.ox.ac.uk/~vgg/data/flowers/102",
+    "traffic_sign": "GTSRB_Final_Training_Images.zip, from https://benchmark.ini.rub.de",
+    "mscoco": "train2017/ and instances_train2017.json, from https://cocodataset.org",
+}
 KNOWN = {
     "cifar_fs": _CIFAR,
     "fc100": _CIFAR,
@@ -40,6 +54,12 @@ KNOWN = {
     "mini_leo": Known("lethax data prepare features --store mini_leo --from FOLDER", _LEO),
     "tiered_leo": Known("lethax data prepare features --store tiered_leo --from FOLDER", _LEO),
     "glyphs": Known("lethax data prepare glyphs", "no source: it is drawn"),
+    **{
+        f"metadataset-{name}": Known(
+            f"lethax data prepare metadataset-{name} --from FOLDER", f"the records of the benchmark, or {home}"
+        )
+        for name, home in METADATASET.items()
+    },
 }
 
 

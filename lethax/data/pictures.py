@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -55,18 +55,25 @@ def fill(
     resize: Resize = "crop",
 ) -> None:
     """Decode pictures (row, name, content) into rows of `out`. At the end, BrokenPictures names those that cannot be decoded."""
-    total, image, _, channels = out.shape
+    _, image, _, channels = out.shape
+    fill_by(lambda blob: decode(blob, image, channels, resize), out, jobs, progress, label)
 
-    def work(batch: list[tuple[int, str, Blob]]) -> dict[str, str]:
+
+def fill_by(
+    read: Callable[..., np.ndarray], out: np.ndarray, jobs: Iterable[tuple[Any, ...]], progress: Progress, label: str
+) -> None:
+    """Write read(*what) of jobs (rows, name, *what) to these rows of `out`. `read` runs on all cores. Errors as in `fill`."""
+
+    def work(batch: list[tuple[Any, ...]]) -> dict[str, str]:
         broken = {}
-        for row, name, blob in batch:
+        for rows, name, *what in batch:
             try:
-                out[row] = decode(blob, image, channels, resize)
+                out[rows] = read(*what)
             except PictureError as error:
                 broken[name] = str(error)
         return broken
 
-    found = {name: why for broken in _parallel(work, jobs, total, progress, label) for name, why in broken.items()}
+    found = {name: why for broken in _parallel(work, jobs, len(out), progress, label) for name, why in broken.items()}
     if found:
         raise BrokenPictures(found)
 

@@ -59,12 +59,15 @@ class Store:
     @property
     def identity(self) -> str:
         """The SHA-256 of all that training sees: mean, std, and the classes and content of every split, but not the origin."""
-        parts = {s: [entry["shape"], entry["classes"], entry["sha256"]] for s, entry in self.entries().items()}
+        parts = {
+            s: [entry["shape"], entry["classes"], entry["sha256"], *filter(None, [entry.get("relations")])]
+            for s, entry in self.entries().items()
+        }
         content = json.dumps([list(self.mean), list(self.std), parts], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()
 
     def entries(self) -> dict[str, dict[str, Any]]:
-        """The entries of the manifest on every split: shape, classes, sha256."""
+        """The entries of the manifest on every split: shape, classes, sha256, and relations of classes where there are any."""
         return {split: self.manifest["splits"][split] for split in self.splits}
 
     @property
@@ -292,8 +295,17 @@ class StoreWriter:
             raise DataError(f"{self._target.parent} cannot be written: {error.strerror}.") from None
         return self
 
-    def split(self, split: str, shape: tuple[int, ...], classes: Sequence[tuple[str, str, int]]) -> np.ndarray:
-        """Make an array to fill in class order, uint8 [n, H, W, C] or float32 [n, d]. Classes are (name, superclass, count)."""
+    def split(
+        self,
+        split: str,
+        shape: tuple[int, ...],
+        classes: Sequence[tuple[str, str, int]],
+        relations: dict[str, Any] | None = None,
+    ) -> np.ndarray:
+        """Make an array to fill in class order, uint8 [n, H, W, C] or float32 [n, d]. Classes are (name, superclass, count).
+
+        relations: what else is to be known of how episodes are drawn from the classes, see `variable_episodes.pool`.
+        """
         total = sum(count for _, _, count in classes)
         if split not in SPLITS or split in self._arrays:
             raise DataError(
@@ -310,6 +322,7 @@ class StoreWriter:
         self._arrays[split] = array
         self._manifest["splits"][split] = {
             "shape": [total, *map(int, shape)], "classes": [[name, above, int(count)] for name, above, count in classes],
+            **({"relations": relations} if relations else {}),
         }  # fmt: skip
         return array
 
