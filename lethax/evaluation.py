@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
+from scipy.special import stdtrit
 
 from lethax import trees
 from lethax.baselines import NearestPrototype
@@ -49,6 +50,17 @@ def bernoulli_std(accuracy: float) -> float:
 def paired(first: np.ndarray, second: np.ndarray) -> Score:
     """first − second, episode by episode; both must come from the same episodes."""
     return score(np.asarray(first, np.float64) - np.asarray(second, np.float64))
+
+
+def over_seeds(of_seeds: Sequence[float]) -> float | None:
+    """Half-width of the 95 % interval over training runs: Student's t, t(0.975, n − 1) s/√n with the sample deviation s.
+
+    of_seeds: the score, or the difference, of each of n runs. None for one run, which says nothing about another.
+    """
+    n = len(of_seeds)
+    if n < 2:
+        return None
+    return float(stdtrit(n - 1, 0.975) * np.std(np.asarray(of_seeds, np.float64), ddof=1) / n**0.5)
 
 
 def by_repeats(per_task: np.ndarray, repeats: int) -> tuple[float, float]:

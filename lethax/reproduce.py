@@ -1,18 +1,16 @@
 """Fill a table or draw a figure: train what is missing, go on with what is unfinished, leave alone what is done, and write."""
 
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from lethax.data.store import open_store
 from lethax.devices import devices_for
 from lethax.domains import Judging, domain_of
-from lethax.errors import DataError
 from lethax.names import navigation_setting
 from lethax.outer import begin, fit, fit_together, steps_of_call
 from lethax.recipe import Resolved
@@ -22,28 +20,23 @@ from lethax.report import returns, tables
 from lethax.report.cells import Cell
 from lethax.report.paper_figures import PaperFigure
 from lethax.runs import folder as folders
-from lethax.runs import making, probes, training
-from lethax.runs.evaluation import evaluate_run, read_kept, write_evaluation
+from lethax.runs import probes
+from lethax.runs.evaluation import evaluate_run, file_name, read_kept, write_evaluation
+from lethax.runs.jobs import Job
 
 MEASUREMENTS = 50  # of a probe in a run, unless another interval is given
 
 
-class Job(NamedTuple):
+@dataclass(frozen=True)
+class CellJob(Job):
     """One run of a cell, with one seed."""
 
     cell: Cell
-    recipe: Resolved
-    folder: Path
-
-    @property
-    def trained(self) -> bool:
-        """Whether the run is trained: its last checkpoint is there."""
-        return folders.reached(folders.Run(self.folder, self.recipe, None)) == self.recipe.outer.steps
 
 
 def file_of(how: Judging, elsewhere: str | None = None) -> str:
     """The file in which a run keeps the result of a protocol, on its own data or on other data."""
-    return f"{elsewhere + '-' if elsewhere else ''}test-seed0-n{how.episodes}-best{how.ensemble}.json"
+    return file_name(f"{elsewhere}-test" if elsewhere else "test", 0, how.episodes, how.ensemble)
 
 
 def protocol(recipe: Resolved) -> Judging:
@@ -60,7 +53,7 @@ def jobs(
     seeds: int,
     first_seed: int = 0,
     val_episodes: int | None = None,
-) -> list[Job]:
+) -> list[CellJob]:
     """List the runs that the cells need. Runs of a reduced budget have folders of their own."""
     found = []
     for cell in cells:
@@ -69,60 +62,22 @@ def jobs(
         for seed in range(first_seed, first_seed + seeds):
             asked = {"val_episodes": val_episodes} if val_episodes is not None else {}
             recipe = resolve(cell.recipe.with_values(steps=wanted, seed=seed, **asked))
-            found.append(Job(cell, recipe, out / cell.name / f"steps{wanted}-seed{seed}"))
+            found.append(CellJob(recipe, out / cell.name / f"steps{wanted}-seed{seed}", cell))
     return found
 
 
-def check_data(found: Sequence[Job]) -> None:
-    """Raise DataError before anything runs, if data sets are missing or damaged. It says how to make each of them."""
-    said = []
-    missing = [job.recipe for job in found if not job.trained]
-    for data in dict.fromkeys(recipe.data for recipe in missing if recipe.data not in domain_of(recipe).made):
-        try:
-            open_store(data)
-        except DataError as error:
-            said.append(str(error))
-    if said:
-        raise DataError(" ".join(said))
-
-
-def groups(found: Sequence[Job]) -> list[list[Job]]:
-    """Group the jobs that train together, which are small ones of one shape. Each other job is a group of its own."""
-    together: dict[Any, list[Job]] = {}
-    for job in found:
-        domain = domain_of(job.recipe)
-        needed = job.recipe.data in domain.made or not job.trained  # of what is done, the data may be gone
-        key = domain.together(job.recipe, domain.inputs(job.recipe)) if needed else None
-        together.setdefault(key or job.folder, []).append(job)
-    return list(together.values())
-
-
-def opened(job: Job) -> folders.Run:
-    """Open the run folder of a job, or make it. RunError if it holds a run of another recipe."""
-    return making.enter(job.recipe, job.folder)
-
-
-def train(group: Sequence[Job]) -> Generator[training.Status, None, None]:
-    """Train the runs of a group that are not trained yet."""
-    missing = [opened(job) for job in group if not job.trained]
-    if len(missing) == 1:
-        yield from training.train(missing[0])
-    elif missing:
-        yield from training.train_together(missing)
-
-
-def judge(job: Job) -> None:
+def judge(job: CellJob) -> None:
     """Evaluate a trained run, unless that is done already."""
     how = protocol(job.recipe)
     for data in (None, *how.elsewhere):
         if not (job.folder / folders.EVALUATIONS / file_of(how, data)).is_file():
-            run, steps = opened(job), max(job.recipe.inner.steps, how.steps)
+            run, steps = job.open(), max(job.recipe.inner.steps, how.steps)
             write_evaluation(
                 evaluate_run(run, episodes=how.episodes, ensemble=how.ensemble, steps=steps, seed=0, data=data)
             )
 
 
-def table(found: Sequence[Job], command: str) -> list[dict[str, Any]]:
+def table(found: Sequence[CellJob], command: str) -> list[dict[str, Any]]:
     """Make the rows of all cells whose runs are evaluated."""
     entries = {}
     for name, mine in _by_cell(found).items():
@@ -133,7 +88,7 @@ def table(found: Sequence[Job], command: str) -> list[dict[str, Any]]:
     return tables.compare(entries)
 
 
-def table_of_returns(found: Sequence[Job], command: str) -> list[dict[str, Any]]:
+def table_of_returns(found: Sequence[CellJob], command: str) -> list[dict[str, Any]]:
     """Make the rows of all cells of control whose runs are evaluated, one for each setting."""
     rows: list[dict[str, Any]] = []
     for mine in _by_cell(found).values():
@@ -144,12 +99,12 @@ def table_of_returns(found: Sequence[Job], command: str) -> list[dict[str, Any]]
     return returns.compare(sorted(rows, key=lambda row: row["data"]))
 
 
-def _by_cell(found: Sequence[Job]) -> dict[str, list[Job]]:
+def _by_cell(found: Sequence[CellJob]) -> dict[str, list[CellJob]]:
     names = dict.fromkeys(job.cell.name for job in found)
     return {name: [job for job in found if job.cell.name == name] for name in names}
 
 
-def write(found: Sequence[Job], command: str, folder: Path) -> tuple[str, list[Path]]:
+def write(found: Sequence[CellJob], command: str, folder: Path) -> tuple[str, list[Path]]:
     """The table of one or more cells as text and as files; of navigation, Figure F as well."""
     name = found[0].cell.table
     if domain_of(found[0].recipe).table == "scores":
@@ -161,7 +116,7 @@ def write(found: Sequence[Job], command: str, folder: Path) -> tuple[str, list[P
     return text, [*paths, *_pictures(found, rows, folder / name.replace("_", "-"))]
 
 
-def _pictures(found: Sequence[Job], rows: list[dict[str, Any]], stem: Path) -> list[Path]:
+def _pictures(found: Sequence[CellJob], rows: list[dict[str, Any]], stem: Path) -> list[Path]:
     """Returns against updates; of navigation also paths of the first seeds of MAML and MAML+L2F, in the same tasks."""
     from lethax.report import figures
 
@@ -180,7 +135,7 @@ def _pictures(found: Sequence[Job], rows: list[dict[str, Any]], stem: Path) -> l
     return made
 
 
-def probe(figures: Sequence[PaperFigure], found: Sequence[Job], data: str | None, every: int) -> None:
+def probe(figures: Sequence[PaperFigure], found: Sequence[CellJob], data: str | None, every: int) -> None:
     """Ask for the probes that figures need, before anything trains; `every`: outer steps between measurements, 0: 50 a run.
 
     RunError for a trained run without them.
@@ -191,7 +146,7 @@ def probe(figures: Sequence[PaperFigure], found: Sequence[Job], data: str | None
         names = {name for figure in figures if job.cell.name in figure.cells_on(data) for name in figure.probes}
         if not names:
             continue
-        run = opened(job)
+        run = job.open()
         before = probes.asked(run) or probes.Asked((), 0)
         if job.trained:
             for name in sorted(names):
@@ -201,12 +156,14 @@ def probe(figures: Sequence[PaperFigure], found: Sequence[Job], data: str | None
             probes.ask(run, sorted({*before.names, *names}), every or usual)
 
 
-def write_figure(figure: PaperFigure, found: Sequence[Job], command: str, folder: Path, data: str | None) -> list[Path]:
+def write_figure(
+    figure: PaperFigure, found: Sequence[CellJob], command: str, folder: Path, data: str | None
+) -> list[Path]:
     """Write the files of a figure from its trained runs, and return them; none if no run is trained."""
     from lethax.report import figure_files
 
     names = figure.cells_on(data)
-    mine = [(job.cell, opened(job)) for job in found if job.cell.name in names and job.trained]
+    mine = [(job.cell, job.open()) for job in found if job.cell.name in names and job.trained]
     return figure_files.write(figure, mine, command, folder) if mine else []
 
 
@@ -217,7 +174,7 @@ class Estimate(NamedTuple):
     source: str
 
 
-def estimates(groups: Sequence[Sequence[Job]], clock: Callable[[], float] = time.monotonic) -> Iterator[Estimate]:
+def estimates(groups: Sequence[Sequence[CellJob]], clock: Callable[[], float] = time.monotonic) -> Iterator[Estimate]:
     """Estimate the time of every group, from the log of its runs, from a few timed calls of its program, or from another cell.
 
     Compilation is what takes long here. Convolutional nets spend their time in products, so only one cell of each setting is timed
@@ -262,7 +219,7 @@ def operations(recipe: Resolved) -> float:
     return float((counted or {}).get("flops", 0.0))
 
 
-def _seconds_a_step(group: Sequence[Job], clock: Callable[[], float]) -> float:
+def _seconds_a_step(group: Sequence[CellJob], clock: Callable[[], float]) -> float:
     """Time an outer step of the last phase of training. Cheaper first-order steps before it are not taken into account.
 
     The program is the one that the run uses, so the run finds it in the cache.

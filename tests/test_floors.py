@@ -30,7 +30,7 @@ STAIR = [
     ["recipe.resolve", "plugins"],
     ["runs"],
     ["embed", "report"],
-    ["reproduce"],
+    ["reproduce", "compare"],
     ["cli"],
     ["__main__"],
 ]

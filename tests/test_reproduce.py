@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from lethax.methods import METHODS
 from lethax.recipe import Recipe
 from lethax.recipe.resolve import resolve
 from lethax.report import cells, tables
+from lethax.runs import jobs
 
 
 def test_every_recipe_resolves_and_every_published_number_has_one():
@@ -131,14 +133,14 @@ def test_a_table_from_nothing(small, capsys, x64):
 
 
 def test_a_diverged_run_leaves_the_other_cells(small, capsys, monkeypatch):
-    train = reproduce.train
+    train = jobs.train
 
     def diverges(group):
         if group[0].recipe.method == "maml":
             raise DivergedError("outer step 3 is not finite")
         yield from train(group)
 
-    monkeypatch.setattr(reproduce, "train", diverges)
+    monkeypatch.setattr(jobs, "train", diverges)
     assert cli.main(["reproduce", "x", "--steps", "20"]) == 1
     assert "outer step 3 is not finite" in capsys.readouterr().err
     rows = json.loads((small / "results" / "table-x.json").read_text())["cells"]
@@ -154,12 +156,12 @@ def test_plan_and_messages(small, capsys):
     assert "--budget is 2.0; it is a share" in capsys.readouterr().err
     found = reproduce.jobs(cells.find("x"), small, budget=0.001, steps=None, seeds=1)
     assert {job.recipe.outer.steps for job in found} == {50}
-    reproduce.opened(found[0])
-    other = found[0]._replace(recipe=resolve(Recipe.of(data="sinusoid", method="maml", steps=50)))
+    found[0].open()
+    other = replace(found[0], recipe=resolve(Recipe.of(data="sinusoid", method="maml", steps=50)))
     (found[0].folder / "checkpoints").mkdir()
     (found[0].folder / "checkpoints" / "step-00000001.safetensors").touch()  # one that has begun
     with pytest.raises(LethaxError, match="of another recipe .*method: .* there, maml now.*: choose another --out"):
-        reproduce.opened(other)
+        other.open()
 
 
 def test_numbers_without_bound_are_shown_as_such():
@@ -223,7 +225,7 @@ def test_hours_of_a_setting_are_of_one_timed_cell_or_of_the_logs(tmp_path, monke
     found = [cells.Cell(f"x/{m}{k}", base.with_values(method=m, shot=k), None) for k in (1, 5) for m in ("maml", "l2f")]
     timed = []
     monkeypatch.setattr(reproduce, "_seconds_a_step", lambda group, _: timed.append(group[0].cell.name) or 2.0)
-    groups = reproduce.groups(reproduce.jobs(found, tmp_path, budget=1.0, steps=100, seeds=2))
+    groups = jobs.groups(reproduce.jobs(found, tmp_path, budget=1.0, steps=100, seeds=2))
     left = list(reproduce.estimates(groups))
     assert timed == ["x/maml1", "x/maml5"]
     assert [e.source for e in left] == ["timed", *["scaled from maml1"] * 3, "timed", *["scaled from maml5"] * 3]
@@ -241,9 +243,7 @@ def test_plan_of_features(tmp_path, monkeypatch):
     made = np.random.RandomState(0).randn(24, 6).astype(np.float32)
     write_features("made", {split: split_of("", made, labels) for split in ("train", "val", "test")}, None, {})
     recipe = Recipe.of(data="made", method="leo", shot=1, query=1, batch=2, inner_steps=1)
-    (group,) = reproduce.groups(
-        reproduce.jobs([cells.Cell("x/leo", recipe, None)], tmp_path, budget=1.0, steps=4, seeds=1)
-    )
+    (group,) = jobs.groups(reproduce.jobs([cells.Cell("x/leo", recipe, None)], tmp_path, budget=1.0, steps=4, seeds=1))
     (left,) = reproduce.estimates([group])
     assert left.source == "timed" and left.seconds > 0
 

@@ -42,7 +42,7 @@ def analyse(args: arguments.Analyse) -> None:
     lines = views.VIEWS[args.what].table(results)
     alone = f" of {next(iter(results))}" if len(results) == 1 else ""
     say(f"{args.what}{alone} on {counted(tasks, f'{args.split} task')}, seed {args.seed}")
-    console.print(_table([line[1:] for line in lines] if alone else lines))
+    console.print(table_of([line[1:] for line in lines] if alone else lines))
     runs = [
         {"run": name, "method": t.run.recipe.method, "data": t.run.recipe.data, "checkpoint": t.step,
          "score": t.score_name}
@@ -72,7 +72,8 @@ def _usual_folder(runs: tuple[Path, ...]) -> Path:
     return runs[0] / ANALYSES if len(runs) == 1 else Path(ANALYSES)
 
 
-def _table(lines: list[list[str]]) -> Table:
+def table_of(lines: list[list[str]]) -> Table:
+    """Make a table whose first line is the header. The first column folds where it is long, the others never do."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
     for number, header in enumerate(lines[0]):
         table.add_column(header, overflow="fold", no_wrap=number > 0, min_width=0 if number else 8)

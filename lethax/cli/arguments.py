@@ -79,6 +79,32 @@ TRAIN = [
 SHOW_RECIPE = [_FROM, _ROOT]
 
 
+def _option(name: str, kind: Any, metavar: str, text: str, default: Any, *aliases: str) -> tuple[str, Any, Any]:
+    about = tyro.conf.arg(metavar=metavar, aliases=aliases or None, help=text, help_behavior_hint="")
+    return name, Annotated[kind, about], dataclasses.field(default=default)
+
+
+_COMPARED = "The methods, such as maml,l2f,anil. They have the same task, network, budget and seeds."
+_REFERENCE = "Paired differences are taken to this method (default: the first one)."
+_SEEDS = "Each method is trained this many times, each time with the next seed (default: 3)."
+_EPISODES = "The number of test episodes (default: 600), in control of test tasks (default: 40)."
+_COMPARE_OUT = (
+    "The folder of the runs and of the table (default: runs/compare/DATA/SHOTshot). The same command goes on with it."
+)
+# What `compare` takes beside the values of a recipe.
+COMPARE = [
+    _option("methods", tuple[str, ...], "NAME ...", _COMPARED, ()),
+    _option("reference", str | None, "NAME", _REFERENCE, None),
+    _option("seeds", int, "INT", _SEEDS, 3),
+    _option("first_seed", int, "INT", "The seed of the first of them (default: 0).", 0),
+    _option("episodes", int | None, "INT", _EPISODES, None),
+    _option("out", Path | None, "PATH", _COMPARE_OUT, None, "-o"),
+    _switch("json", "Print the comparison as JSON instead of a table, and no progress."),
+    _ROOT,
+]
+WITH_RECIPE = {"train": TRAIN, "recipe": SHOW_RECIPE, "compare": COMPARE}  # commands that take values of a recipe
+
+
 @dataclasses.dataclass
 class Evaluate:
     """Evaluate runs on fixed test episodes. Several runs also give paired differences to the first one."""
@@ -370,11 +396,18 @@ def _commands(known: tuple[tuple[str, type], ...]) -> dict[str, Any]:
     train.__doc__ = "Train a method on DATA or from a recipe, or go on with a run."
     recipe: Any = dataclasses.make_dataclass("ShowRecipe", [DATA, *SHOW_RECIPE, *parsed_fields()])
     recipe.__doc__ = "Print the recipe of an experiment with every value, as TOML that `lethax train --recipe` takes."
+    compare: Any = dataclasses.make_dataclass("Compare", [DATA, *COMPARE, *parsed_fields({"method", "seed"})])
+    compare.__doc__ = (
+        "Train methods on DATA with equal options, budgets and seeds, and compare them on the same test episodes.\n\n"
+        "An option holds for every method that reads it. A method that is not told otherwise has its own published inner loop. "
+        "Runs that are finished already are compared by `lethax evaluate RUN RUN`."
+    )
     return {
         "data": DataCommand,
         "train": train,
         "recipe": recipe,
         "evaluate": Evaluate,
+        "compare": compare,
         "predict": Predict,
         "export": Export,
         "analyse": Analyse,

@@ -15,6 +15,7 @@ from lethax import __version__, plugins, signals
 from lethax.cli import (
     analyse,
     arguments,
+    compare,
     data_sets,
     embedding,
     evaluate,
@@ -48,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         argv = _with_plugins(argv)
         words = [word for word in argv if word not in ("--help", "-h")]
-        helps = len(words) < len(argv) and argv[:1] in (["train"], ["recipe"])  # whose help depends on the other words
+        helps = len(words) < len(argv) and argv[0] in arguments.WITH_RECIPE  # whose help depends on the other words
         args = parsed(words if helps else argv)
         if getattr(args, "root", None):
             os.environ["LETHAX_DATA"] = str(args.root)
@@ -88,9 +89,9 @@ def _actions() -> dict[type, Callable[[Any], None]]:
     """The function that runs each command."""
     done: dict[str, Callable[[Any], None]] = {
         "data": data_sets.data_sets, "train": train.train, "recipe": train.show_recipe, "evaluate": evaluate.evaluate,
-        "analyse": analyse.analyse, "predict": predict.predict, "export": export.export,
-        "embed": embedding.embed_images, "report": report.report,
-        "reproduce": tables.reproduce_targets, "demo": _demo,
+        "compare": compare.compare, "analyse": analyse.analyse, "predict": predict.predict, "export": export.export,
+        "embed": embedding.embed_images, "report": report.report, "reproduce": tables.reproduce_targets,
+        "demo": _demo,
     }  # fmt: skip
     return {kind: done[name] for name, kind in arguments.commands().items()}
 
@@ -115,7 +116,7 @@ def _with_plugins(argv: list[str]) -> list[str]:
         else:
             words.append(word)
     plugins.load(files)
-    if words[:1] not in (["train"], ["recipe"]):
+    if not words or words[0] not in arguments.WITH_RECIPE:
         return words
     spelled: dict[str, str] = {}  # the same spelling again is meant: the last one counts
     for word in words:

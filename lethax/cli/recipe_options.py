@@ -2,7 +2,7 @@
 
 import dataclasses
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -54,11 +54,16 @@ def _place(flag: str) -> str:
     return flag.replace(".", "__").replace("-", "_")
 
 
-def parsed_fields() -> list[tuple[str, Any, Any]]:
-    """A field for every option, which is None unless it is given. An option that is true or false has two switches."""
+def parsed_fields(without: Collection[str] = ()) -> list[tuple[str, Any, Any]]:
+    """A field for every option, which is None unless it is given. An option that is true or false has two switches.
+
+    without: the values of no section that a command has in another form.
+    """
     # With their help, or the parser looks for it in source text, which takes seconds.
     found: list[tuple[str, Any, Any]] = []
     for one in every_option():
+        if not one.section and one.name in without:
+            continue
         if one.kind is bool:
             for flag in (one.flag, negative(one)):
                 about = tyro.conf.arg(name=flag, help=one.text)
@@ -75,7 +80,7 @@ def given(args: Any) -> Mapping[str, Any]:
     found: dict[str, Any] = {}
     for one in every_option():
         name = one.key if one.section else one.name
-        value = getattr(args, _place(one.flag))
+        value = getattr(args, _place(one.flag), None)
         if one.kind is bool:
             off = getattr(args, _place(negative(one)))
             if value and off:

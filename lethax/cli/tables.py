@@ -23,6 +23,7 @@ def reproduce_targets(args: arguments.Reproduce) -> None:
     """Run the command `lethax reproduce`."""
     from lethax import reproduce
     from lethax.devices import use_all_cores
+    from lethax.runs import jobs
 
     _check(args)
     figures = [figure for target in args.targets if (figure := paper_figures.named(target))]
@@ -37,8 +38,8 @@ def reproduce_targets(args: arguments.Reproduce) -> None:
         first_seed=args.first_seed,
         val_episodes=args.val_episodes,
     )
-    reproduce.check_data(every)
-    groups = reproduce.groups(every)
+    jobs.check_data(every)
+    groups = jobs.groups(every)
     if args.dry_run:
         _show_plan(groups)
         if any(figure.probes for figure in figures):
@@ -120,7 +121,7 @@ def _draw(
     from lethax import reproduce
 
     reproduce.probe(figures, every, args.data, args.probe_every or 0)
-    broken = [error for title, group in _titled(groups) for error in _train(title, group)]
+    broken = [error for title, group in _titled(groups) for error in train_group(title, group)]
     for figure in figures:
         if written := reproduce.write_figure(figure, every, command, args.tables, args.data):
             say(f"{figure.name}, written: {', '.join(map(shown, written))}")
@@ -133,14 +134,14 @@ def _titled(groups: list[Any]) -> Iterator[tuple[str, list[Any]]]:
         yield f"{number}/{len(groups)} {group[0].cell.name}{alike}", group
 
 
-def _train(title: str, group: list[Any]) -> list[DivergedError]:
+def train_group(title: str, group: list[Any]) -> list[DivergedError]:
     """Train what is not trained of a group; returns its failure, which does not stop the other runs."""
-    from lethax import reproduce
+    from lethax.runs import jobs
 
     if all(job.trained for job in group):
         return []
     try:
-        follow(f"{title}: outer steps", group[0].recipe.outer.steps, reproduce.train(group))
+        follow(f"{title}: outer steps", group[0].recipe.outer.steps, jobs.train(group))
     except DivergedError as error:
         say(f"{title}: {error}")
         return [error]
@@ -151,7 +152,7 @@ def _fill(title: str, group: list[Any]) -> tuple[list[DivergedError], int]:
     """Train and evaluate a group; returns its failures, which do not stop the other runs, and how many runs were evaluated."""
     from lethax import reproduce
 
-    failed, judged = _train(title, group), 0
+    failed, judged = train_group(title, group), 0
     for job in (job for job in group if job.trained):
         try:
             reproduce.judge(job)

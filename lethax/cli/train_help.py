@@ -1,4 +1,4 @@
-"""The help of `lethax train` and `lethax recipe`, which lists the options that matter for the given data and method."""
+"""The help of the commands that take values of a recipe, which lists the options that matter for the given data and method."""
 
 import typing
 from collections.abc import Iterator, Mapping
@@ -21,7 +21,7 @@ _MORE = (
 )
 
 
-_KINDS: dict[str | None, Any] = {"INT": int, "NAME ...": tuple[str, ...]}
+_KINDS: dict[str | None, Any] = {"INT": int, "NAME": str, "NAME ...": tuple[str, ...]}
 
 
 def print_help(command: str, args: Any) -> None:
@@ -29,8 +29,9 @@ def print_help(command: str, args: Any) -> None:
     usage = f"usage: lethax {command} [DATA] [OPTIONS]"
     parts: list[Any] = [Text(f"{usage}\n\n{arguments.commands()[command].__doc__}")]
     own = [(one, None) for one in _own(command)]
-    if not (args.data or args.recipe or args.method):
-        common = [(one, None) for one in _common()]
+    alone = not hasattr(args, "method")  # with several methods, which options matter depends on each
+    if alone or not (args.data or args.recipe or args.method):
+        common = [(one, None) for one in _common() if one.section or hasattr(args, one.name)]
         parts.append(recipe_options.help_of({"options": own, "common values of a recipe": common}, console.width))
         parts.append(Text(f"\n{_MORE}"))
         parts.append(Text("\n".join(_sections())))
@@ -42,8 +43,7 @@ def print_help(command: str, args: Any) -> None:
 
 
 def _own(command: str) -> Iterator[Option]:
-    fields = arguments.TRAIN if command == "train" else arguments.SHOW_RECIPE
-    for name, kind, _ in fields:
+    for name, kind, _ in arguments.WITH_RECIPE[command]:
         base, *extras = typing.get_args(kind)
         text = next(e.help for e in extras if getattr(e, "help", None))
         metavar = next((e.metavar for e in extras if getattr(e, "metavar", None)), None)

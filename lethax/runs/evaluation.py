@@ -126,8 +126,13 @@ def evaluate_run(
         record["trained_on"] = inputs.sha256
         own = own and inputs.sha256 in (record["data_sha256"], None)
     where = split if own else f"{recipe.data}-{split}"
-    path = run.folder / EVALUATIONS / f"{where}-seed{seed}-n{episodes}-best{ensemble}.json"
+    path = run.folder / EVALUATIONS / file_name(where, seed, episodes, ensemble)
     return Result(final, curve, record, path, domain.kept(judged))
+
+
+def file_name(where: str, seed: int, episodes: int, ensemble: int) -> str:
+    """The file of an evaluation. where: the split, with the name of the data set before it if that is not the run's own."""
+    return f"{where}-seed{seed}-n{episodes}-best{ensemble}.json"
 
 
 def write_evaluation(result: Result) -> None:

@@ -1,0 +1,150 @@
+"""The command `lethax compare`. JAX is imported by what needs it."""
+
+import shlex
+import sys
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from lethax import signals
+from lethax.cli import recipe_options
+from lethax.cli.analyse import table_of
+from lethax.cli.tables import train_group
+from lethax.errors import DivergedError, RecipeError
+from lethax.files import to_json
+from lethax.progress import console, say, watch
+from lethax.recipe import Recipe
+from lethax.recipe.record import check_seed
+from lethax.text import command_line, counted, shown
+
+_MOST_SEEDS = 1000
+
+
+def compare(args: Any) -> None:
+    """Run the command `lethax compare`: train and evaluate every method with every seed, and write the table."""
+    from lethax import compare as comparing
+    from lethax.devices import use_all_cores
+    from lethax.report import comparison
+    from lethax.runs import jobs
+
+    methods = _checked(args)
+    use_all_cores()
+    planned = comparing.plan(
+        Recipe(data=args.data).with_values(**recipe_options.given(args)), methods,
+        reference=args.reference or methods[0], seeds=range(args.first_seed, args.first_seed + args.seeds), out=args.out,
+        episodes=args.episodes,
+    )  # fmt: skip
+    every = planned.every
+    jobs.check_data(every)
+    folder = every[0].folder.parent
+    for job in every:
+        job.open()  # what cannot be is said before anything trains
+    wanted = comparing.episodes_hash(planned)
+    tell = (lambda text: None) if args.json else say
+    signals.say("what is done is kept", "the same command goes on with it")
+    budget = planned.recipe.outer
+    tell(
+        f"{counted(len(methods), 'method')}, {counted(args.seeds, 'seed')} each, {counted(budget.steps, 'outer step')} of "
+        f"{counted(budget.batch, 'task')}, in {shown(folder)}; the hash of the test episodes is {wanted}"
+    )
+    for note in planned.notes:
+        tell(shown(note, 400))
+    failed = _trained(jobs.groups(every), quiet=args.json)
+    entries = list(_judged(planned, wanted, failed, quiet=args.json))
+    record = _record(planned, entries, wanted)
+    if not args.json:
+        say(comparison.title(record))
+        for lines in (comparison.score_lines(record), comparison.about_lines(record)):
+            console.print(table_of(lines))
+        for sentence in record["conclusions"]:
+            say(shown(sentence, 2000))
+    written = comparison.write(record, folder)
+    if args.json:
+        print(to_json(record, None))
+    else:
+        say(f"written: {', '.join(map(shown, written))}")
+    if failed:
+        raise next(iter(failed.values()))
+
+
+def _checked(args: Any) -> list[str]:
+    """The methods that are asked for. RecipeError for a command line that cannot be."""
+    if args.data and (Path(args.data) / "recipe.toml").is_file():
+        raise RecipeError(
+            f"{shown(args.data)} is a run: compare trains runs of its own on DATA. Finished runs are compared by: "
+            f"{command_line('evaluate', args.data, 'OTHER_RUN')}"
+        )
+    if not args.data:
+        raise RecipeError("compare needs DATA, as in: lethax compare sinusoid --methods maml,l2f")
+    methods = [name for word in args.methods for name in word.split(",") if name]
+    if len(methods) < 2:
+        raise RecipeError("compare needs two methods at least, as in: --methods maml,l2f")
+    for name, value, most in (("seeds", args.seeds, _MOST_SEEDS), ("episodes", args.episodes, 10_000_000)):
+        if value is not None and not 1 <= value <= most:
+            raise RecipeError(f"--{name} is {value}; it has to be from 1 to {most:,}.")
+    check_seed(args.first_seed)
+    check_seed(args.first_seed + args.seeds - 1)
+    return methods
+
+
+def _trained(groups: list[list[Any]], quiet: bool) -> dict[Path, DivergedError]:
+    """Train what is not trained yet. Returns the error of every run that diverged, by its folder; the others go on."""
+    from lethax.runs import jobs
+
+    failed: dict[Path, DivergedError] = {}
+    for number, group in enumerate(groups, 1):
+        alike = f" and {len(group) - 1} alike" if group[1:] else ""
+        if quiet:
+            try:
+                for _ in jobs.train(group):
+                    pass
+                errors = []
+            except DivergedError as error:
+                errors = [error]
+        else:
+            errors = train_group(f"{number}/{len(groups)} {shown(group[0].folder.name, 60)}{alike}", group)
+        failed |= {job.folder: error for error in errors for job in group if not job.trained}
+    return failed
+
+
+def _judged(planned: Any, wanted: str, failed: dict[Path, DivergedError], quiet: bool) -> Iterator[Any]:
+    """What is compared: the methods, and the baselines that the evaluations have."""
+    from lethax import compare as comparing
+    from lethax.report import comparison
+
+    baselines: list[Any] = []
+    for method, mine in planned.jobs.items():
+        records = []
+        for job in mine:
+            if job.folder in failed:
+                continue
+            seen = iter if quiet else partial(watch, f"evaluating {shown(job.folder.name, 60)}", planned.episodes)
+            try:
+                records.append(comparing.judge(planned, job, wanted, seen))
+            except DivergedError as error:
+                failed[job.folder] = error
+        baselines = baselines or [entry for record in records[:1] for entry in comparison.baselines(record)]
+        about = comparison.about(mine[0].recipe, [job.folder for job in mine])
+        lost = tuple(str(failed[job.folder]) for job in mine if job.folder in failed)
+        yield comparison.Compared(method, comparison.scores_of(records), about, lost)
+    yield from baselines
+
+
+def _record(planned: Any, entries: list[Any], wanted: str) -> dict[str, Any]:
+    """All that the files and the table say."""
+    from lethax.domains import domain_of
+    from lethax.report import comparison
+    from lethax.runs.folder import environment
+
+    recipe, domain = planned.recipe, domain_of(planned.recipe)
+    objective = domain.learner(recipe, domain.inputs(recipe)).objective
+    record: dict[str, Any] = {
+        **environment(), "command": shlex.join(["lethax", *sys.argv[1:]]), "data": recipe.data, "split": "test",
+        "way": recipe.episode.way if domain.classes else None, "shot": recipe.episode.shot, "net": recipe.net.kind,
+        "score": objective.score_name, "higher_is_better": objective.higher_is_better, "episodes": planned.episodes,
+        "episodes_hash": wanted, "reference": planned.reference,
+        "seeds": [job.recipe.seed for job in planned.jobs[planned.reference]], "notes": planned.notes,
+        "rows": comparison.rows(entries, planned.reference),
+    }  # fmt: skip
+    return {**record, "conclusions": comparison.conclusions(record)}
