@@ -24,7 +24,7 @@ SEE = " See lethax train --help."
         ),
         (
             "",
-            "lethax needs one of: data, train, recipe, evaluate, compare, predict, export, analyse, embed, report, reproduce, demo.",
+            "lethax needs one of: data, train, recipe, evaluate, compare, predict, export, analyse, embed, ",
         ),
         ("data", "lethax data needs one of: list, prepare, verify. See lethax data --help."),
         ("data lst", "'lst' stands where lethax data expects a command. Did you mean 'list'?"),
