@@ -77,7 +77,7 @@ def test_all_that_is_not_taken_is_named(tmp_path: Path, capsys: pytest.CaptureFi
         lines.index(f"These were not taken ({tmp_path / 'stores' / 'own' / 'manifest.json'} lists all of them):") + 1 :
     ]
     assert set(told[:8]) == {
-        "  broken/: all pictures of this class are broken", "  single/: this class has one picture, and an episode needs two",
+        "  broken/: all pictures of this class are broken", "  single/: this class has 1 picture, and it takes 2 or more",
         "  cat/dead.png: it is a link to nothing", "  cat/without: it has no ending that says what it is",
         "  empty/: there are no pictures in it that are read", "  cat/odd\\x1b[31m\\nname.xcf: the ending .xcf is not read",
         "  broken/0.png: it is broken: not a JPEG, PNG, WebP, BMP, PPM, GIF or TIFF picture",

@@ -43,13 +43,16 @@ def test_twenty_classes_of_ten_pictures_are_fitted_and_it_is_said(birds):
     birds(train=(13, 10), val=(3, 10), test=(4, 10))
     recipe, note = fit(Recipe.of(data="birds"))
     assert (*shape(recipe), recipe.episode.eval_query) == (3, 5, 5, 5)
-    assert note == "way 3 instead of 5, query 5 instead of 15, to fit birds"
+    assert note.startswith(
+        "way 3 instead of 5, query 5 instead of 15, to fit birds, which allows at most 3-way, because"
+    )
+    assert "at most 10, because class " in note
 
 
 def test_what_is_given_stays(birds):
     birds(train=(13, 10), val=(3, 10), test=(4, 10))
     recipe, note = fit(Recipe.of(data="birds", shot=1, query=9))
-    assert shape(recipe) == (3, 1, 9) and "query" not in note and "shot" not in note
+    assert shape(recipe) == (3, 1, 9) and "query 9" not in note and "shot 1" not in note and "instead of 15" not in note
 
 
 def test_a_test_split_that_is_too_small_is_said(birds):

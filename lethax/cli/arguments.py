@@ -265,6 +265,12 @@ class DataPrepare:
     """For folder: the seed of the random split into training, validation and test classes (default: 0)."""
     per_class: Count = None
     """For Meta-Dataset: of larger classes only so many pictures are kept, 510 or more (default: all; of quickdraw 1000)."""
+    least: Count = None
+    """For folder: classes of fewer pictures are left out, and named. An episode of K shots and Q queries takes K + Q of a class."""
+    duplicates: Annotated[Literal["report", "drop", "error"] | None, tyro.conf.arg(help_behavior_hint="")] = None
+    """For folder: pictures that are there twice, or nearly so, are listed, left out, or an error (default: report)."""
+    near: Count = None
+    """For folder: two pictures are nearly the same if their hashes differ in at most this many of 64 bits (default: 4)."""
 
 
 @dataclasses.dataclass

@@ -12,6 +12,7 @@ from lethax.progress import bar, say
 from lethax.recipe.record import check_seed
 from lethax.text import counted, shown
 
+_OPTIONS = ("store", "split", "image", "seed", "least", "duplicates", "near", "per_class")
 LISTED = 20  # lines about what an import did not take; the manifest has all
 
 
@@ -53,16 +54,18 @@ def _verify(args: arguments.DataVerify) -> None:
 
 def _prepare(args: arguments.DataPrepare) -> None:
     from lethax import data
+    from lethax.cli import imported
 
     if args.seed is not None:
         check_seed(args.seed)
-    options = {name: getattr(args, name) for name in ("store", "split", "image", "seed", "per_class")}
+    options = {name: getattr(args, name) for name in _OPTIONS}
     signals.say("what was there is unchanged")
     with signals.raising(), bar(f"preparing {args.name}", 1.0) as show:
         names = data.prepare(args.name, args.source, args.root, lambda what, share: show(share, what), **options)
     for name in names:
         describe(name, args.root)
         _not_taken(name, args.root)
+        imported.tell(name, args.root)
         _next(name, args.root)
 
 
@@ -118,6 +121,10 @@ def _next(name: str, root: Path | None) -> None:
         say(
             f"{counted(len(small), 'class')} {'is' if len(small) == 1 else 'are'} too small for {episode}: {some}{more}."
         )
+        if store.manifest["source"].get("kind") == "folder":
+            say(
+                f"To leave such classes out, add --least {SHOT + QUERY}. If they stay, all classes give smaller episodes."
+            )
     fits = nearest(store.splits, WAY, SHOT, QUERY)
     lacks = " and no ".join(split for split in ("train", "val") if split not in store.splits)
     if lacks:

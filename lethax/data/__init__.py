@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lethax.data.store import checked_name
+from lethax.data.twins import MOST_BITS
 from lethax.errors import DataError, RecipeError
 
 IMPORTERS = {
@@ -28,7 +29,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "omniglot": ("split",),
     "miniimagenet": ("image",),
     "tieredimagenet": ("image",),
-    "folder": ("store", "split", "image", "seed"),
+    "folder": ("store", "split", "image", "seed", "least", "duplicates", "near"),
     "features": ("store",),
     "metadataset": ("image", "per_class"),
 }
@@ -44,8 +45,11 @@ def prepare(
     kind, _, part = layout.partition("-")  # the sources of Meta-Dataset are called metadataset-SOURCE
     given = {name: value for name, value in options.items() if value is not None}
     for name in given.keys() - set(OPTIONS.get(kind, ())):
-        takers = " and ".join(other for other, known in OPTIONS.items() if name in known)
-        raise RecipeError(f"prepare {layout} takes no --{name.replace('_', '-')}, only {takers} do: leave it out.")
+        takers = [other for other, known in OPTIONS.items() if name in known]
+        do = "does" if len(takers) == 1 else "do"
+        raise RecipeError(
+            f"prepare {layout} takes no --{name.replace('_', '-')}, only {' and '.join(takers)} {do}: leave it out."
+        )
     if layout == "glyphs":
         if source is not None:
             raise RecipeError("prepare glyphs takes no --from, because the glyphs are drawn: leave it out.")
@@ -57,6 +61,10 @@ def prepare(
         raise RecipeError(f"prepare {layout} needs --from FOLDER_OR_ARCHIVE {what}.")
     if not 1 <= given.get("image", 1) <= LARGEST_IMAGE:
         raise RecipeError(f"--image is {given['image']}; pictures have a side of 1 to {LARGEST_IMAGE} pixels.")
+    if given.get("least", 2) < 2:
+        raise RecipeError(f"--least is {given['least']}; an episode takes two pictures of a class or more.")
+    if not 0 <= given.get("near", 0) <= MOST_BITS:
+        raise RecipeError(f"--near is {given['near']}; it is a number of bits from 0 to {MOST_BITS}.")
     if "store" in OPTIONS.get(kind, ()):
         given["name"] = checked_name(given.pop("store", None) or _store_name(source))
     if layout == "folder" and "split" in given:

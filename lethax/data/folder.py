@@ -2,12 +2,13 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from lethax.data.copies import REPORT, Copies, Copy, Rule, counts, find_copies, table
 from lethax.data.decode import Resize
 from lethax.data.fits import WAY
 from lethax.data.layout import Classes, Layout, Plan, alike, class_folders, superclass
@@ -15,8 +16,9 @@ from lethax.data.pictures import BrokenPictures, Progress, fill, statistics
 from lethax.data.split_files import assign, label_files, read_split, read_text, some
 from lethax.data.store import SPLITS, Store, StoreWriter
 from lethax.data.tree import Tree
+from lethax.data.twins import BITS
 from lethax.errors import DataError
-from lethax.text import counted
+from lethax.text import counted, shown
 
 
 def check_disjoint(plan: Plan) -> None:
@@ -37,15 +39,18 @@ def write_plan(
     progress: Progress,
     resize: Resize = "crop",
     above: Callable[[str], str] = superclass,
-) -> None:
+) -> dict[str, np.ndarray]:
     """Decode all pictures of a plan into the splits of a store, in the plan's order of classes. `above` gives superclasses.
 
-    When all others are decoded, BrokenPictures names those of all splits that cannot be.
+    Returns the array of each split. When all others are decoded, BrokenPictures names those of all splits that cannot be.
     """
     broken: dict[str, str] = {}
+    arrays: dict[str, np.ndarray] = {}
     for split in (split for split in SPLITS if plan.get(split)):
         classes = plan[split]
-        out = writer.split(split, shape, [(name, above(name), len(names)) for name, names in classes.items()])
+        out = arrays[split] = writer.split(
+            split, shape, [(name, above(name), len(names)) for name, names in classes.items()]
+        )
         rows = {name: row for row, name in enumerate(name for names in classes.values() for name in names)}
         try:
             fill(
@@ -59,6 +64,7 @@ def write_plan(
             broken |= error.found
     if broken:
         raise BrokenPictures(broken)
+    return arrays
 
 
 def _plan(tree: Tree, split: Path | None) -> tuple[Plan | None, str, Layout]:
@@ -78,19 +84,20 @@ def _plan(tree: Tree, split: Path | None) -> tuple[Plan | None, str, Layout]:
     return layout.plan, "folders", layout
 
 
-def _seeded(classes: Classes, seed: int, fractions: tuple[float, float, float], source: Path) -> Plan:
+def _seeded(classes: Classes, seed: int, fractions: tuple[float, float, float], source: Path, least: int = 2) -> Plan:
     """Split classes at random. Each split has at least `WAY` classes if there are enough for all."""
     if min(fractions) < 0 or fractions[0] <= 0 or abs(sum(fractions) - 1) > 1e-6:
         raise DataError(f"the fractions {fractions} must be positive for train, not negative, and sum to one.")
     used = [split for split, fraction in zip(SPLITS, fractions, strict=True) if fraction > 0]
     if len(classes) < len(used):
         raise DataError(
-            f"{source} has {counted(len(classes), 'class folder')} with at least 2 pictures; each of {', '.join(used)} needs one; "
+            f"{source} has {counted(len(classes), 'class folder')} with at least {least} pictures; each of "
+            f"{', '.join(used)} needs one; "
             "give a folder with one folder per class."
         )
     order = [sorted(classes)[i] for i in np.random.default_rng(seed).permutation(len(classes))]
-    least = min(WAY, len(order) // len(used))
-    sizes = {split: max(least, round(fractions[SPLITS.index(split)] * len(order))) for split in used}
+    fewest = min(WAY, len(order) // len(used))
+    sizes = {split: max(fewest, round(fractions[SPLITS.index(split)] * len(order))) for split in used}
     while sum(sizes.values()) > len(order):  # rounding up took too many
         sizes[max(sizes, key=lambda split: sizes[split])] -= 1
     sizes["train"] += len(order) - sum(sizes.values())
@@ -100,18 +107,23 @@ def _seeded(classes: Classes, seed: int, fractions: tuple[float, float, float], 
     }
 
 
-def _without(plan: Plan, broken: Mapping[str, str], least: int) -> tuple[Plan, dict[str, str]]:
-    """The plan without broken pictures, and without classes that then have fewer than `least`, which are named with the reason."""
+def _without(plan: Plan, broken: Collection[str], copies: Collection[str], least: int) -> tuple[Plan, dict[str, str]]:
+    """The plan without some pictures, and without classes that then have fewer than `least`, which are named with the reason."""
     kept: Plan = {split: {} for split in plan}
     dropped: dict[str, str] = {}
     for split, classes in plan.items():
         for name, names in classes.items():
             whole = [picture for picture in names if picture not in broken]
-            if len(whole) >= least:
-                kept[split][name] = whole
+            left = [picture for picture in whole if picture not in copies]
+            if len(left) >= least:
+                kept[split][name] = left
+            elif not whole:
+                dropped[f"{name}/"] = "all pictures of this class are broken"
             else:
-                only = "all pictures of this class are broken"
-                dropped[f"{name}/"] = "this class has one picture, and an episode needs two" if whole else only
+                but = "" if left == whole else " that are no duplicates"
+                dropped[f"{name}/"] = (
+                    f"this class has {counted(len(left), 'picture')}{but}, and it takes {least} or more"
+                )
     return kept, dropped
 
 
@@ -127,6 +139,9 @@ def prepare_folder(
     seed: int = 0,
     fractions: tuple[float, float, float] = (0.64, 0.16, 0.20),
     resize: Resize = "crop",
+    least: int | None = None,
+    duplicates: Rule = "report",
+    near: int = BITS,
 ) -> list[str]:
     """Write the store `name` from class folders. What is not read is listed with the reason (see `left_out`).
 
@@ -134,6 +149,9 @@ def prepare_folder(
     its superclass. split: a JSON file {"train": [class, ...], ...}, a CSV file with columns class and split, or a folder of
     train.csv, val.csv and test.csv with columns filename and label. Without it split folders decide (train/val/test,
     base/val/novel and their like), or else `seed` and `fractions`, with five classes a split where there are enough.
+    least: smaller classes are left out; unless given, those of one picture in a random split, and none in other splits.
+    duplicates: what is done with pictures that are there more than once, or nearly so (see `twins`): listed in a file of the
+    store, left out, or a DataError. near: bits in which their hashes may differ.
     """
     if channels not in (1, 3) or image < 1:
         raise DataError(
@@ -144,25 +162,48 @@ def prepare_folder(
     if plan is not None:
         check_disjoint(plan)
     mean, std = statistics(channels)
+    whole, least = {"": layout.flat} if plan is None else plan, least or (2 if plan is None else 1)
     broken: dict[str, str] = {}
-    while True:  # until no picture is broken: most often once, and seldom more than twice
-        kept, dropped = _without({"": layout.flat} if plan is None else plan, broken, 2 if plan is None else 1)
-        if broken and not kept.get("" if plan is None else "train"):
-            raise DataError(f"no picture of {source} for 'train' can be decoded; check the files.")
+    copies: dict[str, str] = {}
+    pairs: list[Copy] = []
+    while True:  # until no picture is broken or superfluous: most often once, and seldom more than twice
+        kept, dropped = _without(whole, broken, copies, least)
+        if dropped and not kept.get("" if plan is None else "train"):
+            raise DataError(_nothing(source, broken, dropped))
         if plan is None:
-            kept, rule = _seeded(kept[""], seed, fractions, source), f"seed {seed}, fractions {fractions}"
+            kept, rule = _seeded(kept[""], seed, fractions, source, least), f"seed {seed}, fractions {fractions}"
         record: dict[str, Any] = {
             "kind": "folder", "folder": source.resolve().name, "split": rule, "image": image, "resize": resize,
-            **_left({**_unread(tree, split), **layout.left_out, **dropped}, broken),
+            **_left({**_unread(tree, split), **layout.left_out, **dropped, **copies}, broken),
             "alike": alike([name for classes in kept.values() for name in classes]),
         }  # fmt: skip
         try:
             with StoreWriter(root, name, mean=mean, std=std, source=record) as writer:
-                write_plan(writer, tree, kept, (image, image, channels), progress, resize)
+                arrays = write_plan(writer, tree, kept, (image, image, channels), progress, resize)
+                progress("looking for duplicates", 0.0)
+                found, superfluous = find_copies(kept, arrays, near)
+                pairs += found
+                if found and duplicates == "error" or superfluous and duplicates == "drop":
+                    raise Copies(found, superfluous)
+                record["duplicates"] = counts(pairs, duplicates, near)
+                writer.report(REPORT, table(pairs))
             return [name]
         except BrokenPictures as error:
             broken |= error.found
             progress(f"once more without {counted(len(broken), 'broken picture')}", 0.0)
+        except Copies as error:
+            if duplicates == "error":
+                raise
+            copies |= error.found
+            progress(f"once more without {counted(len(copies), 'duplicate')}", 0.0)
+
+
+def _nothing(source: Path, broken: Mapping[str, str], dropped: Mapping[str, str]) -> str:
+    """Why no class is left to train on."""
+    if broken:
+        return f"no picture of {shown(source)} for 'train' can be decoded; check the files."
+    why = "; ".join(f"{shown(name, 60)}: {why}" for name, why in list(dropped.items())[:3])
+    return f"no class of {shown(source)} is left for the split 'train' ({why}); add pictures, or leave less out."
 
 
 def _unread(tree: Tree, split: Path | None) -> dict[str, str]:

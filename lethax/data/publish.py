@@ -46,11 +46,11 @@ def workplace(target: Path) -> Iterator[Path]:
 
 
 def publish(work: Path, target: Path) -> None:
-    """Move the parts and the manifest from `work`, complete and on the disk, to `target`. An OSError leaves what was there."""
+    """Move all from `work`, complete and on the disk, to `target`, the manifest last. An OSError leaves what was there."""
     with _alone(target.resolve().parent) as alone:
         target.mkdir(exist_ok=True)
         try:
-            for part in work.glob("*.npy"):
+            for part in [path for path in work.glob("[!.]*") if path.name != MANIFEST]:  # not its lock
                 os.replace(part, target / part.name)
             sync(target)
             os.replace(work / MANIFEST, target / MANIFEST)

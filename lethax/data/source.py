@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
 
+from lethax.data.fits import too_small
 from lethax.data.store import ClassSplit
 from lethax.errors import DataError
 from lethax.records import Episode, EpisodeShape, Split
-from lethax.text import counted
+from lethax.text import counted, shown
 
 
 class Pixels(NamedTuple):
@@ -150,12 +151,14 @@ def check_shape(split: ClassSplit, shape: EpisodeShape, name: str) -> None:
             f"{name} has {counted(len(counts), 'class')}, but a {shape.way}-way episode needs {shape.way}: lower --way."
         )
     need = shape.shot + shape.query
-    smallest = int(np.argmin(counts))
-    if counts[smallest] < need:
+    small = [(one, count) for _, one, count in too_small({name: split}, need)]
+    if small:
+        named = ", ".join(f"{shown(one, 60)} ({count})" for one, count in small[:5])
+        more = f" and {len(small) - 5} more" if len(small) > 5 else ""
         raise DataError(
-            f"class '{split.classes[smallest]}' of {name} has {counted(counts[smallest], 'image')}, but "
-            f"{counted(shape.shot, 'shot')} and {counted(shape.query, 'query')} a class need {need}: "
-            "lower --shot, --query or --eval-query."
+            f"{counted(len(small), 'class')} of {name} {'has' if len(small) == 1 else 'have'} fewer than the {need} examples "
+            f"that {counted(shape.shot, 'shot')} and {counted(shape.query, 'query')} take: {named}{more}. Lower --shot, --query "
+            f"or --eval-query, or prepare a folder again with --least {need}, which leaves such classes out."
         )
 
 

@@ -326,6 +326,10 @@ class StoreWriter:
         }  # fmt: skip
         return array
 
+    def report(self, name: str, content: bytes) -> None:
+        """Put a file for people beside the parts. Nothing reads it, so no checksum guards it."""
+        (self._work / name).write_bytes(content)
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:

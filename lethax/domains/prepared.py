@@ -65,7 +65,7 @@ class Prepared(Supervised):
             said = ", ".join(
                 f"{key.partition('.')[2]} {value} instead of {usual.value(key)}" for key, value in changed.items()
             )
-            note = f"{said}, to fit {recipe.data}" + (f"; {note}" if note else "")
+            note = f"{said}, to fit {recipe.data}, which allows {room(splits)}" + (f"; {note}" if note else "")
         return replace(recipe, given={**recipe.given, **changed}), note
 
     def inputs(self, recipe: Resolved) -> Inputs:
