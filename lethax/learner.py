@@ -55,6 +55,14 @@ class Normalised(Protocol):
 
 
 @runtime_checkable
+class Featured(Protocol):
+    """A net that says what its last layer reads."""
+
+    def features(self, weights: Weights, x: Array, *, mask: Float[Array, " n"] | None = None) -> Float[Array, "n f"]:
+        """Compute the inputs of the last layer, of inputs `x` [n, ...]. `mask` says which inputs count in the moments of norms."""
+
+
+@runtime_checkable
 class Learner(Protocol):
     """A method: it makes meta-parameters, adapts them to a task, predicts, and gives the objective that trains them."""
 

@@ -1,6 +1,7 @@
 """Predictions for pictures of classes that no run has seen: from two folders to a table, and one file that holds the model."""
 
 import csv
+import json
 import shutil
 import subprocess
 import sys
@@ -17,8 +18,8 @@ from pictures_run import SIDE, adapted_to, draw
 import lethax
 from lethax import checkpoint, cli
 from lethax.data import loose
-from lethax.errors import CheckpointError, DataError, RecipeError
-from lethax.methods.heads import with_head
+from lethax.errors import CheckpointError, DataError
+from lethax.report.page import gather
 from lethax.runs import adapted
 from lethax.runs.folder import open_run
 
@@ -103,38 +104,6 @@ def test_another_number_of_classes(picture_run: Path, tmp_path: Path, capsys: py
         assert cli.main(["predict", str(picture_run / "run"), *words, "-o", str(out)]) == 0
         assert "was trained on 3 classes; for 2 its last layer starts" in " ".join(capsys.readouterr().out.split())
         assert {row["class"] for row in rows(out)} <= {"one", "two"}
-
-
-def _trained(way: int, method: type | object = lethax.MAML, **options: object) -> lethax.MAML:
-    return method(lethax.Conv4(way=way, image=16, channels=1, filters=3), steps=1, **options)  # type: ignore[operator]
-
-
-def test_head_starts() -> None:
-    meta = _trained(3).init(jax.random.key(0))
-    x = jax.random.normal(jax.random.key(1), (6, 16, 16, 1))
-    support = lethax.Split(x, jnp.array([0, 0, 0, 1, 1, 0]))
-    two, five = _trained(2), _trained(5)
-    head = meta["weights"]["head"]
-    fewer = with_head("trained", two, meta, support)["weights"]["head"]
-    np.testing.assert_array_equal(fewer["weight"], head["weight"][:, :2])
-    more = with_head("trained", five, meta, support)["weights"]["head"]
-    np.testing.assert_array_equal(more["weight"], head["weight"][:, jnp.array([0, 1, 2, 0, 1])])
-    assert with_head("trained", _trained(3), meta, support)["weights"]["head"]["weight"] is head["weight"]
-    assert not np.any(with_head("zero", two, meta, support)["weights"]["head"]["weight"])
-    # With prototypes the first outputs are those of the nearest prototype: they differ by the distances to the means.
-    started = with_head("prototypes", two, meta, support)
-    outputs = two.net.apply(started["weights"], x)
-    features = two.net.features(meta["weights"], x)
-    means = jnp.stack([features[jnp.array([0, 1, 2, 5])].mean(0), features[jnp.array([3, 4])].mean(0)])
-    distances = jnp.sum((features[:, None] - means) ** 2, axis=-1)
-    np.testing.assert_allclose(outputs[:, 0] - outputs[:, 1], distances[:, 1] - distances[:, 0], rtol=1e-3, atol=1e-3)
-
-
-def test_values_learned_for_each_weight_of_the_head_are_refused() -> None:
-    meta = _trained(3, rule=lethax.MetaSGD(0.01)).init(jax.random.key(0))
-    support = lethax.Split(jnp.zeros((2, 16, 16, 1)), jnp.array([0, 1]))
-    with pytest.raises(RecipeError, match="learned values for the classes that it was trained on"):
-        with_head("trained", _trained(2, rule=lethax.MetaSGD(0.01)), meta, support)
 
 
 def test_unsure() -> None:
@@ -224,3 +193,24 @@ def test_a_model_whose_info_was_edited_is_refused(
     checkpoint.save(tmp_path / "model.safetensors", tree, info)
     with pytest.raises(CheckpointError, match=said):
         lethax.load_adapted(tmp_path / "model.safetensors")
+
+
+def test_evaluation_on_another_number_of_classes(
+    picture_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The record says what differs from training, and the run's own numbers stay in their file."""
+    monkeypatch.setenv("LETHAX_DATA", str(picture_run / "data"))
+    run = tmp_path / "run"
+    shutil.copytree(picture_run / "run", run)
+    words = ["evaluate", str(run), "--episodes", "2", "--split", "train", "--steps", "2"]
+    assert cli.main([*words, "--way", "2", "--shot", "1", "--head", "prototypes", "--norm", "support"]) == 0
+    assert "2-way 1-shot, 2 inner steps, head prototypes, norm support, seed 0" in " ".join(
+        capsys.readouterr().out.split()
+    )
+    (path,) = (run / "evaluations").glob("*.json")
+    assert path.name == "train-way_2-shot_1-head_prototypes-norm_support-seed0-n2-best1.json"
+    record = json.loads(path.read_text())
+    assert record["way"] == 2 and record["changed"] == {"way": 2, "shot": 1, "head": "prototypes", "norm": "support"}
+    told = gather.evaluated(path, open_run(run))
+    assert not told.own and told.data == "own, way 2, shot 1, head prototypes, norm support"
+    assert cli.main([*words, "--way", "20"]) == 1 and "allows" in capsys.readouterr().err

@@ -21,8 +21,8 @@ Root = Annotated[Path | None, tyro.conf.arg(metavar="PATH", help=_ROOT_HELP, hel
 Switch = Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help_behavior_hint="")]
 
 Head = Annotated[
-    Literal["trained", "zero", "prototypes"] | None,
-    tyro.conf.arg(metavar="{trained,zero,prototypes}", help_behavior_hint=""),
+    Literal["trained", "zero", "vector", "prototypes"] | None,
+    tyro.conf.arg(metavar="{trained,zero,vector,prototypes}", help_behavior_hint=""),
 ]
 NormMode = Annotated[
     Literal["support", "support+1", "batch"] | None,
@@ -125,6 +125,16 @@ class Evaluate:
     """The seed that the test episodes follow from. Runs can be compared where it is equal."""
     split: Literal["train", "val", "test"] = "test"
     """Episodes are drawn from the classes of this split."""
+    way: Count = None
+    """Episodes have this many classes (default: as in training). Another number takes --head, or the trained columns."""
+    shot: Count = None
+    """Each class has this many support examples (default: as in training)."""
+    head: Head = None
+    """The last layer starts from its trained columns, from zero, from the mean of these columns, or from the mean features of each
+    class (default: as in training)."""
+    norm: NormMode = None
+    """Batch norm takes the moments of queries from the support set, from it and one query, or from the whole query batch (default:
+    as in training)."""
     root: Root = None
     pictures: Switch = False
     """Also draw the scores against the inner steps, and for control the paths or films, into the run folders."""
@@ -179,7 +189,8 @@ class Predict:
     ] = Path("predictions.csv")
     """The table of predictions is written to this file, whose name ends in .csv."""
     head: Head = None
-    """The last layer starts from its trained columns (default), from zero, or from the mean features of each class."""
+    """The last layer starts from its trained columns, from zero, from the mean of these columns, or from the mean features of each
+    class (default: as in training)."""
     norm: NormMode = None
     """Batch norm takes its moments from the support pictures (default), from them and the predicted one, or from all predicted
     ones."""
@@ -211,7 +222,8 @@ class Export:
     way: Count = None
     """The number of classes of a support set (default: that of the run)."""
     head: Head = None
-    """The last layer starts from its trained columns (default), from zero, or from the mean features of each class."""
+    """The last layer starts from its trained columns, from zero, from the mean of these columns, or from the mean features of each
+    class (default: as in training)."""
     norm: NormMode = None
     """Batch norm takes its moments from the support pictures (default), from them and the predicted one, or from all predicted
     ones."""

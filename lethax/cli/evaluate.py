@@ -25,11 +25,12 @@ def evaluate(args: arguments.Evaluate) -> None:
     opened = [open_run(folder, "Name those that you mean") for folder in args.runs]
     check_alike(opened, "evaluate")
     results = []
+    changed = {name: value for name in ("way", "shot", "head", "norm") if (value := getattr(args, name)) is not None}
     for folder, run in zip(args.runs, opened, strict=True):
         count = args.episodes or run.domain.episodes
         results.append(evaluate_run(
             run, episodes=count, ensemble=args.ensemble, steps=run.domain.curve if args.steps is None else args.steps,
-            seed=args.seed, split=args.split, data=args.data,
+            seed=args.seed, split=args.split, data=args.data, changed=changed,
             watch=iter if args.json else partial(watch, f"evaluating {shown(folder)}", count),
         ))  # fmt: skip
     if args.json:
@@ -64,6 +65,8 @@ def _check_evaluate(args: arguments.Evaluate) -> None:
     check_range("episodes", args.episodes, 1, 10_000_000)
     check_range("ensemble", args.ensemble, 1, 1000)
     check_range("steps", args.steps, 0, 1000)
+    check_range("way", args.way, 2, 1000)
+    check_range("shot", args.shot, 1, 1000)
 
 
 def _draw(args: arguments.Evaluate, results: list[Any]) -> list[Path]:

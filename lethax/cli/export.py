@@ -24,7 +24,7 @@ def export(args: arguments.Export) -> None:
             program = export_run(
                 open_run(args.run),
                 way=args.way,
-                head=args.head or "trained",
+                head=args.head,
                 norm=args.norm or "support",
                 ensemble=1 if args.ensemble is None else args.ensemble,
             )

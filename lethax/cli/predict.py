@@ -103,7 +103,7 @@ def _adapted(args: arguments.Predict) -> tuple[Adapted, Pictures]:
     example = adapted.check(run).example
     examples = loose.labelled(args.support, example, lambda *_: None)
     _left_out(args.support, examples.left_out)
-    found, head = _pictures(args, example), args.head or "trained"
+    found, head = _pictures(args, example), args.head or run.recipe.inner.head
     pictures = zip(examples.classes, examples.counts(), strict=True)
     say(f"classes: {', '.join(f'{shown(name, 60)} ({n})' for name, n in pictures)}, with the number of their pictures")
     if len(examples.classes) != run.recipe.episode.way:
@@ -126,6 +126,7 @@ def _adapted(args: arguments.Predict) -> tuple[Adapted, Pictures]:
 _HEADS = {
     "trained": "from its trained columns, the first ones or all of them over again",
     "zero": "from zero",
+    "vector": "from the mean of its trained columns",
     "prototypes": "from the mean features of each class",
 }
 

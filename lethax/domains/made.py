@@ -38,7 +38,7 @@ class Made(Supervised):
     classes: ClassVar[bool] = False
     same: ClassVar[Values] = {"episode.way": 1, "net.kind": "mlp"}
     never: ClassVar[frozenset[str]] = frozenset({
-        "episode.way", "episode.rotate", "net.kind", "net.norm", "net.per_step_norm",
+        "episode.way", "episode.rotate", "inner.head", "net.kind", "net.norm", "net.per_step_norm",
     })  # fmt: skip
 
     def claims(self, recipe: Recipe) -> bool:

@@ -16,7 +16,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from lethax import inner, trees
+from lethax.errors import RecipeError
 from lethax.learner import InnerPath, Net
+from lethax.nets.heads import HeadStart, started
 from lethax.objectives import CrossEntropy, Objective, ScoredObjective
 from lethax.records import Episode, Info, Mask, Meta, Progress, Split, Weights
 from lethax.rules import SGD, Rule
@@ -113,6 +115,8 @@ class MAML:
         order: 2 differentiates through the inner steps; 1 is first-order MAML.
         second_order_from: the outer steps before this one are of first order.
         moved: the tensors that the inner loop moves: "all", the "head" (ANIL), or the "body" (BOIL).
+        head: where the last layer starts in each task, see `nets.heads.started`: from the "trained" weights, which is MAML's way,
+            or from "zero", a "vector", or "prototypes" (Proto-MAML). Then meta-parameters of another number of classes fit, too.
         norm: whose moments batch norm uses for queries: those of the query "batch" itself (transductive, as in the released code),
             of the "support" set, or of the support set and one query, "support+1".
         loop: how the inner loop is compiled, see `inner.descend`.
@@ -128,6 +132,7 @@ class MAML:
 
     Raises:
         DataError: from `adapt` and `predict`, where inputs have another shape than the net was made for.
+        RecipeError: from `adapt`, where the meta-parameters are of another number of classes and have a value for each.
 
     Where the data depend on the weights (reinforcement learning), a support set may be a list: one entry for each inner step, of
     which the start reads the first; or one entry more, which only the start reads.
@@ -156,6 +161,7 @@ class MAML:
     order: int = 2
     second_order_from: int = 0
     moved: Literal["all", "head", "body"] = "all"
+    head: HeadStart = "trained"
     norm: NormMode = "batch"
     loop: inner.Loop = "unroll"
     multi_step_until: int = 0
@@ -206,10 +212,10 @@ class MAML:
         self, meta: MAMLMeta, support: Split | list[Split], steps: int, stops: bool
     ) -> tuple[inner.Path, Weights, Info]:
         first, of_step = (support[0], support[-steps:]) if isinstance(support, list) else (support, None)
-        moving, still = trees.partition(meta["weights"], self.mask(meta["weights"]))
-        fixed = {"weights": still}
-        if self.encoder:
-            fixed["modulation"] = self.encoder.apply(meta["encoder"], first)
+        modulation = {"modulation": self.encoder.apply(meta["encoder"], first)} if self.encoder else {}
+        weights = self._start_head(meta, first, modulation)
+        moving, still = trees.partition(weights, self.mask(weights))
+        fixed = {"weights": still, **modulation}
         info: Info = {}
         pull = self.bridge.proximity if self.bridge else 0.0
 
@@ -243,6 +249,22 @@ class MAML:
             last = jax.lax.stop_gradient(path.last)
             path = path._replace(last=self.bridge.apply(self.support_loss, moving, last, fixed, (first, steps - 1)))
         return path, fixed, {**info, "support_losses": path.losses}
+
+    def _start_head(self, meta: MAMLMeta, support: Split, modulation: Weights) -> Weights:
+        """The initial weights, with the last layer that a task starts from."""
+        weights = started(self.head, self.net, meta["weights"], support, modulation)
+        if weights is meta["weights"]:
+            return weights
+        like = jax.eval_shape(self.init, jax.random.key(0))
+        sizes = dict(zip(trees.names(like), map(jnp.shape, jax.tree.leaves(like)), strict=True))
+        found = {**meta, "weights": weights}
+        for name, leaf in zip(trees.names(found), jax.tree.leaves(found), strict=True):
+            if sizes.get(name) != leaf.shape:
+                raise RecipeError(
+                    f"this method has learned values for the classes that it was trained on ({name} is {list(leaf.shape)}): give "
+                    "the number of classes that it was trained on, or train it on this number with --way."
+                )
+        return weights
 
     def _gradient(
         self, weights: Weights, fixed: Weights, data: tuple[Split, int | Array], order: int

@@ -120,6 +120,11 @@ def build(
         raise RecipeError(
             f"method '{name}' moves only the last layer, which no batch norm follows: leave gate.acts out."
         )
+    if parts.get("moved") == "body" and parts.get("head") in ("zero", "vector"):
+        raise RecipeError(
+            f"inner.head is {parts['head']}, but method '{name}' does not move the last layer, and all classes would keep equal "
+            "outputs: take prototypes or trained."
+        )
     if base_of(name) == "cavia":
         net = _contextual(net)
     elif base_of(name) in ("reptile", "imaml"):

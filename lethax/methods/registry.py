@@ -127,6 +127,7 @@ def _make(name: str) -> Callable[..., Learner]:
             order=r.inner.order,
             second_order_from=r.inner.first_order_steps,
             norm=r.net.norm,
+            head=r.inner.head,
             inner_clamp=r.inner.clamp,
             multi_step_until=r.inner.multi_step_steps,
             multi_step_epoch=max(r.inner.multi_step_steps // r.inner.multi_step_epochs, 1),
@@ -203,6 +204,7 @@ _BASES: dict[str, dict[str, Any]] = {
     "cavia": {
         "text": "CAVIA adapts a context vector alone (Zintgraf et al. 2019).",
         "defaults": _by_kind(curves={"inner.rate": 1.0}, images={"inner.rate": 1.0, "inner.steps": 2, **_AT_ONCE}),
+        "without": frozenset({"inner.head"}),
     },
     "reptile": {
         "text": "Reptile moves the initialisation towards the adapted weights (Nichol et al. 2018).",
@@ -218,8 +220,8 @@ _BASES: dict[str, dict[str, Any]] = {
         "text": "LEO adapts a code from which a linear classifier of features is decoded (Rusu et al. 2019).",
         "kinds": ("features",), "sections": ("leo",), "base": "leo",
         "without": _MULTI_STEP | _NO_ORDER | {
-            "inner.rate", "inner.rule", "inner.clamp", "inner.order", "net.kind", "net.filters", "net.depth", "net.deviation",
-            "gate.fixed", "gate.every_step", "gate.scope", "gate.exclude_head", "gate.acts",
+            "inner.rate", "inner.rule", "inner.head", "inner.clamp", "inner.order", "net.kind", "net.filters", "net.depth",
+            "net.deviation", "gate.fixed", "gate.every_step", "gate.scope", "gate.exclude_head", "gate.acts",
         },
     },
 }  # fmt: skip

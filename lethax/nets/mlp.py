@@ -50,12 +50,18 @@ class MLP:
         mask: Array | None = None,
     ) -> Float[Array, "n o"]:
         """Compute outputs. DataError unless x has `inputs` entries. Without norms, `step` and `reference` change nothing."""
+        last = weights[f"layer{len(self.hidden)}"]
+        return layers.linear(self.features(weights, x), last["weight"], last["bias"])
+
+    def features(
+        self, weights: Weights, x: Float[Array, "n i"], *, mask: Array | None = None
+    ) -> Float[Array, "n features"]:
+        """Compute what the head reads. DataError unless x has `inputs` entries."""
         layers.check_entry(x, (self.inputs,), "make it with their number as inputs=")
         for i in range(len(self.hidden)):
             x = layers.linear(x, weights[f"layer{i}"]["weight"], weights[f"layer{i}"]["bias"])
             x = jax.nn.relu(layers.modulate(x, weights.get("modulation", {}).get(f"layer{i}")))
-        last = weights[f"layer{len(self.hidden)}"]
-        return layers.linear(x, last["weight"], last["bias"])
+        return x
 
     def modulated(self) -> dict[str, int]:
         """A task encoder may modulate every hidden layer, before its activation."""

@@ -113,6 +113,12 @@ class InnerSection:
         "inner-rate",
         low=0,
     )
+    head: Literal["trained", "zero", "vector", "prototypes"] = option(
+        "trained",
+        "In each task the last layer starts from its trained weights, from zero, from the mean of its trained columns, or from "
+        "the mean features of each class (Proto-MAML).",
+        "head",
+    )
     clamp: float = option(
         0.0, "Each entry of an inner gradient is cut to ± this bound; 0 is off.", "inner-clamp", low=0
     )

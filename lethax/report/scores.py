@@ -45,8 +45,11 @@ def title(results: Sequence[Any]) -> str:
     classes = f"{all_of('way')}-way " if first["way"] and first["way"] > 1 else ""
     episodes = f"{all_of('n')} {first['split']} {plural(first['n'], 'episode')} of {all_of('data')}"
     steps = f"{all_of('inner_steps')} inner {plural(first['inner_steps'], 'step')}"
+    changed = "".join(
+        f", {name} {first['changed'][name]}" for name in ("head", "norm") if name in first.get("changed", {})
+    )
     meaning = "" if first["n"] == 1 else "; ± is 1.96 s/√n"
-    return f"{first['score']} on {episodes}: {classes}{all_of('shot')}-shot, {steps}, seed {all_of('seed')}{meaning}"
+    return f"{first['score']} on {episodes}: {classes}{all_of('shot')}-shot, {steps}{changed}, seed {all_of('seed')}{meaning}"
 
 
 def tables(folders: Sequence[Path], results: Sequence[Any], width: int, encoding: str) -> list[Table]:

@@ -19,8 +19,8 @@ from lethax.domains import domain_of
 from lethax.domains.contract import Inputs
 from lethax.errors import CheckpointError, DataError, RecipeError
 from lethax.learner import Traceable
-from lethax.methods.heads import HeadStart, with_head
 from lethax.methods.maml import Fast
+from lethax.nets.heads import HeadStart
 from lethax.recipe import Recipe, Resolved
 from lethax.recipe.resolve import resolve
 from lethax.records import Split
@@ -104,14 +104,14 @@ def check(run: Run) -> Inputs:
 
 
 def adapt_run(
-    run: Run, examples: Labelled, *, head: HeadStart = "trained", norm: Norm = "support", ensemble: int = 1
+    run: Run, examples: Labelled, *, head: HeadStart | None = None, norm: Norm = "support", ensemble: int = 1
 ) -> Adapted:
     """Adapt the best checkpoints of a run to the classes of `examples`, of which each may have another number of pictures.
 
     Arguments:
         run: a trained run on pictures. The data set that it was trained on is not needed.
         examples: the pictures of the new classes, in the run's size.
-        head: where the last layer begins, see `methods.heads`.
+        head: where the last layer begins, see `nets.heads`; None as in training.
         norm: whose moments batch norms use for the pictures that are predicted: those of the support pictures, of these and the
             one picture ("support+1"), or of all pictures that are predicted at once ("batch", which is how methods are evaluated,
             and makes a prediction depend on the others).
@@ -120,17 +120,21 @@ def adapt_run(
     Raises:
         RecipeError: if the run is not of pictures, or its method cannot predict this number of classes.
     """
-    recipe, inputs = for_classes(run, len(examples.classes), norm)
+    recipe, inputs = for_classes(run, len(examples.classes), head, norm)
     learner = learner_of(recipe, inputs)
     support = Split(normalised(jnp.asarray(examples.images), inputs.mean, inputs.std), jnp.asarray(examples.labels))
-    members = [adapted_weights(learner, head, meta, support) for meta in best_metas(run, ensemble)[0]]
+    members = [adapted_weights(learner, meta, support) for meta in best_metas(run, ensemble)[0]]
     return Adapted(recipe, inputs, examples.classes, examples.images, tuple(members))
 
 
-def for_classes(run: Run, way: int, norm: Norm) -> tuple[Resolved, Inputs]:
-    """The recipe of a run for another number of classes and mode of batch norm, and what the run knows of its data."""
+def for_classes(run: Run, way: int, head: HeadStart | None, norm: Norm) -> tuple[Resolved, Inputs]:
+    """The recipe of a run for another number of classes and mode of batch norm, and what the run knows of its data.
+
+    head: where the last layer starts; None as in training.
+    """
     inputs = check(run)
-    return resolve(run.recipe.with_values(way=way, norm=norm)), inputs
+    start = {} if head is None else {"head": head}
+    return resolve(run.recipe.with_values(way=way, norm=norm, **start)), inputs
 
 
 def load_adapted(path: Path | str) -> Adapted:
@@ -188,10 +192,10 @@ def _shape_of_weights(learner: Any, inputs: Inputs, shots: int) -> Any:
     return learner.adapt(learner.init(jax.random.key(0)), support)[0].weights
 
 
-@partial(jax.jit, static_argnums=(0, 1))
-def adapted_weights(learner: Any, head: HeadStart, meta: Any, support: Split) -> Any:
+@partial(jax.jit, static_argnums=0)
+def adapted_weights(learner: Any, meta: Any, support: Split) -> Any:
     """The weights after adaptation of one checkpoint's meta-parameters, whose head may have another number of classes."""
-    fast, _ = learner.adapt(with_head(head, learner, meta, support), support)
+    fast, _ = learner.adapt(meta, support)
     return fast.weights
 
 

@@ -1,7 +1,7 @@
 """Evaluation of runs: judge the best checkpoints on fixed episodes, and keep a record in the run folder."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ from lethax.errors import DivergedError, RecipeError, RunError
 from lethax.evaluation import Score, score
 from lethax.files import to_json, write_atomic
 from lethax.outer import begin
+from lethax.recipe.resolve import resolve
 from lethax.runs.folder import (
     EVALUATIONS,
     Run,
@@ -83,18 +84,21 @@ def evaluate_run(
     seed: int,
     split: str = "test",
     data: str | None = None,
+    changed: Mapping[str, Any] | None = None,
     watch: Callable[[Iterable[Any]], Iterable[Any]] = iter,
 ) -> Result:
     """Judge the best checkpoints on fixed test episodes after 0 … `steps` inner steps. `write_evaluation` keeps the result.
 
     `data`: another data set, of examples of the same shape, or another setting of control; named on purpose, it may also be the
     run's own, prepared anew. The record has `Store.identity` of both: "data_sha256" and "trained_on".
+    `changed`: other values of options than in training, by their short names: "way", "shot", "head" and "norm" make sense.
     "gates" are means over the checkpoints of an ensemble, of each episode; their mean and deviation are over episodes. `watch` sees
     the parts of the evaluation as they come, and passes them on.
     """
     if data is None:
         check_data(run, f"judge on it on purpose: lethax evaluate {shown(run.folder)} --data {run.recipe.data}")
-    domain, recipe, inputs = run.domain, run.recipe, run.inputs
+    domain, inputs, changed = run.domain, run.inputs, changed or {}
+    recipe = resolve(run.recipe.with_values(**changed)) if changed else run.recipe
     if data is not None and data != recipe.data:
         recipe = domain.elsewhere(recipe, inputs, data)
     domain.check_split(recipe, split)
@@ -121,11 +125,14 @@ def evaluate_run(
         gates = np.concatenate([part.seen["gates"] for part in judged])
         record["gates"] = [{"name": n, "mean": float(g.mean()), "std": float(g.std())}
                            for n, g in zip(learner.gate_names(), gates.T, strict=True)]  # fmt: skip
+    if changed:
+        record["changed"] = dict(changed)
     own = recipe.data == run.recipe.data
     if inputs is not None:
         record["trained_on"] = inputs.sha256
         own = own and inputs.sha256 in (record["data_sha256"], None)
     where = split if own else f"{recipe.data}-{split}"
+    where = "-".join([where, *(f"{name}_{value}" for name, value in changed.items())])
     path = run.folder / EVALUATIONS / file_name(where, seed, episodes, ensemble)
     return Result(final, curve, record, path, domain.kept(judged))
 

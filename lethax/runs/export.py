@@ -14,7 +14,7 @@ from lethax.data.source import normalised
 from lethax.domains.contract import Inputs
 from lethax.errors import EnvironmentFault
 from lethax.files import to_json, write_atomic
-from lethax.methods.heads import HeadStart
+from lethax.nets.heads import HeadStart
 from lethax.recipe import Resolved
 from lethax.records import Split
 from lethax.runs.adapted import Adapted, Norm, adapted_weights, for_classes, learner_of, predicted
@@ -61,7 +61,7 @@ def export_adapted(model: Adapted) -> Program:
 
 
 def export_run(
-    run: Run, *, way: int | None = None, head: HeadStart = "trained", norm: Norm = "support", ensemble: int = 1
+    run: Run, *, way: int | None = None, head: HeadStart | None = None, norm: Norm = "support", ensemble: int = 1
 ) -> Program:
     """Export adaptation and prediction as one program, for support sets that nobody has seen yet.
 
@@ -73,12 +73,12 @@ def export_run(
         RecipeError: if the run is not of pictures, or its method cannot predict this number of classes.
     """
     way = run.recipe.episode.way if way is None else way
-    recipe, inputs = for_classes(run, way, norm)
+    recipe, inputs = for_classes(run, way, head, norm)
     learner, metas = learner_of(recipe, inputs), best_metas(run, ensemble)[0]
 
     def program(support: jax.Array, labels: jax.Array, images: jax.Array) -> jax.Array:
         examples = Split(normalised(support, inputs.mean, inputs.std), labels)
-        members = [adapted_weights(learner, head, meta, examples) for meta in metas]
+        members = [adapted_weights(learner, meta, examples) for meta in metas]
         return predicted(learner, members, inputs.mean, inputs.std, support, images)
 
     about = {
@@ -88,7 +88,6 @@ def export_run(
             f"pictures: uint8 [{_sizes(inputs, 'n')}]",
         ],
         "result": f"the probability of every class: float32 [n, {way}]",
-        "head": head,
     }  # fmt: skip
     of = [(_sizes(inputs, "s"), jnp.uint8), ("s", jnp.int32), (_sizes(inputs, "n"), jnp.uint8)]
     return _exported(program, of, {**about, **_settings(recipe)})
@@ -100,7 +99,10 @@ def _sizes(inputs: Inputs, count: str) -> str:
 
 
 def _settings(recipe: Resolved) -> dict[str, Any]:
-    return {"data": recipe.data, "method": recipe.method, "inner_steps": recipe.inner.steps, "norm": recipe.net.norm}
+    return {
+        "data": recipe.data, "method": recipe.method, "inner_steps": recipe.inner.steps, "norm": recipe.net.norm,
+        "head": recipe.inner.head,
+    }  # fmt: skip
 
 
 def _exported(program: Callable[..., jax.Array], arguments: list[tuple[str, Any]], about: dict[str, Any]) -> Program:

@@ -53,7 +53,7 @@ class Evaluated(NamedTuple):
     episodes_hash: str
     baseline: At | None
     gates: list[Gate]
-    own: bool  # whether it is on the data that the run was trained on
+    own: bool  # whether it is on the data that the run was trained on, with the values of its recipe
 
 
 class Told(NamedTuple):
@@ -117,17 +117,19 @@ def evaluated(path: Path, run: Run) -> Evaluated:
         factor = factor_of(record["score"])
         of = lambda entry: At(factor * number(entry["mean"]), factor * number(entry["ci95"]))  # noqa: E731
         baseline, own = record.get("nearest_prototype"), record["data"] == run.recipe.data
+        changed = dict(record.get("changed", {}))
         if len(record["per_episode"]) != record["n"] or not 0 <= record["inner_steps"] < len(record["by_inner_steps"]):
             raise ValueError("its scores are not those of its episodes and inner steps")
         if own and run.inputs is not None:
             own = record.get("trained_on") in (record.get("data_sha256"), None)
+        data = ", ".join([str(record["data"]), *(f"{name} {value}" for name, value in changed.items())])
         return Evaluated(
-            path, str(record["data"]), str(record["split"]), str(record["score"]), int(record["seed"]),
+            path, data, str(record["split"]), str(record["score"]), int(record["seed"]),
             len(record["checkpoints"]), int(record["inner_steps"]), int(record["n"]), of(record), factor * number(record["median"]),
             [of(entry) for entry in record["by_inner_steps"]],
             factor * np.array([number(value) for value in record["per_episode"]]), str(record["episodes_hash"]),
             of(baseline) if baseline else None,
-            [Gate(str(g["name"]), number(g["mean"]), number(g["std"])) for g in record.get("gates", [])], own,
+            [Gate(str(g["name"]), number(g["mean"]), number(g["std"])) for g in record.get("gates", [])], own and not changed,
         )  # fmt: skip
     except (KeyError, TypeError, ValueError, AttributeError):
         raise RunError(
