@@ -213,7 +213,7 @@ class Export:
     run: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="RUN", help_behavior_hint="")] = None
     """The run folder of a method that was trained on pictures. Its program adapts to labelled pictures, and predicts."""
     model: File = None
-    """Instead of a run, a model that `lethax predict --save` wrote. Its program predicts the classes of that model."""
+    """Instead of a run, a model that `lethax predict` saved. Its program predicts the classes of that model."""
     out: Annotated[
         Path, tyro.conf.arg(aliases=["-o"], metavar="PATH", help_behavior_hint="(default: model.stablehlo)")
     ] = Path("model.stablehlo")

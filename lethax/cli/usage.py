@@ -152,7 +152,7 @@ def _plain(said: str) -> str:
 def check_range(name: str, value: float | None, least: float, most: float) -> None:
     """RecipeError if an option was given that is not from `least` to `most`."""
     if value is not None and not least <= value <= most:
-        raise RecipeError(f"--{name} is {value:,}; it has to be from {least:,} to {most:,}.")
+        raise RecipeError(f"--{name} is {value}; it has to be from {least:,} to {most:,}.")
 
 
 def check_output(name: str, path: Path | None, ending: str) -> None:
