@@ -29,8 +29,12 @@ def entry() -> None:
     signals.hold()
     huge_pages()
     signals.listen()
-    from lethax import cli  # after the start anew: not twice
+    try:
+        from lethax import cli  # after the start anew: not twice
+    except Exception as error:  # of a dependency that is broken or missing
+        from lethax import doctor
 
+        sys.exit(doctor.rescue(sys.argv[1:], error))
     cli.entry()
 
 

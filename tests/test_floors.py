@@ -30,7 +30,7 @@ STAIR = [
     ["recipe.resolve", "plugins"],
     ["runs"],
     ["embed", "report"],
-    ["reproduce", "compare"],
+    ["reproduce", "compare", "doctor"],
     ["cli"],
     ["__main__"],
 ]

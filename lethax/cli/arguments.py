@@ -390,6 +390,17 @@ class Reproduce:
     root: Root = None
 
 
+@dataclasses.dataclass
+class Doctor:
+    """Say what this machine has, what is wrong, and what to do. The exit code is 0 if nothing is wrong, else 1."""
+
+    quick: Switch = False
+    """Do not read the prepared data sets, whose checksums are compared otherwise."""
+    json: Switch = False
+    """Print the findings as JSON instead of a table."""
+    root: Root = None
+
+
 DATA_COMMANDS: dict[str, Any] = {"list": DataList, "prepare": DataPrepare, "verify": DataVerify}
 
 
@@ -433,6 +444,7 @@ def _commands(known: tuple[tuple[str, type], ...]) -> dict[str, Any]:
         "report": Report,
         "reproduce": Reproduce,
         "demo": Demo,
+        "doctor": Doctor,
     }
 
 

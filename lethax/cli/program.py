@@ -17,6 +17,7 @@ from lethax.cli import (
     arguments,
     compare,
     data_sets,
+    doctor,
     embedding,
     evaluate,
     export,
@@ -91,7 +92,7 @@ def _actions() -> dict[type, Callable[[Any], None]]:
         "data": data_sets.data_sets, "train": train.train, "recipe": train.show_recipe, "evaluate": evaluate.evaluate,
         "compare": compare.compare, "analyse": analyse.analyse, "predict": predict.predict, "export": export.export,
         "embed": embedding.embed_images, "report": report.report, "reproduce": tables.reproduce_targets,
-        "demo": _demo,
+        "demo": _demo, "doctor": doctor.doctor,
     }  # fmt: skip
     return {kind: done[name] for name, kind in arguments.commands().items()}
 
@@ -115,7 +116,8 @@ def _with_plugins(argv: list[str]) -> list[str]:
             files.append(word.partition("=")[2])
         else:
             words.append(word)
-    plugins.load(files)
+    if words[:1] != ["doctor"]:  # which says what is wrong with them
+        plugins.load(files)
     if not words or words[0] not in arguments.WITH_RECIPE:
         return words
     spelled: dict[str, str] = {}  # the same spelling again is meant: the last one counts

@@ -1,0 +1,19 @@
+"""A row of the table of `lethax doctor`."""
+
+from typing import NamedTuple
+
+OK, WARNING, WRONG = "ok", "warning", "wrong"
+
+
+class Row(NamedTuple):
+    """What was looked at, its state (OK, WARNING or WRONG), what was found, and what to do; "" where nothing has to be done."""
+
+    what: str
+    state: str
+    found: str
+    advice: str = ""
+
+
+def size(count: float) -> str:
+    """Bytes as text: "3.1 GiB", "120 MiB"."""
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:,.0f} MiB"
