@@ -63,6 +63,32 @@ class CrossEntropy:
 
 
 @dataclass(frozen=True)
+class VariableCrossEntropy(CrossEntropy):
+    """Classification where a head has outputs for the most classes that any task has: a task of N classes is told by the first N.
+
+    N is the largest label and one: every class of a task has to be among the examples. The other outputs count as −∞, so that loss,
+    score and gradients are those of a head of N outputs.
+    """
+
+    def loss(
+        self, logits: Float[Array, "n way"], labels: Int[Array, " n"], mask: Float[Array, " n"] | None = None
+    ) -> Float[Array, ""]:
+        """The loss of the first N outputs."""
+        return super().loss(_first(logits, labels), labels, mask)
+
+    def score(
+        self, logits: Float[Array, "n way"], labels: Int[Array, " n"], mask: Float[Array, " n"] | None = None
+    ) -> Float[Array, ""]:
+        """The score of the first N outputs."""
+        return super().score(_first(logits, labels), labels, mask)
+
+
+def _first(logits: Float[Array, "n way"], labels: Int[Array, " n"]) -> Float[Array, "n way"]:
+    """The outputs of the classes up to the largest label, and −∞."""
+    return jnp.where(jnp.arange(logits.shape[1]) <= jnp.max(labels), logits, -jnp.inf)
+
+
+@dataclass(frozen=True)
 class SquaredError:
     """Regression: mean squared error over points and outputs, for the loss and for the score."""
 

@@ -30,13 +30,19 @@ from typing import Any
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 
 import fuzz_inputs as inputs  # noqa: E402
+import metadataset_files as files  # noqa: E402
 import numpy as np  # noqa: E402
 import safetensors.numpy  # noqa: E402
+import scipy.io  # noqa: E402
 
 from lethax import checkpoint, recipe  # noqa: E402
 from lethax.data import cifar, embeddings, miniimagenet, omniglot, split_files, tieredimagenet  # noqa: E402
 from lethax.data.archives import Archive  # noqa: E402
 from lethax.data.decode import PictureError, decode  # noqa: E402
+from lethax.data.metadataset.annotations import annotations  # noqa: E402
+from lethax.data.metadataset.matlab import read_mat  # noqa: E402
+from lethax.data.metadataset.readers import Chosen, RecordReader  # noqa: E402
+from lethax.data.metadataset.spec import Specified, read_spec  # noqa: E402
 from lethax.data.pickles import load_pickle  # noqa: E402
 from lethax.data.store import StoreWriter, open_store  # noqa: E402
 from lethax.errors import LethaxError  # noqa: E402
@@ -206,6 +212,40 @@ def omniglot_seeds() -> list[bytes]:
     return inputs.zips({f"images_background/Bow/character01/0001_0{n}.png": drawing for n in (1, 2)})
 
 
+def of_records(folder: Path) -> None:
+    list(RecordReader(folder, {"a": Specified(7, 2)}).jobs([Chosen(0, "a", np.arange(2))]))
+
+
+def of_record(rng: random.Random, blob: bytes) -> bytes:
+    """An example changed, under checksums that fit."""
+    example = files.example(b"picture", 7)
+    return blob[: len(blob) // 2] + files.record(inputs.blind(rng, example, [example]))
+
+
+def annotation_seeds() -> list[bytes]:
+    items = [{"id": i, "bbox": [0.5, 1e3, i, 2], "segmentation": [[1.5] * 9]} for i in range(4)]
+    return [
+        json.dumps({"info": {"year": 2017}, "x": items, "n": 1.5, "empty": []}, indent=indent).encode()
+        for indent in (None, 1)
+    ]
+
+
+def spec_seeds() -> list[bytes]:
+    flat = {
+        "__class__": "DatasetSpecification",
+        "class_names": {"0": "a", "1": "b"},
+        "images_per_class": {"0": 5, "1": {"t": 3}},
+    }
+    nodes = {"TRAIN": {"n1": 5, "n2": 3}, "TEST": {"n3": 1}}
+    graph = {"__class__": "HierarchicalDatasetSpecification", "class_names": {"0": "n1"}, "images_per_class": nodes}
+    return [json.dumps(flat).encode(), json.dumps(graph).encode()]
+
+
+def matlab_seeds() -> list[bytes]:
+    given = {"text": "a", "labels": np.arange(12, dtype=np.uint8).reshape(3, 4)}
+    return [saved(scipy.io.savemat, given, do_compression=packed) for packed in (False, True)]
+
+
 SPLITS = [b'{"train": ["a", "b"], "val": ["c"], "test": ["d"]}', b'class,split\na,train\nb,val\n"c,d",test\n']
 
 LOADERS = {
@@ -225,6 +265,17 @@ LOADERS = {
     "recipe": Loader("a.toml", recipe_seeds, of_recipe, inputs.of_text),
     "checkpoint": Loader(
         "a.safetensors", checkpoint_seeds, lambda f: checkpoint.load(f / "a.safetensors", TREE), of_checkpoint
+    ),
+    "records": Loader("7.tfrecords", lambda: [2 * files.record(files.example(b"picture", 7))], of_records, of_record),
+    "annotations": Loader(
+        "a.json", annotation_seeds, lambda f: list(annotations(f / "a.json", "a.json", ("x",))), inputs.of_json
+    ),
+    "spec": Loader("a.json", spec_seeds, lambda f: read_spec(f / "a.json"), inputs.of_json),
+    "matlab": Loader(
+        "a.mat",
+        matlab_seeds,
+        lambda f: read_mat((f / "a.mat").read_bytes(), "a.mat", "labels"),
+        lambda rng, blob: inputs.blind(rng, blob, [blob]),
     ),
     "store": Loader("tiny/manifest.json", lambda: [store_files()["manifest.json"]], of_store, inputs.of_json),
 }

@@ -12,7 +12,7 @@ import numpy as np
 from lethax.data.metadataset.layouts import LAYOUTS
 from lethax.data.metadataset.published import SourceFacts, published
 from lethax.data.metadataset.readers import Chosen, RecordReader, SourceReader
-from lethax.data.metadataset.spec import PICKLED, SPEC, read_spec
+from lethax.data.metadataset.spec import SPEC, read_spec
 from lethax.data.pictures import Progress, fill_by
 from lethax.data.store import StoreWriter
 from lethax.errors import DataError, RecipeError
@@ -20,6 +20,7 @@ from lethax.text import counted, shown
 
 HALF = (0.5, 0.5, 0.5)  # mean and deviation: x = 2 (pixel / 255 − 1/2), between −1 and 1
 LEAST = 510  # an episode has at most 500 support examples and ten queries of a class: more pictures change no episode's shape
+PICKLED = "dataset_spec.pkl"
 KEPT = {"quickdraw": 1000}  # of each class, unless another number is given: all 50 million would fill a terabyte
 
 
@@ -66,8 +67,13 @@ def _reader(source: Path, of: str, known: SourceFacts) -> SourceReader:
     if not source.exists():
         raise DataError(f"{shown(source)} does not exist: give the folder or archive that holds {of}.")
     for folder in (source / of, source):
-        if (folder / SPEC).is_file() or (folder / PICKLED).is_file():
-            return RecordReader(folder, read_spec(folder))
+        if (folder / SPEC).is_file():
+            return RecordReader(folder, read_spec(folder / SPEC))
+        if (folder / PICKLED).is_file():
+            raise DataError(
+                f"{shown(folder)} has {PICKLED}, of an old version of the benchmark's software, which was not read, because a "
+                f"pickle may run anything: put the published {SPEC} of this source beside its records."
+            )
     return LAYOUTS[of](source, known)
 
 

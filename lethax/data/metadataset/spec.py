@@ -9,7 +9,7 @@ from lethax.data.split_files import JSON_LETTERS
 from lethax.errors import DataError
 from lethax.text import shown
 
-SPEC, PICKLED = "dataset_spec.json", "dataset_spec.pkl"
+SPEC = "dataset_spec.json"
 CLASSES = 100_000
 _FORMS = {"DatasetSpecification", "BiLevelDatasetSpecification", "HierarchicalDatasetSpecification"}
 
@@ -21,17 +21,11 @@ class Specified(NamedTuple):
     images: int
 
 
-def read_spec(folder: Path) -> dict[str, Specified]:
-    """The classes of a folder of records, by name. DataError if the specification is not of a known form.
+def read_spec(path: Path) -> dict[str, Specified]:
+    """The classes of a specification, by name. DataError if it is not of a known form.
 
     The split and the hierarchy in it are not read, because those that are published come with the package.
     """
-    path = folder / SPEC
-    if not path.is_file():
-        raise DataError(
-            f"{shown(folder)} has {PICKLED}, of an old version of the benchmark's software, which was not read, because a pickle "
-            f"may run anything: put the published {SPEC} of this source beside its records."
-        )
     try:
         content = json.loads(read_small(path, JSON_LETTERS))
         return _classes(content)
@@ -43,7 +37,7 @@ def read_spec(folder: Path) -> dict[str, Specified]:
 
 def _classes(content: Any) -> dict[str, Specified]:
     form = content.get("__class__") if isinstance(content, dict) else None
-    if form not in _FORMS:
+    if not isinstance(form, str) or form not in _FORMS:
         raise ValueError(f"its __class__ is {shown(form, 60)}, expected one of {', '.join(sorted(_FORMS))}")
     names, images = content.get("class_names"), content.get("images_per_class")
     if not isinstance(names, dict) or not isinstance(images, dict) or len(names) > CLASSES:
