@@ -1,7 +1,7 @@
 """Baselines that need no meta-learning, judged on the same episodes."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +11,21 @@ from lethax.objectives import CrossEntropy
 from lethax.records import Episode, Info, Split
 
 
+@runtime_checkable
+class Classifier(Protocol):
+    """What classifies the queries of an episode by its support set alone. It is judged as a learner is."""
+
+    @property
+    def objective(self) -> CrossEntropy:
+        """What it is judged by."""
+
+    def path(self, meta: Any, episode: Episode, steps: int) -> tuple[Float[Array, "1 n way"], Info]:
+        """The query outputs; `meta` and `steps` change nothing."""
+
+
 @dataclass(frozen=True)
 class NearestPrototype:
-    """The class whose mean support example is nearest: logits −|x − p_c|². Nothing is learned; it is judged as a learner is."""
+    """The class whose mean support example is nearest: logits −|x − p_c|². Nothing is learned."""
 
     way: int
     objective: CrossEntropy = CrossEntropy()
@@ -32,3 +44,49 @@ def prototype_logits(support: Split, query: Float[Array, "m *entry"], way: int) 
     counts = members.sum(axis=1, keepdims=True)
     prototypes = members @ flat / jnp.maximum(counts, 1.0)
     return jnp.where(counts[:, 0] > 0, -jnp.sum(jnp.square(asked[:, None] - prototypes[None]), axis=-1), -jnp.inf)
+
+
+@dataclass(frozen=True)
+class LinearProbe:
+    """Logistic regression on the support examples, each scaled to length 1 beside a constant entry 1.
+
+        W = argmin 1/n Σ_i CE(W x_i, y_i) + λ/2 |W|²,   λ = `decay`
+
+    W lies in the span of the examples, W = Σ_i a_i x_i, so that only their products are needed. `steps` of Nesterov's method.
+    """
+
+    way: int
+    decay: float = 0.01
+    steps: int = 300
+    objective: CrossEntropy = CrossEntropy()
+
+    def path(self, meta: Any, episode: Episode, steps: int) -> tuple[Float[Array, "1 n way"], Info]:
+        """The query outputs. There are no inner steps."""
+        return probe_logits(episode.support, episode.query.x, self.way, self.decay, self.steps)[None], {}
+
+
+def probe_logits(
+    support: Split, query: Float[Array, "m *entry"], way: int, decay: float, steps: int
+) -> Float[Array, "m way"]:
+    """The logits of `LinearProbe`. Its loss is 1 + λ smooth and λ convex, which gives the step and the momentum."""
+    examples, asked = _unit(support.x), _unit(query)
+    products = examples @ examples.T + 1.0
+    counts = jnp.ones(examples.shape[0], examples.dtype) if support.mask is None else support.mask
+    share, wanted = (counts / counts.sum())[:, None], jax.nn.one_hot(support.y, way, dtype=examples.dtype)
+    smooth, convex = (1.0 + decay) ** 0.5, decay**0.5
+    momentum = (smooth - convex) / (smooth + convex)
+
+    def step(state: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], None]:
+        now, before = state
+        ahead = now + momentum * (now - before)
+        gradient = share * (jax.nn.softmax(products @ ahead) - wanted) + decay * ahead
+        return (ahead - gradient / (1.0 + decay), now), None
+
+    zero = jnp.zeros_like(wanted)
+    (found, _), _ = jax.lax.scan(step, (zero, zero), None, length=steps)
+    return (asked @ examples.T + 1.0) @ found
+
+
+def _unit(x: Float[Array, "n *entry"]) -> Float[Array, "n d"]:
+    flat = x.reshape(x.shape[0], -1)
+    return flat / jnp.maximum(jnp.linalg.norm(flat, axis=1, keepdims=True), 1e-12)

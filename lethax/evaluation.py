@@ -13,13 +13,13 @@ from jaxtyping import Array, PRNGKeyArray
 from scipy.special import stdtrit
 
 from lethax import trees
-from lethax.baselines import NearestPrototype
+from lethax.baselines import Classifier
 from lethax.devices import TaskLoop, over_devices, over_tasks
 from lethax.learner import Learner, TaskFamily
 from lethax.objectives import ScoredObjective
 from lethax.records import Episode, EpisodeShape
 
-Judged = Learner | NearestPrototype  # what has outputs for the queries of an episode
+Judged = Learner | Classifier  # what has outputs for the queries of an episode
 
 
 class Score(NamedTuple):
@@ -110,7 +110,7 @@ def _judge(learner: Judged, trial: Trial, metas: tuple[Any, ...], episodes: Epis
     def one(metas: tuple[Any, ...], episode: Episode) -> tuple[Array, Any]:
         outputs, gates = [], []
         for meta in metas:
-            if trial.curve or isinstance(learner, NearestPrototype):
+            if trial.curve or not isinstance(learner, Learner):
                 path, info = learner.path(meta, episode, trial.steps)
             else:
                 fast, info = learner.adapt(meta, episode.support)

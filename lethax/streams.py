@@ -18,6 +18,7 @@ class Stream(IntEnum):
     VALIDATION = 3
     PROBE = 4
     ANALYSIS = 5
+    BASELINES = 6
 
 
 def stream(key: PRNGKeyArray, use: Stream) -> PRNGKeyArray:

@@ -135,6 +135,14 @@ class Evaluate:
     norm: NormMode = None
     """Batch norm takes the moments of queries from the support set, from it and one query, or from the whole query batch (default:
     as in training)."""
+    baselines: Annotated[
+        tuple[Literal["prototype", "probe", "finetune", "scratch"], ...] | None,
+        tyro.conf.arg(metavar="{prototype,probe,finetune,scratch} ...", help_behavior_hint=""),
+    ] = None
+    """Also judge these baselines on the same episodes, or all four if none is named: the nearest prototype, a linear probe,
+    fine-tuning of the run's network, training from scratch. The last two take long."""
+    features: Text = None
+    """Prototype and probe read this data set of features of the same pictures, instead of what the run reads."""
     root: Root = None
     pictures: Switch = False
     """Also draw the scores against the inner steps, and for control the paths or films, into the run folders."""

@@ -26,12 +26,14 @@ def evaluate(args: arguments.Evaluate) -> None:
     check_alike(opened, "evaluate")
     results = []
     changed = {name: value for name in ("way", "shot", "head", "norm") if (value := getattr(args, name)) is not None}
+    against = _against(args)
     for folder, run in zip(args.runs, opened, strict=True):
         count = args.episodes or run.domain.episodes
         results.append(evaluate_run(
             run, episodes=count, ensemble=args.ensemble, steps=run.domain.curve if args.steps is None else args.steps,
             seed=args.seed, split=args.split, data=args.data, changed=changed,
             watch=iter if args.json else partial(watch, f"evaluating {shown(folder)}", count),
+            against=against,
         ))  # fmt: skip
     if args.json:
         print(to_json([result.record for result in results], None))
@@ -50,6 +52,8 @@ def evaluate(args: arguments.Evaluate) -> None:
     for folder, result in zip(args.runs, results, strict=True):
         if said := scores.gates(result.record):
             say(f"{shown(folder)}: {said}")
+        for line in scores.verdicts(shown(folder), result.record):
+            say(line)
     for result in results:
         say(f"written: {shown(result.path)}, on the episodes with the hash {result.record['episodes_hash']}")
     if drawn:
@@ -67,6 +71,22 @@ def _check_evaluate(args: arguments.Evaluate) -> None:
     check_range("steps", args.steps, 0, 1000)
     check_range("way", args.way, 2, 1000)
     check_range("shot", args.shot, 1, 1000)
+
+
+def _against(args: arguments.Evaluate) -> Any:
+    """The baselines that are asked for; all of them if none is named. None if they are not asked for."""
+    from lethax.runs.rivals import NAMES, NETS, RATES, STEPS, TRIED, Against
+
+    if args.baselines is None:
+        if args.features is not None:
+            raise RecipeError("--features are read by baselines: name some, as in --baselines prototype probe.")
+        return None
+    names = [name for name in NAMES if name in (args.baselines or NAMES)]
+    long = [name for name in names if name in NETS]
+    if long and not args.json:
+        say(f"{' and '.join(long)}: {STEPS} steps of the whole network on every episode, and before that on {TRIED[long[0]]} "
+            f"validation episodes for each of {len(RATES)} rates")  # fmt: skip
+    return Against(names, args.features, (lambda what, count, parts: parts) if args.json else watch)
 
 
 def _draw(args: arguments.Evaluate, results: list[Any]) -> list[Path]:

@@ -73,6 +73,12 @@ def normalised(pixels: Array, mean: tuple[float, ...], std: tuple[float, ...]) -
     return (pixels.astype(float) / 255.0 - jnp.array(mean, float)) / jnp.array(std, float)
 
 
+def unit_length(x: Float[Array, "*n d"]) -> Float[Array, "*n d"]:
+    """Vectors scaled to length 1."""
+    x = x.astype(float)
+    return x / jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
+
+
 @dataclass(frozen=True)
 class FeatureTasks:
     """A family of N-way K-shot episodes of feature vectors. `unit` scales each vector to length 1, as LEO does.
@@ -85,11 +91,13 @@ class FeatureTasks:
 
     def draw(self, features: Features, shape: EpisodeShape, key: PRNGKeyArray) -> Episode:
         """Draw an episode. Labels are positions in the drawn list of classes."""
+        x = features.images[self.places(features.starts, shape, key)]
+        return _episode(unit_length(x) if self.unit else x.astype(float), shape)
+
+    def places(self, starts: Int[Array, " classes_1"], shape: EpisodeShape, key: PRNGKeyArray) -> Array:
+        """The rows of an episode's examples [way, shot + query]."""
         for_classes, for_images = jax.random.split(key)
-        x = features.images[draw_places((for_classes, for_images), features.starts, self.sizes, shape)].astype(float)
-        if self.unit:
-            x = x / jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
-        return _episode(x, shape)
+        return draw_places((for_classes, for_images), starts, self.sizes, shape)
 
 
 @dataclass(frozen=True)
@@ -107,13 +115,28 @@ class ImageTasks:
 
     def draw(self, pixels: Pixels, shape: EpisodeShape, key: PRNGKeyArray) -> Episode:
         """Draw an episode. Pixels are (pixel / 255 − mean) / std, and labels are positions in the drawn list of classes."""
-        for_classes, for_images, for_turns = jax.random.split(key, 3)
-        chosen = pixels.images[draw_places((for_classes, for_images), pixels.starts, self.sizes, shape)]
+        chosen = pixels.images[self.places(pixels.starts, shape, key)]
         if self.rotate:
-            turns = jax.random.randint(for_turns, (shape.way,), 0, 4)
+            turns = jax.random.randint(jax.random.split(key, 3)[2], (shape.way,), 0, 4)
             quarter = [lambda c, k=k: jnp.rot90(c, k, axes=(1, 2)) for k in range(4)]
             chosen = jax.vmap(lambda c, turn: jax.lax.switch(turn, quarter, c))(chosen, turns)
         return _episode(normalised(chosen, self.mean, self.std), shape)
+
+    def places(self, starts: Int[Array, " classes_1"], shape: EpisodeShape, key: PRNGKeyArray) -> Array:
+        """The rows of an episode's examples [way, shot + query]."""
+        for_classes, for_images, _ = jax.random.split(key, 3)
+        return draw_places((for_classes, for_images), starts, self.sizes, shape)
+
+
+@dataclass(frozen=True)
+class FeaturesBeside:
+    """Episodes of features, scaled to length 1, of the very examples that `tasks` draws, which are pictures or other features."""
+
+    tasks: ImageTasks | FeatureTasks
+
+    def draw(self, features: Features, shape: EpisodeShape, key: PRNGKeyArray) -> Episode:
+        """Draw an episode, whose examples are those that `tasks` draws for the key."""
+        return _episode(unit_length(features.images[self.tasks.places(features.starts, shape, key)]), shape)
 
 
 def class_split(images: np.ndarray, labels: np.ndarray) -> ClassSplit:

@@ -15,6 +15,7 @@ from lethax.domains.contract import Inputs, Judging, Values
 from lethax.domains.supervised import Supervised, shape_of
 from lethax.errors import DataError, RecipeError
 from lethax.evaluation import bernoulli_std, evaluate, score
+from lethax.pretrained import caution
 from lethax.recipe import Recipe, Resolved
 from lethax.text import counted
 
@@ -98,13 +99,15 @@ class Prepared(Supervised):
             )
 
     def report(self, recipe: Resolved, split: str, table: np.ndarray, key: PRNGKeyArray) -> Mapping[str, Any]:
-        """The identity of the data, √(p(1 − p)), and the score of the nearest prototype on the same episodes."""
+        """The identity of the data, √(p(1 − p)), the nearest prototype on the same episodes, and what a backbone has seen."""
         trial = self.trial(recipe, len(table), 0, True)
         judged = evaluate(NearestPrototype(recipe.episode.way), [{}], *self.family(recipe, split), trial, key)
         prototype = score(np.concatenate([scores[:, 0] for scores, _ in judged]))
         mean = float(table[:, recipe.inner.steps].astype(np.float64).mean())
+        store = open_store(recipe.data)
+        seen = {"caution": caution(store.origin.backbone, store.splits[split].classes)} if store.origin else {}
         return {
-            "bernoulli_std": bernoulli_std(mean), "data_sha256": open_store(recipe.data).identity,
+            "bernoulli_std": bernoulli_std(mean), "data_sha256": store.identity, **seen,
             "nearest_prototype": {
                 "mean": prototype.mean, "ci95": prototype.ci95, "per_episode": prototype.per_task.tolist()
             },

@@ -110,7 +110,34 @@ def _lines(names: Sequence[str], results: Sequence[Any]) -> list[tuple[str, str,
         found, same = record["nearest_prototype"], record["episodes_hash"] == first["episodes_hash"]
         gap = _gap(np.asarray(found["per_episode"]), first) if same else ""
         lines.append((name, interval(found["mean"], found["ci95"], record["n"]), gap))
+    for run, result in zip(names, results, strict=True):
+        record, same = result.record, result.record["episodes_hash"] == first["episodes_hash"]
+        for found in record.get("baselines", {}).values():
+            name = f"{title_of(found)}, {run}" if len(names) > 1 else title_of(found)
+            gap = _gap(np.asarray(found["per_episode"]), first) if same else ""
+            lines.append((name, interval(found["mean"], found["ci95"], record["n"]), gap))
     return lines
+
+
+def title_of(baseline: dict[str, Any]) -> str:
+    """ "linear probe on cifar_fs"."""
+    return f"{baseline['title']} on {shown(baseline['on'], 60)}"
+
+
+def verdicts(name: str, record: dict[str, Any]) -> list[str]:
+    """Say of the baselines of a run what their settings are, which are better than the run, and what their weights have seen."""
+    said = []
+    for found in record.get("baselines", {}).values():
+        setting = ", ".join(f"{key} {value:g}" for key, value in found["setting"].items())
+        if setting:
+            said.append(f"{title_of(found)}: {setting}, chosen {found['chosen']}")
+    for found in record.get("baselines", {}).values():
+        if found["wins"]:
+            gap = found["difference"]
+            by = interval(abs(gap["mean"]), gap["ci95"], record["n"])
+            said.append(f"The baseline is better: {title_of(found)} beats {name} by {by} on the same episodes.")
+    cautions = [record, *record.get("baselines", {}).values()]
+    return said + list(dict.fromkeys(found["caution"] for found in cautions if "caution" in found))
 
 
 def _baseline_names(records: Sequence[dict[str, Any]]) -> list[str]:

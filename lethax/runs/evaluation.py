@@ -25,6 +25,7 @@ from lethax.runs.folder import (
     environment,
     listed_best,
 )
+from lethax.runs.rivals import Against, Contest, check_baselines, judge_baselines
 from lethax.streams import test_key
 from lethax.text import command_line, counted, shown
 
@@ -86,6 +87,7 @@ def evaluate_run(
     data: str | None = None,
     changed: Mapping[str, Any] | None = None,
     watch: Callable[[Iterable[Any]], Iterable[Any]] = iter,
+    against: Against | None = None,
 ) -> Result:
     """Judge the best checkpoints on fixed test episodes after 0 … `steps` inner steps. `write_evaluation` keeps the result.
 
@@ -93,7 +95,7 @@ def evaluate_run(
     run's own, prepared anew. The record has `Store.identity` of both: "data_sha256" and "trained_on".
     `changed`: other values of options than in training, by their short names: "way", "shot", "head" and "norm" make sense.
     "gates" are means over the checkpoints of an ensemble, of each episode; their mean and deviation are over episodes. `watch` sees
-    the parts of the evaluation as they come, and passes them on.
+    the parts of the evaluation as they come, and passes them on. `against`: the baselines that are judged on the same episodes.
     """
     if data is None:
         check_data(run, f"judge on it on purpose: lethax evaluate {shown(run.folder)} --data {run.recipe.data}")
@@ -105,6 +107,9 @@ def evaluate_run(
     learner, inner = domain.learner(recipe, inputs), recipe.inner.steps
     metas, at = best_metas(run, ensemble)
     key = test_key(seed)
+    contest = Contest(recipe, inputs, split, episodes, key, metas[0], against.features if against else None)
+    if against:
+        check_baselines(contest, against.names)
     judged = list(watch(
         domain.judge(recipe, inputs, split, metas, episodes, max(steps, inner), key, curve=True)
     ))  # fmt: skip
@@ -127,6 +132,8 @@ def evaluate_run(
                            for n, g in zip(learner.gate_names(), gates.T, strict=True)]  # fmt: skip
     if changed:
         record["changed"] = dict(changed)
+    if against:
+        record["baselines"] = judge_baselines(contest, against.names, against.watch, final.per_task)
     own = recipe.data == run.recipe.data
     if inputs is not None:
         record["trained_on"] = inputs.sha256
