@@ -167,10 +167,9 @@ def _weights(contest: Contest, name: str) -> Any:
         return jax.jit(learner.init)(stream(jax.random.key(contest.recipe.seed), Stream.BASELINES))["weights"]
     fresh = jax.eval_shape(learner.init, jax.random.key(0))["weights"]
     found = contest.meta.get("weights") if isinstance(contest.meta, dict) else None
-    alike = jax.tree.structure(fresh) == jax.tree.structure(found) and jax.tree.map(
-        lambda last, want, leaf: last or want.shape == leaf.shape, learner.net.head(fresh), fresh, found
-    )
-    if not alike or not all(jax.tree.leaves(alike)):
+    same = bool(jax.tree.structure(fresh) == jax.tree.structure(found))  # type: ignore[operator]
+    fits = lambda last, want, leaf: last or want.shape == leaf.shape  # noqa: E731
+    if not same or not all(jax.tree.leaves(jax.tree.map(fits, learner.net.head(fresh), fresh, found))):
         raise RecipeError(
             f"finetune does not fit the method {contest.recipe.method}, whose weights are not those of a network alone: name other "
             "--baselines."
