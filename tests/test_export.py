@@ -14,9 +14,6 @@ from pictures_run import adapted_to
 
 from lethax import cli
 from lethax.data import loose
-from lethax.errors import EnvironmentFault
-from lethax.runs.export import export_run
-from lethax.runs.folder import open_run
 
 pytest.importorskip("flatbuffers")
 
@@ -65,11 +62,27 @@ def test_what_cannot_be_exported(picture_run: Path, tmp_path: Path, capsys: pyte
     for words, said in [
         ([], "export takes a run"), ([str(picture_run / "run"), "--model", "m"], "export takes a run"),
         (["--model", "m", "--way", "3"], "leave --way out"), ([str(picture_run / "run"), "--way", "1"], "--way is 1; it has to be"),
-        ([str(picture_run / "run"), "-o", str(picture_run / "run")], "its name has to end in .stablehlo"),
+        ([str(picture_run / "run"), "-o", str(picture_run / "run")], "its name has to end in .stablehlo or .onnx"),
     ]:  # fmt: skip
         assert cli.main(["export", *words]) == 2
         assert said in " ".join(capsys.readouterr().err.split())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, "flatbuffers", None)
-        with pytest.raises(EnvironmentFault, match=r"pip install \"lethax\[export\]\""):
-            export_run(open_run(picture_run / "run"))
+        for package, extra in (("flatbuffers", "export"), ("jax2onnx", "onnx")):
+            patch.setitem(sys.modules, package, None)
+            file = tmp_path / f"p.{'onnx' if extra == 'onnx' else 'stablehlo'}"
+            assert cli.main(["export", str(picture_run / "run"), "-o", str(file)]) == 1
+            assert f'package {package}: pip install "lethax[{extra}]"' in " ".join(capsys.readouterr().err.split())
+            assert not file.exists()
+
+
+def test_onnx(picture_run: Path, tmp_path: Path) -> None:
+    """The converter is large, so that it is not among the packages of these tests; where it is installed, this runs."""
+    pytest.importorskip("jax2onnx")
+    runtime = pytest.importorskip("onnxruntime")
+    model, images = adapted_to(picture_run, "support")
+    model.save(tmp_path / "model.safetensors")
+    file = tmp_path / "model.onnx"
+    assert cli.main(["export", "--model", str(tmp_path / "model.safetensors"), "-o", str(file)]) == 0
+    session = runtime.InferenceSession(str(file))
+    (found,) = session.run(None, {session.get_inputs()[0].name: images})
+    np.testing.assert_allclose(found, model.probabilities(images), atol=1e-5)

@@ -216,7 +216,7 @@ class Predict:
 
 @dataclasses.dataclass
 class Export:
-    """Write a program that predicts without Lethax, as StableHLO: any process that has JAX can load and call it."""
+    """Write a program that predicts without Lethax: StableHLO, which any process that has JAX can call, or ONNX."""
 
     run: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="RUN", help_behavior_hint="")] = None
     """The run folder of a method that was trained on pictures. Its program adapts to labelled pictures, and predicts."""
@@ -225,8 +225,8 @@ class Export:
     out: Annotated[
         Path, tyro.conf.arg(aliases=["-o"], metavar="PATH", help_behavior_hint="(default: model.stablehlo)")
     ] = Path("model.stablehlo")
-    """The program is written to this file, whose name ends in .stablehlo. What it takes and gives stands beside it in a JSON
-    file."""
+    """The program is written to this file, whose name ends in .stablehlo or .onnx. What it takes and gives stands beside it in a
+    JSON file."""
     way: Count = None
     """The number of classes of a support set (default: that of the run)."""
     head: Head = None

@@ -13,9 +13,10 @@ def export(args: arguments.Export) -> None:
     """Write the program of a run or of an adapted model."""
     _check(args)
     from lethax.runs.adapted import load_adapted
-    from lethax.runs.export import export_adapted, export_run
+    from lethax.runs.export import check_package, export_adapted, export_run
     from lethax.runs.folder import open_run
 
+    check_package(args.out)  # now, because what takes long comes before it is written
     with compiling("exporting") as first:
         if args.model is not None:
             program = export_adapted(load_adapted(args.model))
@@ -28,9 +29,9 @@ def export(args: arguments.Export) -> None:
                 norm=args.norm or "support",
                 ensemble=1 if args.ensemble is None else args.ensemble,
             )
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        beside = program.save(args.out)
         first()
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    beside = program.save(args.out)
     for number, argument in enumerate(program.about["arguments"], 1):
         say(f"argument {number}: {argument}")
     say(f"result: {program.about['result']}")
@@ -44,6 +45,6 @@ def _check(args: arguments.Export) -> None:
         )
     if args.model is not None and (given := [f"--{name}" for name in _OF_A_RUN if getattr(args, name) is not None]):
         raise RecipeError(f"--model is a model that is adapted already: leave {' and '.join(given)} out.")
-    check_output("out", args.out, ".stablehlo")
+    check_output("out", args.out, ".stablehlo", ".onnx")
     check_range("way", args.way, 2, 1000)
     check_range("ensemble", args.ensemble, 1, 1000)

@@ -155,10 +155,13 @@ def check_range(name: str, value: float | None, least: float, most: float) -> No
         raise RecipeError(f"--{name} is {value}; it has to be from {least:,} to {most:,}.")
 
 
-def check_output(name: str, path: Path | None, ending: str) -> None:
+def check_output(name: str, path: Path | None, *endings: str) -> None:
     """RecipeError if a file that is to be written has another ending, so that no picture and no run is written over."""
-    if path is not None and path.suffix != ending:
-        raise RecipeError(f"--{name} is {shown(path)}; its name has to end in {ending}, as in --{name} NAME{ending}.")
+    if path is not None and path.suffix not in endings:
+        known = " or ".join(endings)
+        raise RecipeError(
+            f"--{name} is {shown(path)}; its name has to end in {known}, as in --{name} NAME{endings[0]}."
+        )
     if path is not None and path.exists() and not path.is_file():
         raise RecipeError(f"--{name} is {shown(path)}, which is there and is no file: name another.")
 

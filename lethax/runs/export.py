@@ -1,4 +1,4 @@
-"""Programs that predict without Lethax: one file of StableHLO, which any process that has JAX can load and call."""
+"""Programs that predict without Lethax: StableHLO, which any process that has JAX can load and call, or ONNX."""
 
 import importlib
 from collections.abc import Callable
@@ -20,26 +20,53 @@ from lethax.records import Split
 from lethax.runs.adapted import Adapted, Norm, adapted_weights, for_classes, learner_of, predicted
 from lethax.runs.evaluation import best_metas
 from lethax.runs.folder import Run
+from lethax.text import shown
 
-PLATFORMS = ("cpu", "cuda", "tpu")  # one file holds the program for each of them
+PLATFORMS = ("cpu", "cuda", "tpu")  # a file of StableHLO holds the program for each of them
+ONNX = ".onnx"
 
 
 class Program(NamedTuple):
-    """A program as JAX exports it, and what somebody who calls it has to know.
+    """A program that predicts, and what somebody who calls it has to know.
 
-    exported: a `jax.export.Exported`. about: its arguments and its result in words, the names of the classes if it has any, the
-    mode of its batch norm, and the versions that it was made with.
+    function: what it computes. sizes: the shape and the type of every argument, in which numbers of pictures are symbols. about:
+    its arguments and its result in words, the names of the classes if it has any, the mode of its batch norm, and the versions that
+    it was made with.
     """
 
-    exported: Any
+    function: Callable[..., jax.Array]
+    sizes: list[jax.ShapeDtypeStruct]
     about: dict[str, Any]
 
     def save(self, path: Path) -> Path:
-        """Write the program, and `about` as JSON beside it; return the path of the latter."""
+        """Write the program, and `about` as JSON beside it; return the path of the latter.
+
+        A path that ends in .onnx is written as ONNX, any other as StableHLO for all PLATFORMS. EnvironmentFault if the package is
+        missing that writes such a file: see `check_package`.
+        """
+        check_package(path)
         beside = path.with_name(f"{path.name}.json")
-        write_atomic(path, bytes(self.exported.serialize()))
+        write_atomic(path, self._onnx() if path.suffix == ONNX else self._stablehlo())
         write_atomic(beside, to_json(self.about) + "\n")
         return beside
+
+    def _stablehlo(self) -> bytes:
+        return bytes(export.export(jax.jit(self.function), platforms=PLATFORMS)(*self.sizes).serialize())
+
+    def _onnx(self) -> bytes:
+        model = importlib.import_module("jax2onnx").to_onnx(self.function, inputs=self.sizes, model_name="lethax")
+        return bytes(model.SerializeToString())
+
+
+def check_package(path: Path) -> None:
+    """Raise EnvironmentFault if the package is missing that writes such a file: jax2onnx for .onnx, else flatbuffers."""
+    package, extra = ("jax2onnx", "onnx") if path.suffix == ONNX else ("flatbuffers", "export")
+    try:
+        importlib.import_module(package)
+    except ImportError:
+        raise EnvironmentFault(
+            f'to write {shown(path)}, lethax export needs the package {package}: pip install "lethax[{extra}]"'
+        ) from None
 
 
 def export_adapted(model: Adapted) -> Program:
@@ -105,18 +132,8 @@ def _settings(recipe: Resolved) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _exported(program: Callable[..., jax.Array], arguments: list[tuple[str, Any]], about: dict[str, Any]) -> Program:
-    """Export a program for arguments of these sizes and types, and add to `about` what is the same of all programs.
-
-    EnvironmentFault if flatbuffers is missing, the package that JAX writes programs with.
-    """
-    try:
-        importlib.import_module("flatbuffers")
-    except ImportError:
-        raise EnvironmentFault(
-            'lethax export needs the package flatbuffers, which is not installed: pip install "lethax[export]"'
-        ) from None
+def _exported(function: Callable[..., jax.Array], arguments: list[tuple[str, Any]], about: dict[str, Any]) -> Program:
+    """The program of a function for arguments of these sizes and types; `about` gets what is the same of all programs."""
     scope = export.SymbolicScope()  # in which one name is one size
-    shapes = [jax.ShapeDtypeStruct(export.symbolic_shape(sizes, scope=scope), kind) for sizes, kind in arguments]
-    made = export.export(jax.jit(program), platforms=PLATFORMS)(*shapes)
-    return Program(made, {**about, "platforms": list(PLATFORMS), "lethax": __version__, "jax": jax.__version__})
+    sizes = [jax.ShapeDtypeStruct(export.symbolic_shape(size, scope=scope), kind) for size, kind in arguments]
+    return Program(function, sizes, {**about, "lethax": __version__, "jax": jax.__version__})
