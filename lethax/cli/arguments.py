@@ -120,7 +120,8 @@ class Evaluate:
     steps: Count = None
     """Scores are given after 0 up to this many inner steps (default: 10, in control 4)."""
     data: Text = None
-    """Evaluate on another data set. For navigation this is another setting: navigation_b, navigation_c or navigation_d."""
+    """Evaluate on the test classes of another data set, in the size and normalisation of the training data. For navigation this is
+    another setting: navigation_b, navigation_c or navigation_d."""
     seed: int = 0
     """The seed that the test episodes follow from. Runs can be compared where it is equal."""
     split: Literal["train", "val", "test"] = "test"

@@ -43,6 +43,8 @@ def evaluate(args: arguments.Evaluate) -> None:
             console.print(table)
         if why := scores.unpaired(args.runs, results):
             say(why)
+        for sentence in dict.fromkeys(line for result in results for line in scores.elsewhere(result.record)):
+            say(sentence)
     signals.say("the evaluations that were written are kept")
     for result in results:  # after they are shown: a full disk must not cost hours of judging
         write_evaluation(result)

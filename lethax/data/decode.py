@@ -220,7 +220,9 @@ def _reason(error: Exception) -> str:
 
 
 def resize_array(pixels: np.ndarray, image: int) -> np.ndarray:
-    """Resize decoded pictures [n, H, W, 3] to [n, image, image, 3]. Pictures of that size are returned as they are."""
+    """Resize decoded pictures [n, H, W, C], C = 1 or 3, to [n, image, image, C]. Those of that size are returned as they are."""
     if pixels.shape[1:3] == (image, image):
         return pixels
-    return np.stack([np.asarray(_resized(Image.fromarray(one), image, "stretch")) for one in pixels])
+    plain = pixels[..., 0] if pixels.shape[3] == 1 else pixels
+    resized = np.stack([np.asarray(_resized(Image.fromarray(one), image, "stretch")) for one in plain])
+    return resized.reshape(len(pixels), image, image, pixels.shape[3])

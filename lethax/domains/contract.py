@@ -156,8 +156,11 @@ class Domain(Protocol):
     def episodes_hash(self, recipe: Resolved, split: str, episodes: int, key: PRNGKeyArray) -> str:
         """A hash of 16 digits, which is equal if two evaluations have the same episodes."""
 
-    def elsewhere(self, recipe: Resolved, inputs: Inputs | None, data: str) -> Resolved:
-        """The recipe on other data, to evaluate it there. RecipeError if its network cannot read them, or scores do not compare."""
+    def elsewhere(self, recipe: Resolved, inputs: Inputs | None, data: str) -> "tuple[Domain, Resolved]":
+        """The domain and the recipe to evaluate a run on other data.
+
+        RecipeError if its network cannot read them, or scores do not compare.
+        """
 
     def check_split(self, recipe: Resolved, split: str) -> None:
         """Raise DataError if a split does not allow the episodes of a run; it says what the split allows."""

@@ -161,11 +161,11 @@ class Control:
         about = repr((recipe.data, recipe.episode.shot, world.horizon)).encode()
         return hashlib.sha256(about + fixed.tobytes()).hexdigest()[:16]
 
-    def elsewhere(self, recipe: Resolved, inputs: Inputs | None, data: str) -> Resolved:
+    def elsewhere(self, recipe: Resolved, inputs: Inputs | None, data: str) -> "tuple[Control, Resolved]":
         """The recipe in another setting. RecipeError if rewards are other ones there."""
-        if not self.compared:
+        if not self.compared and data != recipe.data:
             raise RecipeError(f"a run on {recipe.data} cannot be judged on {data}: their rewards are not comparable.")
-        return another(recipe, data, self.made)
+        return self, another(recipe, data, self.made)
 
     def check_split(self, recipe: Resolved, split: str) -> None:
         """Every split allows any episode."""

@@ -1,6 +1,9 @@
 """Images: few-shot classification by convolutional networks. Baik et al. 2020, sections 4.1 and 4.2 and supplement E."""
 
+from dataclasses import replace
+
 from lethax import nets
+from lethax.data.decode import resize_array
 from lethax.data.source import on_device
 from lethax.domains import prepared, supervised
 from lethax.domains.contract import Family, Inputs, Values
@@ -63,6 +66,13 @@ def _family(recipe: Resolved, split: str) -> Family:
     return Family(*on_device(store.splits[split], store.mean, store.std, rotate))
 
 
+def _as_seen(recipe: Resolved, split: str, trained: Inputs) -> Family:
+    """The pictures of a split of any data set, in the size and with the normalisation of those that a run was trained on."""
+    part = prepared.store_of(recipe, split).splits[split]
+    part = replace(part, images=resize_array(part.images, trained.example[0]))
+    return Family(*on_device(part, trained.mean, trained.std, rotate=False))
+
+
 DOMAIN = Prepared(
     kind="images",
     claims=lambda recipe: True,  # all that nothing else claims
@@ -72,6 +82,7 @@ DOMAIN = Prepared(
     net=_net,
     objective=CrossEntropy(),
     family=_family,
+    as_seen=_as_seen,
     protocol=prepared.protocol,
     convolutional=True,
 )

@@ -53,9 +53,9 @@ class Made(Supervised):
         """None, because there is no data set."""
         return None
 
-    def elsewhere(self, recipe: Resolved, inputs: Inputs | None, data: str) -> Resolved:
+    def elsewhere(self, recipe: Resolved, inputs: Inputs | None, data: str) -> "tuple[Made, Resolved]":
         """The recipe on other data of this domain."""
-        return another(recipe, data, self.made)
+        return self, another(recipe, data, self.made)
 
     def check_split(self, recipe: Resolved, split: str) -> None:
         """Every split allows any episode."""

@@ -9,9 +9,10 @@ from jaxtyping import PRNGKeyArray
 
 from lethax.baselines import NearestPrototype
 from lethax.data.fits import nearest, room
+from lethax.data.shared import shared
 from lethax.data.source import check_shape
 from lethax.data.store import ClassSplit, Store, open_store
-from lethax.domains.contract import Inputs, Judging, Values
+from lethax.domains.contract import Family, Inputs, Judging, Values
 from lethax.domains.supervised import Supervised, shape_of
 from lethax.errors import DataError, RecipeError
 from lethax.evaluation import bernoulli_std, evaluate, score
@@ -27,12 +28,16 @@ _OPEN = ("episode.way", "episode.shot", "episode.query")
 class Prepared(Supervised):
     """A domain whose tasks are N classes of a prepared data set, with K support and Q query examples of each. It scores accuracy.
 
-    claims: whether a recipe's data are of this kind. check_inputs: RecipeError for data sets that hold something else. The other
-    fields: see `Supervised`.
+    claims: whether a recipe's data are of this kind. check_inputs: RecipeError for data sets that hold something else. as_seen: the
+    family of a split of other data, whose examples are given the size and the normalisation of those that a run was trained on;
+    None: only examples of the same shape are taken, as they are. trained: what a run that is judged on other data was trained on.
+    The other fields: see `Supervised`.
     """
 
     claims: Callable[[Recipe], bool]
     check_inputs: Callable[[Resolved, Inputs], None]
+    as_seen: Callable[[Resolved, str, Inputs], Family] | None = None
+    trained: Inputs | None = None
 
     made: ClassVar[tuple[str, ...]] = ()
     classes: ClassVar[bool] = True
@@ -75,15 +80,22 @@ class Prepared(Supervised):
         self.check_inputs(recipe, found)
         return found
 
-    def elsewhere(self, recipe: Resolved, inputs: Inputs | None, data: str) -> Resolved:
-        """The recipe on another data set, whose examples have the same shape."""
+    def elsewhere(self, recipe: Resolved, inputs: Inputs | None, data: str) -> "tuple[Prepared, Resolved]":
+        """The domain and the recipe on another data set, whose examples are seen as those of the run's own."""
         assert inputs is not None
-        example = inputs_of(open_store(data)).example
-        if example != inputs.example:
+        other = inputs_of(open_store(data))
+        resized = self.as_seen is not None and other.example[2:] == inputs.example[2:] and len(other.example) == 3
+        if other.example != inputs.example and not resized:
             raise RecipeError(
-                f"{data} has examples of shape {example}, {recipe.data} of {inputs.example}: prepare it in that size."
+                f"{data} has examples of shape {other.example}, {recipe.data} of {inputs.example}: prepare it in that shape."
             )
-        return replace(recipe, data=data)
+        if len(other.example) == 1 and other.origin != inputs.origin:
+            raise RecipeError(
+                f"{data} and {recipe.data} hold features of different networks: make both with the same one, see lethax embed."
+            )
+        as_seen = self.as_seen
+        family = self.family if as_seen is None else lambda r, split: as_seen(r, split, inputs)
+        return replace(self, family=family, trained=inputs), replace(recipe, data=data)
 
     def check_split(self, recipe: Resolved, split: str) -> None:
         """Raise DataError if the classes of a split do not allow the episodes."""
@@ -91,7 +103,8 @@ class Prepared(Supervised):
         rooms = {name: room({name: part}) for name, part in splits.items()}
         fitting = [n for n, r in rooms.items() if r.way >= shape.way and r.examples >= shape.shot + shape.query]
         if split in splits and split not in fitting:
-            there = "".join(f"--split {name}, " for name in fitting)
+            own = self.trained is None or self.trained.data == recipe.data  # of others, only test classes are judged
+            there = "".join(f"--split {name}, " for name in fitting if own)
             raise DataError(
                 f"{recipe.data}/{split} allows {rooms[split]}; the run's episodes are {shape.way}-way with "
                 f"{counted(shape.shot, 'shot')} and {counted(shape.query, 'query')} a class. Judge it with "
@@ -99,7 +112,10 @@ class Prepared(Supervised):
             )
 
     def report(self, recipe: Resolved, split: str, table: np.ndarray, key: PRNGKeyArray) -> Mapping[str, Any]:
-        """The identity of the data, √(p(1 − p)), the nearest prototype on the same episodes, and what a backbone has seen."""
+        """The identity of the data, √(p(1 − p)), the nearest prototype on the same episodes, and what a backbone has seen.
+
+        Of data that the run was not trained on: how they are seen, and which of their classes the run has seen.
+        """
         trial = self.trial(recipe, len(table), 0, True)
         judged = evaluate(NearestPrototype(recipe.episode.way), [{}], *self.family(recipe, split), trial, key)
         prototype = score(np.concatenate([scores[:, 0] for scores, _ in judged]))
@@ -107,11 +123,27 @@ class Prepared(Supervised):
         store = open_store(recipe.data)
         seen = {"caution": caution(store.origin.backbone, store.splits[split].classes)} if store.origin else {}
         return {
-            "bernoulli_std": bernoulli_std(mean), "data_sha256": store.identity, **seen,
+            "bernoulli_std": bernoulli_std(mean), "data_sha256": store.identity, **seen, **self._elsewhere(store, split),
             "nearest_prototype": {
                 "mean": prototype.mean, "ci95": prototype.ci95, "per_episode": prototype.per_task.tolist()
             },
         }  # fmt: skip
+
+    def _elsewhere(self, store: Store, split: str) -> Mapping[str, Any]:
+        trained = self.trained
+        if trained is None or (trained.sha256 or store.identity) == store.identity and trained.data == store.name:
+            return {}
+        part, example = store.splits[split], list(trained.example)
+        size = list(part.images.shape[1:])
+        known = shared(part, trained.data, trained.sha256, trained.classes)
+        about = {
+            "trained_on": trained.data,
+            "checkpoint_chosen_on": f"{trained.data}/val",
+            "example": example,
+            "resized_from": size if size != example else None,
+            "shared": known.record(),
+        }
+        return {"elsewhere": about}
 
 
 def store_of(recipe: Resolved, split: str) -> Store:

@@ -17,6 +17,7 @@ from lethax.text import counted, plural, showable, shown
 
 BASELINE = "nearest prototype, no learning"
 _LONGEST = 32  # columns that names are given before the table is split in two
+_NAMED = 5  # classes that a sentence names
 _SHORTEST = 8  # columns that names are given in the narrowest terminal
 _GAP = 2  # columns between two columns of a table
 
@@ -43,7 +44,11 @@ def title(results: Sequence[Any]) -> str:
 
     first = results[0].record
     classes = f"{all_of('way')}-way " if first["way"] and first["way"] > 1 else ""
-    episodes = f"{all_of('n')} {first['split']} {plural(first['n'], 'episode')} of {all_of('data')}"
+    trained = list(
+        dict.fromkeys(shown(r.record["elsewhere"]["trained_on"], 60) for r in results if "elsewhere" in r.record)
+    )
+    where = f"{all_of('data')}{', trained on ' + ' or '.join(trained) if trained else ''}"
+    episodes = f"{all_of('n')} {first['split']} {plural(first['n'], 'episode')} of {where}"
     steps = f"{all_of('inner_steps')} inner {plural(first['inner_steps'], 'step')}"
     changed = "".join(
         f", {name} {first['changed'][name]}" for name in ("head", "norm") if name in first.get("changed", {})
@@ -79,6 +84,34 @@ def unpaired(folders: Sequence[Path], results: Sequence[Any]) -> str:
         return ""
     has = "has" if len(others) == 1 else "have"
     return f"{', '.join(others)} {has} no difference to the first run: episodes of another data set or shape cannot be paired."
+
+
+def elsewhere(record: dict[str, Any]) -> list[str]:
+    """Sentences on data that a run was not trained on: how they were seen, and which of their classes the run has seen."""
+    found = record.get("elsewhere")
+    if not found:
+        return []
+    data, own = shown(record["data"], 60), shown(found["trained_on"], 60)
+    said = []
+    if len(found["example"]) == 3:
+        as_own = f"normalised as those of {own}"
+        if found["resized_from"]:
+            was, now = (" x ".join(map(str, size[:2])) for size in (found["resized_from"], found["example"]))
+            as_own = f"resized from {was} to {now} pixels, and {as_own}"
+        said.append(f"The pictures of {data} were {as_own}.")
+    known = found["shared"]
+    for how, names in (("pictures", known["by_picture"]), ("names", known["by_name"])):
+        if names:
+            some = ", ".join(shown(name, 40) for name in names[:_NAMED]) + (", …" if names[_NAMED:] else "")
+            said.append(
+                f"Of {counted(known['classes'], 'test class')} of {data}, {len(names)} "
+                f"{'is' if len(names) == 1 else 'are'} by their {how} among those that the run was trained or chosen on ({some}): "
+                "this is not accuracy on new classes alone."
+            )
+    if known["by_picture"] is None:
+        why = "their sizes differ" if found["resized_from"] else f"the data set {own} is not there as it was"
+        said.append(f"Whether pictures of {data} are among those of {own} was not looked at, because {why}.")
+    return said
 
 
 def short_names(folders: Sequence[Path]) -> list[str]:

@@ -91,8 +91,10 @@ def evaluate_run(
 ) -> Result:
     """Judge the best checkpoints on fixed test episodes after 0 … `steps` inner steps. `write_evaluation` keeps the result.
 
-    `data`: another data set, of examples of the same shape, or another setting of control; named on purpose, it may also be the
-    run's own, prepared anew. The record has `Store.identity` of both: "data_sha256" and "trained_on".
+    `data`: another data set, or another setting of control, of which only the test classes are judged. Its examples are given the
+    size and the normalisation of the training data; the checkpoint was chosen on those alone. Named on purpose, it may also be the
+    run's own, prepared anew. The record has `Store.identity` of both, "data_sha256" and "trained_on", and "elsewhere" says how the
+    other data were seen, and which of their classes the run has seen.
     `changed`: other values of options than in training, by their short names: "way", "shot", "head" and "norm" make sense.
     "gates" are means over the checkpoints of an ensemble, of each episode; their mean and deviation are over episodes. `watch` sees
     the parts of the evaluation as they come, and passes them on. `against`: the baselines that are judged on the same episodes.
@@ -101,8 +103,12 @@ def evaluate_run(
         check_data(run, f"judge on it on purpose: lethax evaluate {shown(run.folder)} --data {run.recipe.data}")
     domain, inputs, changed = run.domain, run.inputs, changed or {}
     recipe = resolve(run.recipe.with_values(**changed)) if changed else run.recipe
-    if data is not None and data != recipe.data:
-        recipe = domain.elsewhere(recipe, inputs, data)
+    if data is not None:
+        if data != recipe.data and split != "test":
+            raise RecipeError(
+                f"--split is {split}, but of other data only the test classes are judged: leave --split out."
+            )
+        domain, recipe = domain.elsewhere(recipe, inputs, data)
     domain.check_split(recipe, split)
     learner, inner = domain.learner(recipe, inputs), recipe.inner.steps
     metas, at = best_metas(run, ensemble)
