@@ -22,6 +22,7 @@ from lethax.files import to_json
 RULES = EpisodeRules()
 GRAPH = "ilsvrc_2012"
 # Of each split of ILSVRC: inner nodes, those that may be drawn, those of them with over 50 leaves, and the mean number of classes.
+FIGURES = ("inner_nodes", "eligible", "over_50_leaves", "mean_way")
 NODES = {"train": (299, 113, 16, 18.96), "val": (42, 18, 4, 20.39), "test": (50, 15, 1, 14.80)}
 
 
@@ -90,8 +91,11 @@ def main() -> None:
         eligible = [n for n in groups if RULES.least_way <= n <= RULES.largest_node]
         mine, _ = statistics(VariableEpisodes([found[GRAPH]]), args.episodes)
         counted = (len(groups), len(eligible), sum(n > RULES.most_way for n in eligible), round(mine["way"], 2))
-        nodes[split] = {"found": counted, "specification": NODES[split]}
-        print(f"{GRAPH} {split}: nodes, eligible, over 50 leaves, mean way {counted}, specification {NODES[split]}")
+        nodes[split] = {
+            name: {"found": one, "specification": other}
+            for name, one, other in zip(FIGURES, counted, NODES[split], strict=True)
+        }
+        print(f"{GRAPH} {split}: {nodes[split]}")
     for source, pool in by_split["test"].items():
         one, _ = statistics(VariableEpisodes([pool]), args.episodes // 5)
         sources[source] = {**one, "way_by_the_rules": round(expected_way(pool), 4)}

@@ -1,6 +1,7 @@
 """Import of Meta-Dataset's sources, from records and from their own files: miniatures in the published forms."""
 
 import json
+import pickle
 import shutil
 import struct
 import tarfile
@@ -125,6 +126,24 @@ def test_of_large_classes_some_pictures_are_kept(tmp_path: Path, small: None, mo
         prepare("dtd", tmp_path / "files", tmp_path, per_class=2)
 
 
+def test_cifar100_is_for_tests_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = published("cifar100").classes["test"]
+    shade = {name: 2 * label for label, name in enumerate(names)}
+    for part, each in (("train", 1), ("test", 2)):
+        pixels = np.repeat([[shade[name] + each] for name in names] * each, 3072, axis=1).astype(np.uint8)
+        content = {b"data": pixels, b"fine_labels": [*range(100)] * each, b"coarse_labels": [0] * 100 * each}
+        files.save(tmp_path / part, pickle.dumps(content, 2))
+    above = [f"group {i}".encode() for i in range(20)]
+    files.save(
+        tmp_path / "meta",
+        pickle.dumps({b"fine_label_names": [str(n).encode() for n in names], b"coarse_label_names": above}, 2),
+    )
+    monkeypatch.setattr(layouts, "COUNTS", (1, 2))
+    store = prepare("cifar100", tmp_path, tmp_path / "root")
+    assert list(store.splits) == ["test"] and list(store.splits["test"].classes) == names == sorted(map(str, names))
+    assert store.splits["test"].images[::2, 5, 5, 2].tolist() == [value + 2 for value in shade.values()]
+
+
 def test_what_is_published() -> None:
     """The counts of the benchmark, classes of all sources together and nodes of its graph."""
     known = {source: published(source) for source in METADATASET}
@@ -146,6 +165,7 @@ def test_the_golden_record(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(GOLDEN * 2)
     found = list(records(tmp_path / "a"))
     assert found == [GOLDEN[12:-4]] * 2 and files.record(bytes(found[0])) == GOLDEN
+    assert list(records(tmp_path / "a", {1})) == [None, found[0]]
     for payload in (found[0], UNPACKED):
         assert read_example(payload) == (b"\xff\xd8\xff\xd9", 7)
     assert read_example(files.piece(9, b"new") + files.example(b"x", -3)) == (b"x", -3), (
@@ -172,9 +192,9 @@ def endless(length: int) -> bytes:
 
 @pytest.mark.parametrize("content, says", [
     (spoilt(20, 1), "has a wrong checksum"), (spoilt(50, 1), "has a wrong checksum"),
-    (spoilt(0, 1), "has a length whose checksum is wrong"), (GOLDEN[:30], "ends after 18 of 37 bytes"),
-    (GOLDEN[:5], "ends within its first 12 bytes"), (GOLDEN[:-1], "ends within its last checksum"),
-    (endless(1 << 60), "claims 1152921504606846976 bytes, more than"), (endless(1 << 20), "ends after 50 of 1048576 bytes"),
+    (spoilt(0, 1), "has a length whose checksum is wrong"), (GOLDEN[:30], "claims 37 bytes, where 18 are left"),
+    (GOLDEN[:5], "ends within its first 12 bytes"), (GOLDEN[:-1], "claims 37 bytes, where 40 are left"),
+    (endless(1 << 60), "claims 1152921504606846976 bytes, more than"), (endless(1 << 20), "claims 1048576 bytes, where 50"),
 ], ids=NAMES)  # fmt: skip
 def test_damaged_records(content: bytes, says: str, tmp_path: Path) -> None:
     (tmp_path / "0.tfrecords").write_bytes(GOLDEN + content)

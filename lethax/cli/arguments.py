@@ -270,6 +270,7 @@ class DataPrepare:
             "metadataset-vgg_flower",
             "metadataset-traffic_sign",
             "metadataset-mscoco",
+            "metadataset-cifar100",
         ]  # fmt: skip
     ]
     """What is prepared: a published data set, a folder of your own pictures, features, glyphs, or a source of Meta-Dataset."""

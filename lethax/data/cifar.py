@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -39,6 +39,28 @@ def published_split(name: str) -> dict[str, Any]:
     return found
 
 
+class Cifar100(NamedTuple):
+    """CIFAR-100's pickles. names [100] and superclasses [100] by label; images uint8 [n, 32, 32, 3] of the train and the test part.
+
+    rows: of each part, those of the images of each class [100, images of a class]. sums: the SHA-256 of each file.
+    """
+
+    names: list[str]
+    superclasses: list[str]
+    images: list[np.ndarray]
+    rows: list[np.ndarray]
+    sums: dict[str, str]
+
+
+def read_cifar100(source: Path, progress: Progress, per_class: tuple[int, int] = COUNTS) -> Cifar100:
+    """Read cifar-100-python.tar.gz, or a folder that holds it or its files; see `prepare_cifar100`."""
+    parts, sums = _read(_place(source), progress, MD5 if per_class == COUNTS else {})
+    names, above = _names(parts, source)
+    images = [_pixels(parts, part, 100 * n, source) for part, n in zip(PARTS, per_class, strict=False)]
+    rows = [_rows(parts, part, n, source) for part, n in zip(PARTS, per_class, strict=False)]
+    return Cifar100(names, [above[i] for i in _superclasses(parts, rows[0], source)], images, rows, sums)
+
+
 def prepare_cifar100(
     source: Path, root: Path | None, progress: Progress, *, per_class: tuple[int, int] = COUNTS
 ) -> list[str]:
@@ -47,20 +69,16 @@ def prepare_cifar100(
     `per_class`: images of a class in the train and test parts; the published counts also have the published MD5s. DataError
     names the file and what is missing.
     """
-    parts, sums = _read(_place(source), progress, MD5 if per_class == COUNTS else {})
-    names, above = _names(parts, source)
-    images = [_pixels(parts, part, 100 * n, source) for part, n in zip(PARTS, per_class, strict=False)]
-    rows = [_rows(parts, part, n, source) for part, n in zip(PARTS, per_class, strict=False)]
-    superclass = _superclasses(parts, rows[0], source)
-    index = {name: i for i, name in enumerate(names)}
-    record = {"description": "CIFAR-100's python pickles, train and test parts merged", "files": sums}
+    found = read_cifar100(source, progress, per_class)
+    index = {name: i for i, name in enumerate(found.names)}
+    record = {"description": "CIFAR-100's python pickles, train and test parts merged", "files": found.sums}
     for step, store in enumerate(STORES):
         with StoreWriter(root, store, mean=MEAN, std=STD, source={**record, "split": f"{store}.json"}) as writer:
             for split, classes in published_split(store).items():
-                listed = [(c, above[superclass[index[c]]], sum(per_class)) for c in classes]
+                listed = [(c, found.superclasses[index[c]], sum(per_class)) for c in classes]
                 array, end = writer.split(split, (32, 32, 3), listed), 0
                 for c in classes:
-                    for part, places in zip(images, rows, strict=True):
+                    for part, places in zip(found.images, found.rows, strict=True):
                         begin, end = end, end + len(places[index[c]])
                         array[begin:end] = part[places[index[c]]]
         progress(f"writing {store}", 0.6 + 0.4 * (step + 1) / len(STORES))

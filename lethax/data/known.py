@@ -37,6 +37,8 @@ METADATASET = {
     "traffic_sign": "GTSRB_Final_Training_Images.zip, from https://benchmark.ini.rub.de",
     "mscoco": "train2017/ and instances_train2017.json, from https://cocodataset.org",
 }
+# Test data beside them, in the same form.
+FURTHER = {"cifar100": _CIFAR.source}
 KNOWN = {
     "cifar_fs": _CIFAR,
     "fc100": _CIFAR,
@@ -58,7 +60,7 @@ KNOWN = {
         f"metadataset-{name}": Known(
             f"lethax data prepare metadataset-{name} --from FOLDER", f"the records of the benchmark, or {home}"
         )
-        for name, home in METADATASET.items()
+        for name, home in (METADATASET | FURTHER).items()
     },
 }
 

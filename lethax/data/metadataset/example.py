@@ -12,8 +12,6 @@ from typing import NamedTuple
 FIELDS = 100  # of one message; an example of the benchmark has two entries
 _VARINT, _EIGHT, _LENGTH, _FOUR = 0, 1, 2, 5  # wire types; the others are of groups, which nobody writes any more
 
-Content = bytes | bytearray | memoryview
-
 
 class LabelledPicture(NamedTuple):
     """The content of a picture's file, and the number of its class."""
@@ -22,7 +20,7 @@ class LabelledPicture(NamedTuple):
     label: int
 
 
-def read_example(payload: Content) -> LabelledPicture:
+def read_example(payload: bytes) -> LabelledPicture:
     """Read the entries `image` and `label`. ValueError says what is wrong: a part of a sentence about the record."""
     entries: dict[bytes, memoryview] = {}
     for features in _messages(memoryview(payload), 1):

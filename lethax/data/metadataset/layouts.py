@@ -6,15 +6,18 @@ Each function takes a folder, or an archive where it says so, and the published 
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
+from lethax.data.cifar import COUNTS, read_cifar100
+from lethax.data.formats import read_npy
 from lethax.data.metadataset.annotations import annotations
 from lethax.data.metadataset.matlab import read_mat
 from lethax.data.metadataset.published import SourceFacts
-from lethax.data.metadataset.readers import Cut, DrawingReader, FileReader, SourceReader
+from lethax.data.metadataset.readers import ArrayReader, Cut, FileReader, SourceReader
 from lethax.data.tree import Blob, Tree
 from lethax.errors import DataError
 from lethax.text import shown
@@ -99,7 +102,28 @@ def quickdraw(source: Path, known: SourceFacts) -> SourceReader:
         raise DataError(f"{shown(source)} is no folder: give the folder that holds the 345 .npy files.")
     paths = {path.stem.removeprefix("full_numpy_bitmap_"): path for path in sorted(source.glob("*.npy"))}
     named = known.named(dict.fromkeys(paths), shown(source))  # before 345 files are opened
-    return DrawingReader.of({name: paths[name] for names in named.values() for name in names})
+    opened = {name: partial(_drawings, paths[name]) for names in named.values() for name in names}
+    return ArrayReader(opened, {name: len(array()) for name, array in opened.items()})
+
+
+def _drawings(path: Path) -> np.ndarray:
+    """The drawings of a class, uint8 [n, 28, 28, 1], white on black; they stay on the disk."""
+    array = read_npy(path)
+    if array.dtype != np.uint8 or array.ndim != 2 or array.shape[1] != 784:
+        raise DataError(
+            f"{shown(path)} holds {array.dtype}{list(array.shape)}, expected uint8[n, 784]: download it again."
+        )
+    return array.reshape(-1, 28, 28, 1)
+
+
+def cifar100(source: Path, known: SourceFacts) -> SourceReader:
+    """cifar-100-python.tar.gz, or a folder that holds it or its files: the pictures of its test part."""
+    found = read_cifar100(source, lambda *_: None, COUNTS)
+    rows = dict(zip(found.names, found.rows[1], strict=True))
+    return ArrayReader(
+        {name: partial(found.images[1].__getitem__, places) for name, places in rows.items()},
+        {name: len(places) for name, places in rows.items()},
+    )
 
 
 def fungi(source: Path, known: SourceFacts) -> SourceReader:
@@ -210,6 +234,7 @@ def ilsvrc_2012(source: Path, known: SourceFacts) -> SourceReader:
 LAYOUTS: dict[str, Callable[[Path, SourceFacts], SourceReader]] = {
     "ilsvrc_2012": ilsvrc_2012, "omniglot": omniglot, "aircraft": aircraft, "cu_birds": cu_birds, "dtd": dtd,
     "quickdraw": quickdraw, "fungi": fungi, "vgg_flower": vgg_flower, "traffic_sign": traffic_sign, "mscoco": mscoco,
+    "cifar100": cifar100,
 }  # fmt: skip
 
 

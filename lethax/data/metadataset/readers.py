@@ -1,6 +1,6 @@
 """How the pictures of a source are read, in any of three forms. Each reader says how many there are before it reads one."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -8,7 +8,6 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from lethax.data.decode import Box, aligned, cuts
-from lethax.data.formats import read_npy
 from lethax.data.metadataset.example import read_example
 from lethax.data.metadataset.spec import SPEC, Specified
 from lethax.data.metadataset.tfrecord import records
@@ -16,7 +15,7 @@ from lethax.data.tree import Blob
 from lethax.errors import DataError
 from lethax.text import counted, shown
 
-_AT_ONCE = 256  # drawings that are scaled together
+_AT_ONCE = 256  # pictures that are scaled together
 
 
 class Chosen(NamedTuple):
@@ -65,7 +64,9 @@ class RecordReader:
             path = self.folder / f"{number}.tfrecords"
             rows = dict(zip(kept.tolist(), range(first, first + len(kept)), strict=True))
             place = -1
-            for place, payload in enumerate(records(path)):
+            for place, payload in enumerate(records(path, rows)):
+                if payload is None:
+                    continue
                 try:
                     content, label = read_example(payload)
                     if label != number:
@@ -74,8 +75,7 @@ class RecordReader:
                     raise DataError(
                         f"record {place} of {shown(path)} {error}: copy or download the file again."
                     ) from None
-                if place in rows:
-                    yield rows[place], f"{path.name}, record {place}", content
+                yield rows[place], f"{path.name}, record {place}", content
             if place + 1 != images:
                 raise DataError(
                     f"{shown(path)} has {counted(place + 1, 'record')}, but {SPEC} says {images}: copy or download it again."
@@ -127,36 +127,20 @@ class FileReader:
 
 
 @dataclass(frozen=True)
-class DrawingReader:
-    """Quick Draw's arrays: for each class a file of uint8 [n, 784], whose rows are drawings of 28 x 28 in white on black."""
+class ArrayReader:
+    """Arrays uint8 [n, h, w, 1 or 3], which `opened` gives for each class; `counts` are their lengths."""
 
-    paths: dict[str, Path]
+    opened: Mapping[str, Callable[[], np.ndarray]]
     counts: dict[str, int]
     left_out: dict[str, str] = field(default_factory=dict)
     layout: str = "files"
-    SIDE = 28
-
-    @classmethod
-    def of(cls, paths: dict[str, Path]) -> "DrawingReader":
-        """Look at the shapes of all arrays. DataError for one that holds something else."""
-        return cls(paths, {name: len(cls._array(path)) for name, path in paths.items()})
-
-    @classmethod
-    def _array(cls, path: Path) -> np.ndarray:
-        array = read_npy(path)
-        if array.dtype != np.uint8 or array.ndim != 2 or array.shape[1] != cls.SIDE**2:
-            raise DataError(
-                f"{shown(path)} holds {array.dtype}{list(array.shape)}, expected uint8[n, {cls.SIDE**2}]: download it again."
-            )
-        return array
 
     def jobs(self, chosen: Sequence[Chosen]) -> Iterator[tuple[slice, str, np.ndarray]]:
         for first, name, kept in chosen:
-            array = self._array(self.paths[name])
+            array = self.opened[name]()
             for begin in range(0, len(kept), _AT_ONCE):
                 places = kept[begin : begin + _AT_ONCE]
-                rows = slice(first + begin, first + begin + len(places))
-                yield rows, name, array[places].reshape(-1, self.SIDE, self.SIDE, 1)
+                yield slice(first + begin, first + begin + len(places)), name, array[places]
 
-    def read(self, image: int, drawings: np.ndarray) -> np.ndarray:
-        return np.repeat(aligned(drawings, image), 3, axis=-1)
+    def read(self, image: int, pixels: np.ndarray) -> np.ndarray:
+        return np.broadcast_to(aligned(pixels, image), (len(pixels), image, image, 3))

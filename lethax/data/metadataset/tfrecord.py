@@ -5,15 +5,16 @@ length (u64) | masked CRC-32C of these 8 bytes (u32) | payload | masked CRC-32C 
 masked(c) = ((c >> 15) | (c << 17)) + 0xa282ead8  mod 2^32
 """
 
+import os
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Container, Iterator
 from functools import cache
+from itertools import count
 from pathlib import Path
 
 import numpy as np
 
 from lethax.data.safe import open_file
-from lethax.data.tape import PIECE
 from lethax.errors import DataError
 from lethax.text import shown
 
@@ -22,7 +23,7 @@ _HEAD, _TAIL = struct.Struct("<QI"), struct.Struct("<I")
 _POLYNOMIAL, _ONES = 0x82F63B78, 0xFFFFFFFF  # reflected, as all of this
 
 
-def crc32c(content: bytes | bytearray) -> int:
+def crc32c(content: bytes) -> int:
     """The CRC-32C (Castagnoli) of some bytes; 0xE3069283 of b"123456789".
 
     It is linear in the bits, so neighbours are combined in pairs, over and over, and NumPy does all pairs of a level at once:
@@ -43,7 +44,7 @@ def crc32c(content: bytes | bytearray) -> int:
     return int(_shifted(crcs, 2)[0]) ^ _ONES
 
 
-def _plain(content: bytes | bytearray) -> int:
+def _plain(content: bytes) -> int:
     table, crc = _tables(0)[0], _ONES
     for byte in content:
         crc = int(table[(crc ^ byte) & 0xFF]) ^ (crc >> 8)
@@ -75,35 +76,43 @@ def _unmasked(masked: int) -> int:
     return ((turned >> 17) | (turned << 15)) & _ONES
 
 
-def records(path: Path) -> Iterator[bytes | bytearray]:
-    """Yield the payloads of a file. DataError for a wrong checksum, a file that ends within a record, and an endless record."""
+def records(path: Path, wanted: Container[int] | None = None) -> Iterator[bytes | None]:
+    """Yield the payloads of a file, and None in the place of those that are not wanted, which are passed over.
+
+    DataError for a wrong checksum, a file that ends within a record, and a record of more than RECORD_BYTES.
+    """
     with open_file(path) as file:
-        number = 0
-        while head := file.read(_HEAD.size):
+        left = os.fstat(file.fileno()).st_size
+        for number in count():
+            if not left:
+                return
             try:
-                yield _payload(file.read, head)
+                length = _length(file.read(_HEAD.size), left)
+                if wanted is None or number in wanted:
+                    yield _payload(file.read(length), file.read(_TAIL.size))
+                else:
+                    file.seek(length + _TAIL.size, os.SEEK_CUR)
+                    yield None
+                left -= _HEAD.size + length + _TAIL.size
             except ValueError as error:
                 raise DataError(f"record {number} of {shown(path)} {error}: copy or download the file again.") from None
-            number += 1
 
 
-def _payload(read: Callable[[int], bytes], head: bytes) -> bytearray:
+def _length(head: bytes, left: int) -> int:
+    """The length of a payload, whose record has no more than `left` bytes. ValueError says what is wrong with it."""
     if len(head) < _HEAD.size:
         raise ValueError(f"ends within its first {_HEAD.size} bytes")
+    length: int
     length, masked = _HEAD.unpack(head)
     if _plain(head[:8]) != _unmasked(masked):
         raise ValueError("has a length whose checksum is wrong")
-    if length > RECORD_BYTES:
-        raise ValueError(f"claims {length} bytes, more than {RECORD_BYTES}")
-    payload = bytearray()
-    while len(payload) < length:
-        piece = read(min(PIECE, length - len(payload)))
-        if not piece:
-            raise ValueError(f"ends after {len(payload)} of {length} bytes")
-        payload += piece
-    tail = read(_TAIL.size)
-    if len(tail) < _TAIL.size:
-        raise ValueError("ends within its last checksum")
-    if crc32c(payload) != _unmasked(*_TAIL.unpack(tail)):
+    if length > min(RECORD_BYTES, left - _HEAD.size - _TAIL.size):
+        there = f"where {left - _HEAD.size} are left" if length <= RECORD_BYTES else f"more than {RECORD_BYTES}"
+        raise ValueError(f"claims {length} bytes, {there}")
+    return length
+
+
+def _payload(content: bytes, tail: bytes) -> bytes:
+    if len(tail) < _TAIL.size or crc32c(content) != _unmasked(*_TAIL.unpack(tail)):
         raise ValueError("has a wrong checksum")
-    return payload
+    return content
