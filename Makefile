@@ -1,18 +1,23 @@
-# make install | make test | make demo | make clean. Each sets up .venv from nothing; only Python 3.11, 3.12 or 3.13 is needed.
+# make install | make test | make docs | make demo | make clean. Each sets up .venv from nothing; only Python 3.11, 3.12 or 3.13 is needed.
 # Another Python than the newest one: make clean, then make test PYTHON=python3.12
 PYTHON = python3.13 python3.12 python3.11 python3
 # Errors alone: what pip warns of is the machine's own.
 PIP = .venv/bin/python -m pip install -qq
-.PHONY: help install test demo clean
+.PHONY: help install test docs demo clean
 
 help:
 	@echo "make install  set up .venv"
 	@echo "make test     set up .venv, lint, check types, run the tests"
+	@echo "make docs     set up .venv, build the documentation site in site/"
 	@echo "make demo     set up .venv, train MAML and MAML+L2F on two small task families, write pictures"
-	@echo "make clean    delete .venv and what the demo wrote"
+	@echo "make clean    delete .venv, the site and what the demo wrote"
 
-test: .venv/.dev
+test: .venv/.dev docs
 	bash scripts/check
+
+docs: .venv/.docs
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --quiet --strict
+	@echo "to read it: open site/index.html in a browser"
 
 install: .venv/.ready
 	@echo "to have the command lethax in this terminal: source .venv/bin/activate"
@@ -37,5 +42,9 @@ demo: .venv/.ready
 	$(PIP) -r requirements-dev.txt
 	@touch $@
 
+.venv/.docs: .venv/.ready requirements-docs.txt
+	$(PIP) -r requirements-docs.txt
+	@touch $@
+
 clean:
-	rm -rf .venv demo
+	rm -rf .venv demo site

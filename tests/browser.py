@@ -60,10 +60,10 @@ class Browser:
         )
         self.devtools("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": theme}])
 
-    def open(self, page: Path) -> None:
-        """Open a file, and wait until its charts are drawn."""
+    def open(self, page: Path, ready: str = "document.documentElement.dataset.drawn === 'all'") -> None:
+        """Open a file, and wait until an expression is true: that its charts are drawn, unless another is given."""
         self._ask("POST", "/url", {"url": page.resolve().as_uri()})
-        self.until("document.documentElement.dataset.drawn === 'all'")
+        self.until(ready)
 
     def until(self, condition: str, seconds: float = 60.0) -> None:
         """Wait until an expression is true."""

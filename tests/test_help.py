@@ -1,6 +1,8 @@
 """The help of `lethax train` and `lethax recipe`, the recipe that is printed, old spellings, and plugins that cannot be."""
 
 import re
+import shutil
+import subprocess
 from importlib.metadata import EntryPoint
 
 import pytest
@@ -168,3 +170,33 @@ def test_an_installed_plugin_that_fails_is_one_sentence(capsys, monkeypatch):
         "lethax: plugin no_such_module fails: ModuleNotFoundError: No module named 'no_such_module'. "
         "Update the package that it is of, or remove it.\n"
     )
+
+
+def completion(capsys, shell):
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as end:
+        cli.main(["--tyro-print-completion", shell])
+    assert not end.value.code
+    return capsys.readouterr().out
+
+
+def test_completion_is_printed_for_both_shells(capsys):
+    assert completion(capsys, "zsh").startswith("#compdef lethax\n")
+    assert "complete -F" in completion(capsys, "bash")
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="there is no bash")
+@pytest.mark.parametrize(
+    "typed,wanted",
+    [("lethax comp", "compare"), ("lethax train --sho", "--shot"), ("lethax data pre", "prepare")],
+)
+def test_bash_completes(typed, wanted, capsys):
+    *before, word = typed.split()
+    script = [
+        completion(capsys, "bash"),
+        f"COMP_WORDS=({typed}); COMP_CWORD={len(before)}; COMP_LINE='{typed}'; COMP_POINT={len(typed)}",
+        f"_tyro_lethax lethax {word} {before[-1]}",
+        'echo "${COMPREPLY[@]}"',
+    ]
+    done = subprocess.run(["bash"], input="\n".join(script), capture_output=True, text=True, check=True)
+    assert wanted in done.stdout.split()
