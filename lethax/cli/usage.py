@@ -14,6 +14,8 @@ from lethax.recipe import sections
 from lethax.recipe.toml import noun
 from lethax.text import shown
 
+NAMED = 10  # values that a message lists; the help has all of them
+
 
 class Word(typing.NamedTuple):
     """An option, or a positional argument if `flag` has no dashes. `kind` is the type of its value, or of each of many values.
@@ -118,7 +120,9 @@ def fits(value: str, kind: Any) -> bool:
 def expected(kind: Any) -> str:
     """Describe the values of a type."""
     if typing.get_origin(kind) is Literal:
-        return f"one of {', '.join(map(str, typing.get_args(kind)))}"
+        values = [str(value) for value in typing.get_args(kind)]
+        more = f" and {len(values) - NAMED} more" if values[NAMED:] else ""
+        return f"one of {', '.join(values[:NAMED])}{more}"
     return noun(kind)
 
 
