@@ -59,10 +59,13 @@ def test_a_run_adapts_in_its_program(picture_run: Path, tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_exported(picture_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = tmp_path / "model.safetensors"
+    adapted_to(picture_run, "batch")[0].save(model)
     for words, said in [
         ([], "export takes a run"), ([str(picture_run / "run"), "--model", "m"], "export takes a run"),
         (["--model", "m", "--way", "3"], "leave --way out"), ([str(picture_run / "run"), "--way", "1"], "--way is 1; it has to be"),
         ([str(picture_run / "run"), "-o", str(picture_run / "run")], "its name has to end in .stablehlo or .onnx"),
+        ([str(picture_run / "run"), "-o", "p.onnx"], "is written of an adapted model"),
     ]:  # fmt: skip
         assert cli.main(["export", *words]) == 2
         assert said in " ".join(capsys.readouterr().err.split())
@@ -70,7 +73,7 @@ def test_what_cannot_be_exported(picture_run: Path, tmp_path: Path, capsys: pyte
         for package, extra in (("flatbuffers", "export"), ("jax2onnx", "onnx")):
             patch.setitem(sys.modules, package, None)
             file = tmp_path / f"p.{'onnx' if extra == 'onnx' else 'stablehlo'}"
-            assert cli.main(["export", str(picture_run / "run"), "-o", str(file)]) == 1
+            assert cli.main(["export", "--model", str(model), "-o", str(file)]) == 1
             assert f'package {package}: pip install "lethax[{extra}]"' in " ".join(capsys.readouterr().err.split())
             assert not file.exists()
 

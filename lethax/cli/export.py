@@ -19,7 +19,13 @@ def export(args: arguments.Export) -> None:
     check_package(args.out)  # now, because what takes long comes before it is written
     with compiling("exporting") as first:
         if args.model is not None:
-            program = export_adapted(load_adapted(args.model))
+            model = load_adapted(args.model)
+            if args.out.suffix == ".onnx" and model.recipe.net.norm == "batch":
+                raise RecipeError(
+                    f"{shown(args.model)} predicts all pictures together (--norm batch), and ONNX files one by one: adapt it with "
+                    "--norm support."
+                )
+            program = export_adapted(model)
         else:
             assert args.run is not None
             program = export_run(
@@ -46,5 +52,9 @@ def _check(args: arguments.Export) -> None:
     if args.model is not None and (given := [f"--{name}" for name in _OF_A_RUN if getattr(args, name) is not None]):
         raise RecipeError(f"--model is a model that is adapted already: leave {' and '.join(given)} out.")
     check_output("out", args.out, ".stablehlo", ".onnx")
+    if args.out.suffix == ".onnx" and args.model is None:
+        raise RecipeError(
+            "an ONNX file is written of an adapted model: write one with lethax predict RUN … --save FILE, and name it by --model."
+        )
     check_range("way", args.way, 2, 1000)
     check_range("ensemble", args.ensemble, 1, 1000)
