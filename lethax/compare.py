@@ -5,6 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
+
 from lethax.domains import domain_of
 from lethax.errors import RecipeError, RunError
 from lethax.files import read_json
@@ -14,6 +16,7 @@ from lethax.recipe.resolve import fit, parts_of, resolve
 from lethax.runs.evaluation import evaluate_run, file_name, write_evaluation
 from lethax.runs.folder import EVALUATIONS
 from lethax.runs.jobs import Job
+from lethax.runs.rivals import CLASSIFIERS, NETS, Against, Contest, check_baselines
 from lethax.streams import test_key
 from lethax.text import shown
 
@@ -118,17 +121,30 @@ def episodes_hash(comparison: Comparison) -> str:
 
 
 def judge(
-    comparison: Comparison, job: Job, wanted: str, watch: Callable[[Iterable[Any]], Iterable[Any]] = iter
+    comparison: Comparison,
+    job: Job,
+    wanted: str,
+    against: Against | None = None,
+    watch: Callable[[Iterable[Any]], Iterable[Any]] = iter,
 ) -> dict[str, Any]:
-    """The record of a run's evaluation on the test episodes with the hash `wanted`; it is evaluated unless it was before."""
+    """The record of a run's evaluation on the test episodes with the hash `wanted`; it is evaluated unless it was before.
+
+    against: the baselines that the record has to have as well.
+    """
     path = job.folder / EVALUATIONS / file_name("test", SEED, comparison.episodes, ENSEMBLE)
     if path.is_file():
         record: dict[str, Any] = read_json(path)
-        if isinstance(record, dict) and record.get("episodes_hash") == wanted:
+        if isinstance(record, dict) and record.get("episodes_hash") == wanted and _has(record, against):
             return record
     steps = job.recipe.inner.steps
     result = evaluate_run(
-        job.open(), episodes=comparison.episodes, ensemble=ENSEMBLE, steps=steps, seed=SEED, watch=watch
+        job.open(),
+        episodes=comparison.episodes,
+        ensemble=ENSEMBLE,
+        steps=steps,
+        seed=SEED,
+        watch=watch,
+        against=against,
     )
     if result.record["episodes_hash"] != wanted:
         raise RunError(
@@ -137,3 +153,34 @@ def judge(
         )
     write_evaluation(result)
     return result.record
+
+
+def check_rivals(comparison: Comparison, against: Against | None) -> None:
+    """Raise RecipeError for a baseline that does not fit the reference, before anything trains."""
+    if against is None:
+        return
+    recipe = comparison.recipe
+    domain = domain_of(recipe)
+    inputs = domain.inputs(recipe)
+    meta = jax.eval_shape(domain.learner(recipe, inputs).init, jax.random.key(0))
+    key = test_key(SEED)
+    check_baselines(Contest(recipe, inputs, "test", comparison.episodes, key, meta, against.features), against.names)
+
+
+def rivals_of(against: Against | None, first: bool) -> Against | None:
+    """The baselines that a run of the reference is judged beside. Only the first one has those that depend on no run."""
+    if against is None:
+        return None
+    names = [name for name in against.names if first or name in NETS]
+    return against._replace(names=names, features=against.features if first else None) if names else None
+
+
+def _has(record: dict[str, Any], against: Against | None) -> bool:
+    """Whether a record has all baselines that are asked for, of what they are to read."""
+    found = record.get("baselines", {})
+    reads = (
+        {name: (against.features if name in CLASSIFIERS else None) or record["data"] for name in against.names}
+        if against
+        else {}
+    )
+    return all(name in found and found[name]["on"] == data for name, data in reads.items())

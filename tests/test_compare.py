@@ -17,7 +17,7 @@ from lethax.errors import DivergedError
 from lethax.evaluation import over_seeds
 from lethax.recipe import Recipe
 from lethax.report import comparison
-from lethax.runs import jobs
+from lethax.runs import jobs, rivals
 
 OPTIONS = "sinusoid --methods maml,l2f --seeds 2 --steps 40 --epoch 20 --val-episodes 3 --filters 4".split()
 COMMAND = ["compare", *OPTIONS, "--gate.scope", "layer", "--episodes", "6"]
@@ -58,9 +58,19 @@ def test_rows_have_both_intervals_of_scores_and_of_differences():
 
 
 def test_a_baseline_has_one_row_of_scores_and_the_seeds_of_the_reference():
-    record = {"nearest_prototype": {"per_episode": [0.5, None]}}
-    (entry,) = comparison.baselines(record)
-    assert not entry.trained and np.isnan(entry.scores[0, 1]) and not comparison.baselines({})
+    record = {"data": "birds", "nearest_prototype": {"per_episode": [0.5, None]}}
+    (entry,) = comparison.baselines([record])
+    assert not entry.trained and np.isnan(entry.scores[0, 1]) and not comparison.baselines([])
+    probe, tuned = (
+        {"title": title, "on": "birds", "per_episode": [0.1, 0.2]} for title in ("linear probe", "fine-tuning")
+    )
+    more = [{**record, "baselines": {"probe": probe, "finetune": tuned}}, {**record, "baselines": {"finetune": tuned}}]
+    found = {entry.name: entry.scores.shape for entry in comparison.baselines(more)}
+    assert found == {"nearest prototype": (1, 2), "linear probe on birds": (1, 2), "fine-tuning on birds": (2, 2)}
+    named = {"title": "nearest prototype", "on": "birds", "per_episode": [0.5, 0.5], "caution": "Seen before."}
+    more = [{**record, "baselines": {"prototype": named}}]
+    assert [entry.name for entry in comparison.baselines(more)] == ["nearest prototype on birds"]
+    assert comparison.cautions(more) == ["Seen before."]
     _, row = rows_of(("maml", SCORES, {"norm": "batch"}), ("nearest prototype", np.array([[0.5, 0.5]]), {}))
     assert row["over_seeds"] is None and not row["trained"]
     np.testing.assert_allclose(row["paired"]["by_seed"], [0.2, -0.1])
@@ -134,13 +144,16 @@ def test_options_hold_where_they_are_read_and_the_budget_is_the_references():
         ("sinusoid --methods maml,l2f --seeds 0", "--seeds is 0; it has to be from 1 to 1,000."),
         ("sinusoid --methods maml,l2f --episodes 0", "--episodes is 0; it has to be from 1 to 10,000,000."),
         ("sinusoid --methods maml,l2f --first-seed 4294967295", "seed is 4294967297; it has to be from 0 to 4294967295."),
+        ("sinusoid --methods maml,l2f --baselines", "sinusoid has no classes, which prototype takes: name of finetune, scratch."),
+        ("sinusoid --methods maml,l2f --features x", "--features are read by baselines: name some"),
         ("sinusoid --methods maml,l2f --seed 1", "lethax compare has no option '--seed'. Did you mean '--seeds'?"),
     ],
 )  # fmt: skip
-def test_one_sentence(words, said, capsys):
+def test_one_sentence(words, said, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     assert cli.main(["compare", *words.split()]) == 2
     out, err = capsys.readouterr()
-    assert err.startswith(f"lethax: {said}") and err.count("\n") == 1 and not out
+    assert err.startswith(f"lethax: {said}") and err.count("\n") == 1 and not list(tmp_path.iterdir())
 
 
 def test_the_help_says_what_is_for_finished_runs(capsys):
@@ -242,3 +255,17 @@ def test_a_method_that_diverged_has_no_score_and_the_others_have(done, monkeypat
         "paired" not in rows[1] and rows[1]["failed"] == ["no validation has a finite score."] * 2 and "mean" in rows[0]
     )
     assert err == "lethax: no validation has a finite score.\n"
+
+
+def test_baselines_stand_in_the_table_and_are_judged_again_only_where_they_are_missing(done, monkeypatch, capsys):
+    """From scratch there is one for each seed of the reference."""
+    monkeypatch.chdir(done)
+    monkeypatch.setattr(rivals, "STEPS", 2)
+    monkeypatch.setattr(rivals, "TRIED", dict.fromkeys(rivals.TRIED, 2))
+    assert cli.main([*COMMAND, "--baselines", "scratch", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert [row["name"] for row in rows] == ["maml", "l2f", "training from scratch on sinusoid"]
+    assert not rows[2]["trained"] and len(rows[2]["by_seed"]) == 2 and rows[2]["paired"]["over_seeds"] > 0
+    monkeypatch.setattr(compare, "evaluate_run", None)
+    assert cli.main([*COMMAND, "--baselines", "scratch", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["rows"] == rows

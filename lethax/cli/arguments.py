@@ -16,6 +16,7 @@ from lethax.report.paper_figures import FIGURES
 Count = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
 Text = Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint="")]
 File = Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")]
+Baseline = Literal["prototype", "probe", "finetune", "scratch"]
 _ROOT_HELP = "The folder of the prepared data sets (default: $LETHAX_DATA, or ~/.local/share/lethax)."
 Root = Annotated[Path | None, tyro.conf.arg(metavar="PATH", help=_ROOT_HELP, help_behavior_hint="")]
 Switch = Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help_behavior_hint="")]
@@ -91,6 +92,11 @@ _EPISODES = "The number of test episodes (default: 600), in control of test task
 _COMPARE_OUT = (
     "The folder of the runs and of the table (default: runs/compare/DATA/SHOTshot). The same command goes on with it."
 )
+_BASELINES = (
+    "Also judge these baselines on the same episodes, or all four if none is named: prototype, probe, finetune, scratch. "
+    "Fine-tuning starts from the runs of the reference. See lethax evaluate."
+)
+_FEATURES = "Prototype and probe read this data set of features of the same pictures, instead of what the methods read."
 # What `compare` takes beside the values of a recipe.
 COMPARE = [
     _option("methods", tuple[str, ...], "NAME ...", _COMPARED, ()),
@@ -98,6 +104,8 @@ COMPARE = [
     _option("seeds", int, "INT", _SEEDS, 3),
     _option("first_seed", int, "INT", "The seed of the first of them (default: 0).", 0),
     _option("episodes", int | None, "INT", _EPISODES, None),
+    _option("baselines", tuple[Baseline, ...] | None, "NAME ...", _BASELINES, None),
+    _option("features", str | None, "NAME", _FEATURES, None),
     _option("out", Path | None, "PATH", _COMPARE_OUT, None, "-o"),
     _switch("json", "Print the comparison as JSON instead of a table, and no progress."),
     _ROOT,
@@ -137,7 +145,7 @@ class Evaluate:
     """Batch norm takes the moments of queries from the support set, from it and one query, or from the whole query batch (default:
     as in training)."""
     baselines: Annotated[
-        tuple[Literal["prototype", "probe", "finetune", "scratch"], ...] | None,
+        tuple[Baseline, ...] | None,
         tyro.conf.arg(metavar="{prototype,probe,finetune,scratch} ...", help_behavior_hint=""),
     ] = None
     """Also judge these baselines on the same episodes, or all four if none is named: the nearest prototype, a linear probe,

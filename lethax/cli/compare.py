@@ -2,7 +2,6 @@
 
 import shlex
 import sys
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from lethax import signals
 from lethax.cli import recipe_options
 from lethax.cli.analyse import table_of
+from lethax.cli.evaluate import against
 from lethax.cli.tables import train_group
 from lethax.errors import DivergedError, RecipeError
 from lethax.files import to_json
@@ -29,6 +29,7 @@ def compare(args: Any) -> None:
     from lethax.runs import jobs
 
     methods = _checked(args)
+    rivals = against(args.baselines, args.features, args.json)
     use_all_cores()
     planned = comparing.plan(
         Recipe(data=args.data).with_values(**recipe_options.given(args)), methods,
@@ -38,6 +39,7 @@ def compare(args: Any) -> None:
     every = planned.every
     jobs.check_data(every)
     folder = every[0].folder.parent
+    comparing.check_rivals(planned, rivals)
     for job in every:
         job.open()  # what cannot be is said before anything trains
     wanted = comparing.episodes_hash(planned)
@@ -51,8 +53,8 @@ def compare(args: Any) -> None:
     for note in planned.notes:
         tell(shown(note, 400))
     failed = _trained(jobs.groups(every), quiet=args.json)
-    entries = list(_judged(planned, wanted, failed, quiet=args.json))
-    record = _record(planned, entries, wanted)
+    entries, notes = _judged(planned, wanted, rivals, failed, quiet=args.json)
+    record = _record(planned._replace(notes=[*planned.notes, *notes]), entries, wanted)
     if not args.json:
         say(comparison.title(record))
         for lines in (comparison.score_lines(record), comparison.about_lines(record)):
@@ -108,27 +110,29 @@ def _trained(groups: list[list[Any]], quiet: bool) -> dict[Path, DivergedError]:
     return failed
 
 
-def _judged(planned: Any, wanted: str, failed: dict[Path, DivergedError], quiet: bool) -> Iterator[Any]:
-    """What is compared: the methods, and the baselines that the evaluations have."""
+def _judged(
+    planned: Any, wanted: str, rivals: Any, failed: dict[Path, DivergedError], quiet: bool
+) -> tuple[list[Any], list[str]]:
+    """What is compared, which are the methods and the baselines, and what there is to say of the weights behind features."""
     from lethax import compare as comparing
     from lethax.report import comparison
 
-    baselines: list[Any] = []
+    entries, beside, cautions = [], [], []
     for method, mine in planned.jobs.items():
-        records = []
-        for job in mine:
-            if job.folder in failed:
-                continue
+        records: list[Any] = []
+        for job in (job for job in mine if job.folder not in failed):
             seen = iter if quiet else partial(watch, f"evaluating {shown(job.folder.name, 60)}", planned.episodes)
+            wants = comparing.rivals_of(rivals, first=not records) if method == planned.reference else None
             try:
-                records.append(comparing.judge(planned, job, wanted, seen))
+                records.append(comparing.judge(planned, job, wanted, wants, seen))
             except DivergedError as error:
                 failed[job.folder] = error
-        baselines = baselines or [entry for record in records[:1] for entry in comparison.baselines(record)]
+        if method == planned.reference:
+            beside, cautions = comparison.baselines(records), comparison.cautions(records)
         about = comparison.about(mine[0].recipe, [job.folder for job in mine])
         lost = tuple(str(failed[job.folder]) for job in mine if job.folder in failed)
-        yield comparison.Compared(method, comparison.scores_of(records), about, lost)
-    yield from baselines
+        entries.append(comparison.Compared(method, comparison.scores_of(records), about, lost))
+    return [*entries, *beside], cautions
 
 
 def _record(planned: Any, entries: list[Any], wanted: str) -> dict[str, Any]:

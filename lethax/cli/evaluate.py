@@ -1,5 +1,6 @@
 """The command `lethax evaluate`. JAX is imported by what needs it."""
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,14 +27,14 @@ def evaluate(args: arguments.Evaluate) -> None:
     check_alike(opened, "evaluate")
     results = []
     changed = {name: value for name in ("way", "shot", "head", "norm") if (value := getattr(args, name)) is not None}
-    against = _against(args)
+    rivals = against(args.baselines, args.features, args.json)
     for folder, run in zip(args.runs, opened, strict=True):
         count = args.episodes or run.domain.episodes
         results.append(evaluate_run(
             run, episodes=count, ensemble=args.ensemble, steps=run.domain.curve if args.steps is None else args.steps,
             seed=args.seed, split=args.split, data=args.data, changed=changed,
             watch=iter if args.json else partial(watch, f"evaluating {shown(folder)}", count),
-            against=against,
+            against=rivals,
         ))  # fmt: skip
     if args.json:
         print(to_json([result.record for result in results], None))
@@ -75,20 +76,20 @@ def _check_evaluate(args: arguments.Evaluate) -> None:
     check_range("shot", args.shot, 1, 1000)
 
 
-def _against(args: arguments.Evaluate) -> Any:
+def against(names: Sequence[str] | None, features: str | None, quiet: bool) -> Any:
     """The baselines that are asked for; all of them if none is named. None if they are not asked for."""
     from lethax.runs.rivals import NAMES, NETS, RATES, STEPS, TRIED, Against
 
-    if args.baselines is None:
-        if args.features is not None:
+    if names is None:
+        if features is not None:
             raise RecipeError("--features are read by baselines: name some, as in --baselines prototype probe.")
         return None
-    names = [name for name in NAMES if name in (args.baselines or NAMES)]
-    long = [name for name in names if name in NETS]
-    if long and not args.json:
+    asked = [name for name in NAMES if name in (names or NAMES)]
+    long = [name for name in asked if name in NETS]
+    if long and not quiet:
         say(f"{' and '.join(long)}: {STEPS} steps of the whole network on every episode, and before that on {TRIED[long[0]]} "
             f"validation episodes for each of {len(RATES)} rates")  # fmt: skip
-    return Against(names, args.features, (lambda what, count, parts: parts) if args.json else watch)
+    return Against(asked, features, (lambda what, count, parts: parts) if quiet else watch)
 
 
 def _draw(args: arguments.Evaluate, results: list[Any]) -> list[Path]:

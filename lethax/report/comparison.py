@@ -12,7 +12,7 @@ from lethax.evaluation import over_seeds, score
 from lethax.files import read_log, to_json, write_all
 from lethax.methods import method_of
 from lethax.recipe import Resolved
-from lethax.report.scores import number
+from lethax.report.scores import number, title_of
 from lethax.report.tables import legend
 from lethax.text import counted, plural
 
@@ -41,10 +41,25 @@ def scores_of(records: Sequence[Mapping[str, Any]]) -> np.ndarray:
     return np.array([[np.nan if x is None else x for x in record["per_episode"]] for record in records], np.float64)
 
 
-def baselines(record: Mapping[str, Any]) -> list[Compared]:
-    """The baselines that an evaluation has of its episodes."""
-    found = record.get("nearest_prototype")
-    return [Compared("nearest prototype", scores_of([found]), {})] if found else []
+def baselines(records: Sequence[Mapping[str, Any]]) -> list[Compared]:
+    """The baselines that the evaluations of the reference's runs have of the episodes.
+
+    Those that depend on no run stand in the first record alone.
+    """
+    by_name: dict[str, list[Mapping[str, Any]]] = {}
+    for record in records:
+        for found in record.get("baselines", {}).values():
+            by_name.setdefault(title_of(found), []).append(found)
+    plain = records[0].get("nearest_prototype") if records else None
+    if plain and f"nearest prototype on {records[0]['data']}" not in by_name:
+        by_name = {"nearest prototype": [plain], **by_name}
+    return [Compared(name, scores_of(found), {}) for name, found in by_name.items()]
+
+
+def cautions(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What the weights behind features have seen of the test classes."""
+    parts = [part for record in records for part in (record, *record.get("baselines", {}).values())]
+    return list(dict.fromkeys(part["caution"] for part in parts if "caution" in part))
 
 
 def about(recipe: Resolved, folders: Sequence[Path]) -> dict[str, Any]:
@@ -221,7 +236,7 @@ def _meaning(record: Mapping[str, Any]) -> list[str]:
     return [
         *said,
         f"**less {record['reference']}** is the mean difference to {record['reference']}, taken between runs of the same seed on "
-        "the same episodes. A baseline is not trained: its intervals over seeds are those of the reference.",
+        "the same episodes. A baseline without training has intervals over the seeds of the reference alone.",
         "**s a step** are the seconds of an outer step with its share of the validations, on this machine.",
         *record["notes"],
     ]

@@ -103,17 +103,20 @@ def evaluate_run(
         check_data(run, f"judge on it on purpose: lethax evaluate {shown(run.folder)} --data {run.recipe.data}")
     domain, inputs, changed = run.domain, run.inputs, changed or {}
     recipe = resolve(run.recipe.with_values(**changed)) if changed else run.recipe
+    home = seen_by = None
     if data is not None:
         if data != recipe.data and split != "test":
             raise RecipeError(
                 f"--split is {split}, but of other data only the test classes are judged: leave --split out."
             )
-        domain, recipe = domain.elsewhere(recipe, inputs, data)
+        home, (domain, recipe) = recipe, domain.elsewhere(recipe, inputs, data)
+        seen_by = domain
     domain.check_split(recipe, split)
     learner, inner = domain.learner(recipe, inputs), recipe.inner.steps
     metas, at = best_metas(run, ensemble)
     key = test_key(seed)
-    contest = Contest(recipe, inputs, split, episodes, key, metas[0], against.features if against else None)
+    features = against.features if against else None
+    contest = Contest(recipe, inputs, split, episodes, key, metas[0], features, seen_by, home)
     if against:
         check_baselines(contest, against.names)
     judged = list(watch(

@@ -14,7 +14,7 @@ import numpy as np
 from lethax.baselines import LinearProbe, NearestPrototype
 from lethax.data.source import Features, FeaturesBeside
 from lethax.data.store import ClassSplit, open_store
-from lethax.domains import Family, domain_of
+from lethax.domains import Domain, Family, domain_of
 from lethax.domains.contract import Inputs
 from lethax.domains.supervised import Supervised
 from lethax.errors import DataError, LethaxError, RecipeError
@@ -62,7 +62,8 @@ class Contest(NamedTuple):
     """What the baselines of an evaluation are judged on: the run's recipe and inputs, the split, and the key of its episodes.
 
     features: the name of a data set of features of the same pictures, which the classifiers read in place of the run's examples.
-    meta: the meta-parameters of the run's best checkpoint.
+    meta: the meta-parameters of the run's best checkpoint. seen_by, home: of a run that is judged on other data, the domain that
+    sees these as its own, and the recipe of its own data, on which settings are chosen.
     """
 
     recipe: Resolved
@@ -72,11 +73,13 @@ class Contest(NamedTuple):
     key: Any
     meta: Any
     features: str | None
+    seen_by: Domain | None = None
+    home: Resolved | None = None
 
     @property
     def domain(self) -> Supervised:
         """The domain of the run's tasks. RecipeError for tasks without support sets, and for names that do not fit it."""
-        domain = domain_of(self.recipe)
+        domain = self.seen_by or domain_of(self.recipe)
         if not isinstance(domain, Supervised):
             raise RecipeError(
                 f"{self.recipe.data} has no support sets that a baseline could learn from: leave --baselines out."
@@ -209,6 +212,8 @@ def _said(setting: dict[str, float]) -> str:
 
 def _family(contest: Contest, split: str, name: str) -> Family:
     """The episodes that a baseline is judged on: the run's, or features of the very same examples."""
+    if split == "val" and contest.home is not None:  # nothing is chosen on other data
+        contest = contest._replace(recipe=contest.home, seen_by=None)
     family = contest.domain.family(contest.recipe, split)
     if name not in CLASSIFIERS or not contest.features:
         return family
