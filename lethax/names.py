@@ -7,6 +7,7 @@ CURVES = ("sinusoid", "sinusoid_shift", "sinusoid_maml", "sinusoid_reptile", "mo
 NAVIGATION = ("navigation", "navigation_b", "navigation_c", "navigation_d")
 LOCOMOTION = ("cheetah_dir", "cheetah_vel", "ant_dir", "ant_goal", "ant_vel")
 PRETRAINED = ("efficientnet-lite0",)  # backbones whose weights a package ships
+PRETRAINED_SIZE = 96  # pixels a side of the pictures that they read, unless another size is given
 MADE = (*CURVES, *NAVIGATION, *LOCOMOTION)
 
 

@@ -148,7 +148,7 @@ def test_other_runs_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[st
     draw(tmp_path / "s", "b", 1, 1)
     more = ["--support", str(tmp_path / "s"), "--query", str(tmp_path / "s")]
     assert cli.main(["predict", str(tmp_path / "run"), *more]) == 2
-    assert "predict takes runs whose inner loop moves a network of pictures" in " ".join(
+    assert "predict takes runs on pictures, and on features that lethax embed made" in " ".join(
         capsys.readouterr().err.split()
     )
 
@@ -178,7 +178,7 @@ def test_the_page_on_predict_shows_python_that_works(
 
 @pytest.mark.parametrize("change, said", [
     ({"classes": ["a"]}, "its classes are not 3 different names"), ({"classes": ["a", "a", "b"]}, "are not 3 different"),
-    ({"classes": [1, 2, 3]}, "are not 3 different"), ({"mean": "x"}, "its mean and std are not 3 numbers"),
+    ({"classes": [1, 2, 3]}, "are not 3 different"), ({"mean": "x"}, "is no adapted model"),
     ({"mean": [1.0]}, "its mean and std are not 3 numbers"), ({"adapted": 7}, "its format is 7, expected 1"),
 ])  # fmt: skip
 def test_a_model_whose_info_was_edited_is_refused(

@@ -10,9 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from pictures_run import draw
 from test_pickles import line, text
 
 from lethax import cli, embed, pretrained
+from lethax.data import loose
 from lethax.data.feature_files import origin_of
 from lethax.data.origin import Origin, read_origin
 from lethax.data.store import StoreWriter, open_store
@@ -20,6 +22,9 @@ from lethax.data.torch_files import read_tensors
 from lethax.errors import DataError, RecipeError
 from lethax.nets import layers
 from lethax.nets.efficientnet import BlockRow, EfficientNetLite
+from lethax.runs import adapted, plain
+from lethax.runs.adapted import load_adapted
+from lethax.runs.folder import open_run
 
 GOLDEN = Path(__file__).parent / "golden" / "efficientnet_lite0_96px.npz"
 TINY = EfficientNetLite((BlockRow(1, 3, 1, 1, 4), BlockRow(2, 5, 2, 2, 6)), stem=4, width=8, classes=3)
@@ -290,12 +295,108 @@ def test_features_know_their_backbone(installed: None, tmp_path: Path, capsys: p
     np.testing.assert_allclose(features.splits["test"].images[7], embedder.features(image)[0], rtol=1e-5)
     assert cli.main(["data", "prepare", "features", "--from", "f.safetensors", "--store", "again"]) == 0
     assert open_store("again").origin == origin
-    tiny = "again --method anil --way 3 --shot 1 --query 2 --filters 4 --inner-steps 1 --batch 1 --steps 1 --epoch 1"
-    assert cli.main(["train", *tiny.split(), "--val-episodes", "2", "--out", "run"]) == 0
-    from lethax.runs.folder import open_run
 
+
+TINY_RUN = "--way 3 --shot 1 --query 2 --batch 1 --steps 1 --epoch 1 --val-episodes 2".split()
+EMBED = ["embed", "pets", "--backbone", "efficientnet-lite0", "--size", "32"]
+
+
+@pytest.fixture
+def folders(installed: None, tmp_path: Path) -> list[str]:
+    """Labelled pictures of two classes, of unequal numbers, and others."""
+    for name, shade, count in (("dark", 1, 2), ("goldfish", 4, 3)):
+        draw(tmp_path / "support", name, shade, count)
+        draw(tmp_path / "query", name, shade, 2)
+    return ["--support", "support", "--query", "query"]
+
+
+def test_runs_on_features_predict_pictures(
+    folders: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(EMBED) == 0
+    anil = ["pets-efficientnet-lite0", "--method", "anil", *TINY_RUN, "--filters", "4", "--inner-steps", "1"]
+    assert cli.main(["train", *anil, "--out", "run"]) == 0
     inputs = open_run(Path("run")).inputs
-    assert inputs is not None and inputs.origin == origin and inputs.pictures == (16, 16, 1)
+    assert inputs is not None and inputs.origin is not None and inputs.pictures == (16, 16, 1)
+    assert cli.main(["evaluate", "run", "--episodes", "2", "--steps", "1", "--baselines", "prototype", "probe"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert said.count("trained on ImageNet's 1000 classes; of the 5 classes") == 2  # of embed and of evaluate
+    (tmp_path / "data").rename(tmp_path / "gone")  # the data set is not needed
+    assert cli.main(["predict", "run", *folders, "--all", "-o", "a.csv", "--save", "m.safetensors"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert (
+        "of the 2 classes that are told apart here, 1 has the name of one: goldfish" in said
+        and "batch norm" not in said
+    )
+    assert cli.main(["predict", "--model", "m.safetensors", "--query", "query", "--all", "-o", "b.csv"]) == 0
+    assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
+    model = load_adapted("m.safetensors")
+    images = model.pictures("query").images
+    assert images.shape == (4, 16, 16, 1) and model.support.shape == (5, 8)
+    together = model.probabilities(images)
+    np.testing.assert_array_equal(model.probabilities(images[2:3])[0], together[2])
+    by_hand = pretrained.load("efficientnet-lite0", 32).features(images)
+    by_hand /= np.linalg.norm(by_hand, axis=1, keepdims=True)
+    learner = adapted.learner_of(model.recipe, model.inputs)
+    outputs = learner.net.apply(model.members[0], jnp.asarray(by_hand))
+    np.testing.assert_allclose(together, jax.nn.softmax(outputs), atol=1e-5)
+    assert cli.main(["export", "--model", "m.safetensors"]) == 2
+    assert "export takes models that read pictures" in capsys.readouterr().err
+
+
+def test_leo_predicts_as_well(folders: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(EMBED) == 0
+    assert cli.main(["train", "pets-efficientnet-lite0", "--method", "leo", *TINY_RUN, "--out", "run"]) == 0
+    assert cli.main(["predict", "run", *folders]) == 2
+    assert "leo takes as many pictures of every class, and there are 2 to 3" in capsys.readouterr().err
+    Path("support/goldfish/0.png").unlink()
+    assert cli.main(["predict", "run", *folders, "-o", "a.csv", "--save", "m.safetensors"]) == 0
+    assert cli.main(["predict", "--model", "m.safetensors", "--query", "query", "-o", "b.csv"]) == 0
+    assert Path("a.csv").read_bytes() == Path("b.csv").read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["prototype", "probe"])
+def test_pictures_are_predicted_without_training(
+    kind: plain.Kind, folders: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["predict", "--backbone", "efficientnet-lite0", "--size", "32", *folders]
+    assert cli.main([*words, "--classifier", kind, "-o", "a.csv"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert (
+        "dark (2), goldfish (3)" in said and "1 has the name of one: goldfish" in said and "a.csv, 4 pictures" in said
+    )
+    rows = Path("a.csv").read_text().splitlines()
+    assert [row.split(",")[1] for row in rows[1:]] == ["dark", "dark", "goldfish", "goldfish"]
+    embedder = pretrained.load("efficientnet-lite0", 32)
+    examples = loose.labelled(Path("support"), (32, 32, 3), lambda *_: None)
+    model = plain.plain(embedder, examples, kind)
+    images = model.pictures("query").images
+    together = model.probabilities(np.concatenate([images] * 9))
+    np.testing.assert_array_equal(model.probabilities(images[1:2])[0], together[33])
+    np.testing.assert_allclose(together.sum(axis=1), 1.0, rtol=1e-5)
+    assert model.probabilities(images[:0]).shape == (0, 2)
+    if kind == "prototype":
+        unit = lambda x: x / np.linalg.norm(x, axis=1, keepdims=True)  # noqa: E731
+        known, asked = unit(embedder.features(examples.images)), unit(embedder.features(images))
+        means = np.stack([known[:2].mean(axis=0), known[2:].mean(axis=0)])
+        by_hand = jax.nn.softmax(-plain.SHARPNESS * ((asked[:, None] - means) ** 2).sum(axis=2))
+        np.testing.assert_allclose(together[:4], by_hand, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [(["RUN", "--backbone", "efficientnet-lite0", "--head", "zero"], "leave RUN and --head out"),
+     (["--backbone", "efficientnet-lite0", "--save", "m.safetensors"], "leave --save out"),
+     (["RUN", "--size", "96"], "--size belong to --backbone"),
+     (["--backbone", "efficientnet-lite0", "--size", "50"], "multiple of 32")],
+)  # fmt: skip
+def test_options_that_do_not_go_together_are_refused(
+    more: list[str], why: str, folders: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["predict", *more, *folders]) == 2
+    assert why in capsys.readouterr().err
+    assert cli.main(["predict", "--backbone", "efficientnet-lite0", "--query", "query"]) == 2
+    assert "name their folder with --support" in capsys.readouterr().err
 
 
 def test_pictures_are_enlarged_and_gray_becomes_colour() -> None:

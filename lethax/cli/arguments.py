@@ -193,10 +193,10 @@ class Analyse:
 
 @dataclasses.dataclass
 class Predict:
-    """Adapt a trained run to a few pictures of each of your own classes, and predict the classes of other pictures."""
+    """Adapt a run or a pretrained network to a few pictures of each of your classes, and predict the classes of other pictures."""
 
     run: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="RUN", help_behavior_hint="")] = None
-    """The run folder of a method that was trained on pictures, or none if --model is given."""
+    """The run folder of a method that was trained on pictures, or none if --model or --backbone is given."""
     support: File = None
     """The labelled pictures: a folder or an archive with a folder for each class, of any number of pictures."""
     query: File = None
@@ -221,6 +221,16 @@ class Predict:
     """Also write the adapted model to this file, whose name ends in .safetensors. --model takes it."""
     model: File = None
     """Predict with a model that --save wrote, instead of a run and support pictures."""
+    backbone: Annotated[
+        Literal["efficientnet-lite0"] | None, tyro.conf.arg(metavar="{efficientnet-lite0}", help_behavior_hint="")
+    ] = None
+    """Predict without a run: classify the features of this network, which was trained on ImageNet, by the support pictures."""
+    size: Count = None
+    """Beside --backbone, pictures are scaled to this many pixels a side, a multiple of 32 (default: 96)."""
+    classifier: Annotated[
+        Literal["prototype", "probe"] | None, tyro.conf.arg(metavar="{prototype,probe}", help_behavior_hint="")
+    ] = None
+    """Beside --backbone, a picture gets the class with the nearest mean (default), or that of logistic regression."""
 
 
 @dataclasses.dataclass

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from lethax.cli import arguments
 from lethax.cli.data_sets import describe
 from lethax.errors import RecipeError
-from lethax.names import PRETRAINED
+from lethax.names import PRETRAINED, PRETRAINED_SIZE
 from lethax.progress import bar, say
 from lethax.recipe.record import check_seed
 from lethax.text import command_line, shown
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from lethax import embed
     from lethax.data.origin import Origin
     from lethax.data.store import Store
-
-SIZE = 96  # pixels a side, for a pretrained backbone
 
 
 def embed_images(args: arguments.Embed) -> None:
@@ -66,7 +64,7 @@ def _name(args: arguments.Embed) -> str:
 def _pretrained(args: arguments.Embed, store: Store) -> tuple[embed.Reading, Origin]:
     from lethax import embed, pretrained
 
-    embedder = pretrained.load(str(args.backbone), SIZE if args.size is None else args.size)
+    embedder = pretrained.load(str(args.backbone), PRETRAINED_SIZE if args.size is None else args.size)
     origin = embed.origin_of(store, embedder)
     judged = store.splits.get("test") or next(iter(store.splits.values()))
     say(pretrained.caution(embedder.name, judged.classes))

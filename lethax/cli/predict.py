@@ -12,12 +12,14 @@ from lethax.cli import arguments
 from lethax.cli.usage import check_output, check_range
 from lethax.errors import RecipeError
 from lethax.files import write_atomic
+from lethax.names import PRETRAINED, PRETRAINED_SIZE
 from lethax.progress import compiling, say
 from lethax.text import command_line, counted, shown
 
 if TYPE_CHECKING:
-    from lethax.data.loose import Pictures
+    from lethax.data.loose import Labelled, Pictures
     from lethax.runs.adapted import Adapted
+    from lethax.runs.plain import Plain
 
 _OF_A_RUN = ("support", "save", "head", "norm", "ensemble")  # options that an adapted model has behind it
 _SAID = 3  # of what was left out, the entries that are named
@@ -34,22 +36,23 @@ def predict(args: arguments.Predict) -> None:
     from lethax.devices import use_all_cores
 
     use_all_cores()
-    model, found = _adapted(args) if args.model is None else _loaded(args)
+    model, found = (_plain if args.backbone else _loaded if args.model else _adapted)(args)
     with compiling("predicting") as first:
         probabilities = model.probabilities(found.images)
         first()
     from lethax.runs.adapted import unsure
+    from lethax.runs.plain import Plain
 
     doubts = unsure(probabilities, args.unsure)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(args.out, _table(found.names, model.classes, probabilities, doubts, args.all))
-    say(f"batch norm takes its moments from {_NORMS[model.recipe.net.norm]}")
+    say(_about(model))
     if len(found.names) == 1:
         best = int(probabilities[0].argmax())
         doubt = ", unsure" if doubts[0] else ""
         say(f"{shown(found.names[0])}: {shown(model.classes[best])} ({probabilities[0, best]:.2f}{doubt})")
     say(f"written: {shown(args.out)}, {counted(len(found.names), 'picture')}, {int(doubts.sum()):,} unsure")
-    if args.save:
+    if args.save and not isinstance(model, Plain):
         args.save.parent.mkdir(parents=True, exist_ok=True)
         model.save(args.save)
         again = command_line("predict", "--model", args.save, "--query", "FOLDER")
@@ -59,14 +62,28 @@ def predict(args: arguments.Predict) -> None:
 def _check(args: arguments.Predict) -> None:
     if args.query is None:
         raise RecipeError("predict needs --query, the folder of the pictures to predict.")
-    if args.model is not None:
+    of_backbone = {"--size": args.size, "--classifier": args.classifier}
+    if args.backbone is not None:
+        others = {
+            "RUN": args.run,
+            "--model": args.model,
+            **{f"--{name}": getattr(args, name) for name in _OF_A_RUN[1:]},
+        }
+        if given := [name for name, value in others.items() if value is not None]:
+            raise RecipeError(f"--backbone predicts without a run: leave {' and '.join(given)} out.")
+        if args.support is None:
+            raise RecipeError("--backbone needs labelled pictures: name their folder with --support.")
+    elif given := [name for name, value in of_backbone.items() if value is not None]:
+        raise RecipeError(f"{' and '.join(given)} belong to --backbone {PRETRAINED[0]}: name it, or leave them out.")
+    elif args.model is not None:
         of_run = {"RUN": args.run, **{f"--{name}": getattr(args, name) for name in _OF_A_RUN}}
         if given := [name for name, value in of_run.items() if value is not None]:
             raise RecipeError(f"--model is a model that is adapted already: leave {' and '.join(given)} out.")
     elif args.run is None or args.support is None:
         raise RecipeError(
             "predict needs a run and labelled pictures, as in: lethax predict RUN --support FOLDER --query FOLDER; "
-            "or a model, as in: lethax predict --model FILE --query FOLDER."
+            "or a model, as in: lethax predict --model FILE --query FOLDER; or a pretrained network, as in: lethax predict "
+            f"--backbone {PRETRAINED[0]} --support FOLDER --query FOLDER."
         )
     check_output("out", args.out, ".csv")
     check_output("save", args.save, ".safetensors")
@@ -80,7 +97,7 @@ def _loaded(args: arguments.Predict) -> tuple[Adapted, Pictures]:
 
     assert args.model is not None
     model = load_adapted(args.model)
-    return model, _pictures(args, model.inputs.example)
+    return model, _pictures(args, model.inputs.pictures)
 
 
 def _pictures(args: arguments.Predict, example: Sequence[int]) -> Pictures:
@@ -94,19 +111,15 @@ def _pictures(args: arguments.Predict, example: Sequence[int]) -> Pictures:
 
 def _adapted(args: arguments.Predict) -> tuple[Adapted, Pictures]:
     """A run adapted to labelled pictures, and the pictures to predict. All is read before anything is compiled."""
-    from lethax.data import loose
     from lethax.runs import adapted
     from lethax.runs.folder import open_run
 
     assert args.run is not None and args.support is not None
     run = open_run(args.run)
-    example = adapted.check(run).example
-    examples = loose.labelled(args.support, example, lambda *_: None)
-    _left_out(args.support, examples.left_out)
+    example = adapted.check(run).pictures
+    examples = _labelled(args, example)
     found, head = _pictures(args, example), args.head or run.recipe.inner.head
-    pictures = zip(examples.classes, examples.counts(), strict=True)
-    say(f"classes: {', '.join(f'{shown(name, 60)} ({n})' for name, n in pictures)}, with the number of their pictures")
-    if len(examples.classes) != run.recipe.episode.way:
+    if "inner.head" in run.recipe.used and len(examples.classes) != run.recipe.episode.way:
         say(f"{shown(args.run)} was trained on {run.recipe.episode.way} classes; for {len(examples.classes)} its last layer "
             f"starts {_HEADS[head]}")  # fmt: skip
     elif args.head:
@@ -115,12 +128,54 @@ def _adapted(args: arguments.Predict) -> tuple[Adapted, Pictures]:
         model = adapted.adapt_run(
             run,
             examples,
-            head=head,
+            head=args.head,
             norm=args.norm or "support",
             ensemble=1 if args.ensemble is None else args.ensemble,
         )
         first()
     return model, found
+
+
+def _labelled(args: arguments.Predict, example: Sequence[int]) -> Labelled:
+    """The labelled pictures, of which it is said how many there are."""
+    from lethax.data import loose
+
+    assert args.support is not None
+    examples = loose.labelled(args.support, example, lambda *_: None)
+    _left_out(args.support, examples.left_out)
+    pictures = zip(examples.classes, examples.counts(), strict=True)
+    say(f"classes: {', '.join(f'{shown(name, 60)} ({n})' for name, n in pictures)}, with the number of their pictures")
+    return examples
+
+
+def _plain(args: arguments.Predict) -> tuple[Plain, Pictures]:
+    """A classifier of the features of a pretrained backbone, and the pictures to predict."""
+    from lethax import pretrained
+    from lethax.runs.plain import plain
+
+    embedder = pretrained.load(str(args.backbone), PRETRAINED_SIZE if args.size is None else args.size)
+    example = (embedder.size, embedder.size, 3)
+    examples, found = _labelled(args, example), _pictures(args, example)
+    with compiling("computing features") as first:
+        model = plain(embedder, examples, args.classifier or "prototype")
+        first()
+    return model, found
+
+
+def _about(model: Adapted | Plain) -> str:
+    """What has to be known of a model to read its predictions."""
+    from lethax import pretrained
+    from lethax.runs import adapted
+    from lethax.runs.plain import DECAY, SHARPNESS, Plain
+
+    if isinstance(model, Plain):
+        how = f"probe, decay {DECAY:g}" if model.kind == "probe" else f"nearest prototype, sharpness {SHARPNESS:g}"
+        return f"classifier: {how}. {pretrained.caution(model.embedder.name, model.classes)}"
+    if model.inputs.origin is not None:
+        return pretrained.caution(model.inputs.origin.backbone, model.classes)
+    if not adapted.has_norms(model.recipe):
+        return "the network has no batch norm, so that no prediction depends on another"
+    return f"batch norm takes its moments from {_NORMS[model.recipe.net.norm]}"
 
 
 _HEADS = {

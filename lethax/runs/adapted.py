@@ -12,11 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from lethax import checkpoint
+from lethax import checkpoint, pretrained
 from lethax.data.loose import Labelled, Pictures, pictures
-from lethax.data.source import normalised
+from lethax.data.source import normalised, unit_length
 from lethax.domains import domain_of
-from lethax.domains.contract import Inputs
+from lethax.domains.contract import Inputs, read_inputs
 from lethax.errors import CheckpointError, DataError, RecipeError
 from lethax.learner import Traceable
 from lethax.methods.maml import Fast
@@ -41,9 +41,9 @@ class Adapted:
 
     Under the norm modes "support" and "support+1" the probabilities of a picture depend on no other picture that is predicted.
 
-    recipe, inputs: of the run, with the number of classes and the norm mode of this model. classes: their names. support: the
-    pictures that it was adapted to, uint8 [n, height, width, channels], whose moments batch norms use. members: the adapted
-    weights of each checkpoint of the ensemble.
+    recipe, inputs: of the run, with the number of classes and the norm mode of this model. classes: their names. support: what it
+    was adapted to, pictures uint8 [n, height, width, channels], whose moments batch norms use, or features float32 [n, d].
+    members: the adapted weights of each checkpoint of the ensemble.
     """
 
     recipe: Resolved
@@ -58,16 +58,18 @@ class Adapted:
         It is the softmax of the outputs' mean over the ensemble. DataError for pictures of another shape.
         """
         images = np.asarray(images)
-        if images.shape[1:] != self.inputs.example or images.dtype != np.uint8:
-            reads = ", ".join(map(str, self.inputs.example))
+        if images.shape[1:] != self.inputs.pictures or images.dtype != np.uint8:
+            reads = ", ".join(map(str, self.inputs.pictures))
             raise DataError(f"pictures are {images.dtype}{list(images.shape)}; this model reads uint8 [n, {reads}].")
-        learner = learner_of(self.recipe, self.inputs)
+        learner, read = learner_of(self.recipe, self.inputs), _read(self.inputs, images)
         found = []
-        for first in range(0, len(images), _AT_ONCE):
-            part = images[first : first + _AT_ONCE]
+        for first in range(0, len(read), _AT_ONCE):
+            part = read[first : first + _AT_ONCE]
             filled = part
-            if self.recipe.net.norm != "batch":  # there, more pictures would change the moments
-                filled = np.concatenate([part, np.zeros((_AT_ONCE - len(part), *part.shape[1:]), np.uint8)])
+            if self.recipe.net.norm != "batch" or not has_norms(
+                self.recipe
+            ):  # else more pictures would change the moments
+                filled = np.concatenate([part, np.zeros((_AT_ONCE - len(part), *part.shape[1:]), part.dtype)])
             made = predicted(learner, self.members, self.inputs.mean, self.inputs.std, self.support, filled)
             found.append(np.asarray(made)[: len(part)])
         return np.concatenate(found) if found else np.zeros((0, len(self.classes)))
@@ -77,13 +79,13 @@ class Adapted:
 
         DataError if there is none.
         """
-        return pictures(Path(source), self.inputs.example, lambda *_: None)
+        return pictures(Path(source), self.inputs.pictures, lambda *_: None)
 
     def save(self, path: Path | str) -> None:
-        """Write the model to one safetensors file, atomically. It holds the support pictures, and no other training data."""
+        """Write the model to one safetensors file, atomically. It holds the support, and no other training data."""
         recipe = self.recipe.recipe
         info = {
-            "adapted": _FORMAT, "classes": list(self.classes), "inputs": self.inputs._asdict(), "members": len(self.members),
+            "adapted": _FORMAT, "classes": list(self.classes), "inputs": self.inputs.record(), "members": len(self.members),
             "pictures": len(self.support),
             "recipe": {
                 "data": recipe.data, "method": recipe.method, "preset": recipe.preset, "seed": recipe.seed, "memory": recipe.memory,
@@ -94,11 +96,11 @@ class Adapted:
 
 
 def check(run: Run) -> Inputs:
-    """What the run knows of its data. RecipeError if it is not of pictures, or its inner loop does not move a network's weights."""
-    if run.inputs is None or len(run.inputs.example) != 3 or not isinstance(run.learner(), Traceable):
+    """What the run knows of its data. RecipeError if it reads neither pictures nor features that a pretrained backbone makes."""
+    if run.inputs is None or not run.inputs.pictures:
         raise RecipeError(
-            f"{shown(run.folder)} is a run of {run.recipe.method} on {run.recipe.data}; predict takes runs whose inner loop moves "
-            "a network of pictures, such as maml or l2f on images."
+            f"{shown(run.folder)} is a run of {run.recipe.method} on {run.recipe.data}; predict takes runs on pictures, and on "
+            "features that lethax embed made of pictures by a pretrained backbone."
         )
     return run.inputs
 
@@ -118,13 +120,19 @@ def adapt_run(
         ensemble: the number of best checkpoints whose outputs are averaged.
 
     Raises:
-        RecipeError: if the run is not of pictures, or its method cannot predict this number of classes.
+        RecipeError: if the run is not of pictures, or its method cannot predict these classes.
     """
     recipe, inputs = for_classes(run, len(examples.classes), head, norm)
     learner = learner_of(recipe, inputs)
-    support = Split(normalised(jnp.asarray(examples.images), inputs.mean, inputs.std), jnp.asarray(examples.labels))
+    if not isinstance(learner, Traceable) and len(set(examples.counts())) > 1:
+        raise RecipeError(
+            f"{run.recipe.method} takes as many pictures of every class, and there are {min(examples.counts())} to "
+            f"{max(examples.counts())}: leave some out."
+        )
+    read = _read(inputs, examples.images)
+    support = Split(_entries(jnp.asarray(read), inputs.mean, inputs.std), jnp.asarray(examples.labels))
     members = [adapted_weights(learner, meta, support) for meta in best_metas(run, ensemble)[0]]
-    return Adapted(recipe, inputs, examples.classes, examples.images, tuple(members))
+    return Adapted(recipe, inputs, examples.classes, read, tuple(members))
 
 
 def for_classes(run: Run, way: int, head: HeadStart | None, norm: Norm) -> tuple[Resolved, Inputs]:
@@ -133,8 +141,29 @@ def for_classes(run: Run, way: int, head: HeadStart | None, norm: Norm) -> tuple
     head: where the last layer starts; None as in training.
     """
     inputs = check(run)
-    start = {} if head is None else {"head": head}
-    return resolve(run.recipe.with_values(way=way, norm=norm, **start)), inputs
+    values = {
+        "way": way,
+        **({} if head is None else {"head": head}),
+        **({"norm": norm} if has_norms(run.recipe) else {}),
+    }
+    return resolve(run.recipe.with_values(**values)), inputs
+
+
+def has_norms(recipe: Resolved) -> bool:
+    """Whether the network of a run has batch norms."""
+    return "net.norm" in recipe.used
+
+
+def _read(inputs: Inputs, images: np.ndarray) -> np.ndarray:
+    """What a run's learner is given of pictures: themselves, or their features of length 1, float32."""
+    if inputs.origin is None:
+        return images
+    return np.asarray(unit_length(jnp.asarray(pretrained.of_origin(inputs.origin).features(images))), np.float32)
+
+
+def _entries(read: Array, mean: tuple[float, ...], std: tuple[float, ...]) -> Array:
+    """Normalise pictures, and leave features as they are."""
+    return normalised(read, mean, std) if mean else read
 
 
 def load_adapted(path: Path | str) -> Adapted:
@@ -151,12 +180,9 @@ def load_adapted(path: Path | str) -> Adapted:
         made, known = info["recipe"], info["inputs"]
         given = {key: tuple(value) if isinstance(value, list) else value for key, value in made.pop("given").items()}
         recipe = resolve(Recipe(**made, given=given))
-        inputs = Inputs(
-            str(known["data"]), known["sha256"], tuple(known["example"]), tuple(known["mean"]), tuple(known["std"]),
-            tuple(known["classes"]),
-        )  # fmt: skip
+        inputs = read_inputs(known)
         classes = tuple(info["classes"])
-        channels, way = inputs.example[-1], recipe.episode.way
+        channels, way = 0 if inputs.origin else inputs.example[-1], recipe.episode.way
         if len(set(classes)) != way or len(classes) != way or not all(isinstance(name, str) for name in classes):
             raise ValueError(f"its classes are not {way} different names")
         if not all(len(values) == channels and all(map(math.isfinite, values)) for values in (inputs.mean, inputs.std)):
@@ -166,11 +192,11 @@ def load_adapted(path: Path | str) -> Adapted:
         if not (0 < count <= 1000 and 0 < shots <= 1_000_000):
             raise ValueError(f"it has {count} members and {shots} pictures")
         weights = jax.eval_shape(lambda: _shape_of_weights(learner, inputs, shots))
-    except (KeyError, TypeError, ValueError, AttributeError, RecipeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecipeError, DataError) as error:
         raise CheckpointError(
             f"{shown(path)} is no adapted model ({error}): write one with lethax predict --save."
         ) from None
-    kept = jax.ShapeDtypeStruct((shots, *inputs.example), np.uint8)
+    kept = jax.ShapeDtypeStruct((shots, *inputs.example), np.float32 if inputs.origin else np.uint8)
     like: dict[str, Any] = {"members": [weights] * count, "support": kept}
     tree, _ = checkpoint.load(path, like)
     return Adapted(recipe, inputs, classes, np.asarray(tree["support"]), tuple(tree["members"]))
@@ -189,23 +215,29 @@ def learner_of(recipe: Resolved, inputs: Inputs) -> Any:
 
 def _shape_of_weights(learner: Any, inputs: Inputs, shots: int) -> Any:
     support = Split(jnp.zeros((shots, *inputs.example)), jnp.zeros(shots, jnp.int32))
-    return learner.adapt(learner.init(jax.random.key(0)), support)[0].weights
+    return _weights(learner.adapt(learner.init(jax.random.key(0)), support)[0])
+
+
+def _weights(fast: Any) -> Any:
+    """What is kept of an adapted model. A `Fast` is made again of its weights; LEO's is its classifier."""
+    return fast.weights if isinstance(fast, Fast) else fast
 
 
 @partial(jax.jit, static_argnums=0)
 def adapted_weights(learner: Any, meta: Any, support: Split) -> Any:
     """The weights after adaptation of one checkpoint's meta-parameters, whose head may have another number of classes."""
     fast, _ = learner.adapt(meta, support)
-    return fast.weights
+    return _weights(fast)
 
 
 @partial(jax.jit, static_argnums=(0, 2, 3))
 def predicted(
     learner: Any, members: Sequence[Any], mean: tuple[float, ...], std: tuple[float, ...], support: Array, images: Array
 ) -> Array:
-    """The probabilities [n, classes] of pictures, uint8, after the support pictures, uint8: of the mean of the members' outputs."""
-    seen = Split(normalised(support, mean, std), None)
-    x = normalised(images, mean, std)
+    """The probabilities [n, classes] of pictures, uint8, or features, after the support: of the mean of the members' outputs."""
+    seen = Split(_entries(support, mean, std), None)
+    x = _entries(images, mean, std)
     step = max(learner.steps - 1, 0)
-    outputs = [learner.predict(Fast(weights, step, seen), x) for weights in members]
+    models = [Fast(weights, step, seen) if isinstance(learner, Traceable) else weights for weights in members]
+    outputs = [learner.predict(model, x) for model in models]
     return jax.nn.softmax(sum(outputs[1:], start=outputs[0]) / len(outputs))

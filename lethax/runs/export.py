@@ -13,7 +13,7 @@ from jax import export
 from lethax import __version__
 from lethax.data.source import normalised
 from lethax.domains.contract import Inputs
-from lethax.errors import EnvironmentFault
+from lethax.errors import EnvironmentFault, RecipeError
 from lethax.files import to_json, write_atomic
 from lethax.nets.heads import HeadStart
 from lethax.recipe import Resolved
@@ -87,7 +87,7 @@ def export_adapted(model: Adapted) -> Program:
 
     The adapted weights and the support pictures, whose moments batch norms use, are part of the program.
     """
-    learner, inputs = learner_of(model.recipe, model.inputs), model.inputs
+    learner, inputs = learner_of(model.recipe, model.inputs), _of_pictures(model.inputs)
 
     def program(images: jax.Array) -> jax.Array:
         return predicted(learner, model.members, inputs.mean, inputs.std, model.support, images)
@@ -114,6 +114,7 @@ def export_run(
     """
     way = run.recipe.episode.way if way is None else way
     recipe, inputs = for_classes(run, way, head, norm)
+    _of_pictures(inputs)
     learner, metas = learner_of(recipe, inputs), best_metas(run, ensemble)[0]
 
     def program(support: jax.Array, labels: jax.Array, images: jax.Array) -> jax.Array:
@@ -131,6 +132,15 @@ def export_run(
     }  # fmt: skip
     of = [(_sizes(inputs, "s"), jnp.uint8), ("s", jnp.int32), (_sizes(inputs, "n"), jnp.uint8)]
     return _exported(program, of, {**about, **_settings(recipe)})
+
+
+def _of_pictures(inputs: Inputs) -> Inputs:
+    """RecipeError for a model that reads features, whose backbone is no part of the program."""
+    if inputs.origin is not None:
+        raise RecipeError(
+            f"export takes models that read pictures; this one reads features of {inputs.origin.backbone}."
+        )
+    return inputs
 
 
 def _sizes(inputs: Inputs, count: str) -> str:
