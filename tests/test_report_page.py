@@ -18,7 +18,7 @@ from lethax.errors import RunError
 from lethax.files import append_line, read_json, write_atomic
 from lethax.recipe import Recipe
 from lethax.recipe.resolve import resolve
-from lethax.report.page import curves
+from lethax.report.page import curves, sections
 from lethax.report.page.charts import Line, lines, thinned
 from lethax.report.page.gather import gather
 from lethax.report.page.published import beside, cells_of
@@ -79,8 +79,9 @@ def test_a_run_named_twice_is_there_once(two):
 
 def test_accuracies_are_in_per_cent(tmp_path):
     run = trained(tmp_path / "run", filters=4, depth=1)
-    evaluated(run, "accuracy", nearest_prototype={"mean": 0.4, "ci95": 0.02, "per_episode": []})
+    evaluated(run, "accuracy", nearest_prototype={"mean": 0.4, "ci95": 0.02, "per_episode": []}, caution="seen: <cat>")
     one = gather([run.folder])[0].evaluations[0]
+    assert "<p>seen: &lt;cat&gt;</p>" in sections.scores(gather([run.folder]))
     assert one.curve[0].mean == 100 and one.baseline and one.baseline.mean == pytest.approx(40)
 
 

@@ -29,6 +29,8 @@ def train(args: Any) -> None:
     where = "finished" if begun == run.recipe.outer.steps else f"going on from step {begun:,}"
     notes = "; ".join([*([note] if note else []), *([where] if begun else [])])
     say(f"run {shown(run.folder)}: {_described(run)}{f' ({notes})' if notes else ''}")
+    if seen := _seen(run):
+        say(seen)
     show_training(run, tensorboard.mirrored if args.tensorboard else None)
 
 
@@ -99,6 +101,16 @@ def _begun(args: Any) -> tuple[Any, str]:
     if args.overwrite:
         return making.replace(recipe, out), note
     return making.enter(recipe, out, "choose another --out, or replace that run with --overwrite"), note
+
+
+def _seen(run: Any) -> str:
+    """What the weights behind features have seen of the validation classes, whose scores training shows; "" if there are none."""
+    from lethax import pretrained
+    from lethax.data.store import open_store
+
+    if run.inputs is None or run.inputs.origin is None:
+        return ""
+    return pretrained.caution(run.inputs.origin.backbone, open_store(run.recipe.data).splits["val"].classes)
 
 
 def _described(run: Any) -> str:

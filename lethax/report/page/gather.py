@@ -54,6 +54,7 @@ class Evaluated(NamedTuple):
     baseline: At | None
     gates: list[Gate]
     own: bool  # whether it is on the data that the run was trained on, with the values of its recipe
+    caution: str  # what the weights behind the features have seen; "" if there are none
 
 
 class Told(NamedTuple):
@@ -130,6 +131,7 @@ def evaluated(path: Path, run: Run) -> Evaluated:
             factor * np.array([number(value) for value in record["per_episode"]]), str(record["episodes_hash"]),
             of(baseline) if baseline else None,
             [Gate(str(g["name"]), number(g["mean"]), number(g["std"])) for g in record.get("gates", [])], own and not changed,
+            str(record.get("caution", "")),
         )  # fmt: skip
     except (KeyError, TypeError, ValueError, AttributeError):
         raise RunError(

@@ -14,6 +14,9 @@ from lethax.report.page.samples import Sampled
 from lethax.text import counted
 
 
+_SEEN = 2000  # characters of the sentence about what weights have seen, which names classes
+
+
 def overview(runs: Sequence[Told]) -> str:
     """A line for every run."""
     rows = [
@@ -126,7 +129,12 @@ def scores(runs: Sequence[Told]) -> str:
         "checkpoints",
         "seed",
     ]
-    return "<h3>All evaluations</h3>" + table(head, rows, runs=numbers)
+    seen = dict.fromkeys(one.caution for told in runs for one in told.evaluations if one.caution)
+    return (
+        "<h3>All evaluations</h3>"
+        + table(head, rows, runs=numbers)
+        + "".join(f"<p>{text(said, _SEEN)}</p>" for said in seen)
+    )
 
 
 def differences(runs: Sequence[Told], charts: list[Chart]) -> str:
