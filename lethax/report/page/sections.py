@@ -13,7 +13,6 @@ from lethax.report.page.published import beside
 from lethax.report.page.samples import Sampled
 from lethax.text import counted
 
-
 _SEEN = 2000  # characters of the sentence about what weights have seen, which names classes
 
 
