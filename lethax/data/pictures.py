@@ -64,27 +64,33 @@ def fill_by(
 ) -> None:
     """Write read(*what) of jobs (rows, name, *what) to these rows of `out`. `read` runs on all cores. Errors as in `fill`."""
 
-    def work(batch: list[tuple[Any, ...]]) -> dict[str, str]:
-        broken = {}
+    def work(batch: list[tuple[Any, ...]]) -> tuple[dict[str, str], int]:
+        broken, filled = {}, 0
         for rows, name, *what in batch:
             try:
-                out[rows] = read(*what)
+                found = read(*what)
+                out[rows] = found
+                filled += found.size
             except PictureError as error:
                 broken[name] = str(error)
-        return broken
+        return broken, filled
 
-    found = {name: why for broken in _parallel(work, jobs, len(out), progress, label) for name, why in broken.items()}
-    if found:
-        raise BrokenPictures(found)
+    broken: dict[str, str] = {}
+    done = 0
+    for found, size in _parallel(work, jobs):
+        broken |= found
+        done += size
+        progress(label, done / out.size)
+    progress(label, 1.0)
+    if broken:
+        raise BrokenPictures(broken)
 
 
-def _parallel(
-    work: Callable[[list[T]], R], jobs: Iterable[T], total: int, progress: Progress, label: str
-) -> Iterator[R]:
+def _parallel(work: Callable[[list[T]], R], jobs: Iterable[T]) -> Iterator[R]:
     """Yield the results of `work` on batches of `jobs`, in order. Only a few batches are held at a time."""
     cores = os.cpu_count() or 1
     waiting: deque[tuple[Future[R], int]] = deque()
-    done = held = 0
+    held = 0
     with _quiet(), ThreadPoolExecutor(cores) as pool:
         try:
             for batch, size in _batches(jobs):
@@ -94,13 +100,11 @@ def _parallel(
                 while waiting and (len(waiting) > 3 * cores or held > _HELD_BYTES):
                     future, size = waiting.popleft()
                     yield future.result()
-                    done, held = done + _BATCH, held - size
-                    progress(label, min(done / total, 1.0))
+                    held -= size
             while waiting:
                 yield waiting.popleft()[0].result()
         finally:
             pool.shutdown(cancel_futures=True)
-    progress(label, 1.0)
 
 
 def _batches(jobs: Iterable[T]) -> Iterator[tuple[list[T], int]]:
