@@ -16,10 +16,10 @@ from lethax.data.known import METADATASET
 from lethax.data.metadataset.published import published
 from lethax.data.metadataset.spec import read_spec
 from lethax.data.store import SPLITS
-from lethax.data.variable_episodes import EpisodeRules, Pool, VariableEpisodes
+from lethax.data.variable_episodes import BENCHMARK, Pool, VariableEpisodes
 from lethax.files import to_json
 
-RULES = EpisodeRules()
+RULES = BENCHMARK
 GRAPH = "ilsvrc_2012"
 # Of each split of ILSVRC: inner nodes, those that may be drawn, those of them with over 50 leaves, and the mean number of classes.
 FIGURES = ("inner_nodes", "eligible", "over_50_leaves", "mean_way")

@@ -15,7 +15,7 @@ import pytest
 from lethax import data
 from lethax.data import metadataset
 from lethax.data.decode import aligned
-from lethax.data.known import METADATASET
+from lethax.data.known import FURTHER, METADATASET
 from lethax.data.metadataset import annotations, layouts, matlab, tfrecord
 from lethax.data.metadataset.example import read_example
 from lethax.data.metadataset.published import published
@@ -99,6 +99,16 @@ def test_files_in_an_archive(source: str, tmp_path: Path, small: None) -> None:
     )
 
 
+def test_pictures_beside_those_of_a_source_are_not_taken(tmp_path: Path, small: None) -> None:
+    folder = files.write("cu_birds", tmp_path / "files")
+    files.save(folder / "CUB_200_2011" / "segmentations" / "001.Some_Bird" / "a.png", files.picture(0, 0))
+    assert len(prepare("cu_birds", folder, tmp_path / "a").splits["train"].images) == 6
+    with tarfile.open(tmp_path / "twice.tar", "w") as archive:
+        for _ in range(2):
+            archive.add(folder / "CUB_200_2011", "CUB_200_2011")
+    assert len(prepare("cu_birds", tmp_path / "twice.tar", tmp_path / "b").splits["train"].images) == 6
+
+
 def test_duplicates_of_ilsvrc_are_left_out_and_its_graph_is_kept(tmp_path: Path, small: None) -> None:
     folder = files.write("ilsvrc_2012", tmp_path / "files")
     shutil.copy(folder / "n02" / "n02_0.JPEG", folder / "n02" / "n02_9.JPEG")
@@ -146,6 +156,7 @@ def test_cifar100_is_for_tests_alone(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_what_is_published() -> None:
     """The counts of the benchmark, classes of all sources together and nodes of its graph."""
+    assert set(layouts.LAYOUTS) == {*METADATASET, *FURTHER}
     known = {source: published(source) for source in METADATASET}
     sizes = {split: sum(len(one.classes[split]) for one in known.values()) for split in files.SPLITS}
     assert sizes == {"train": 3144, "val": 598, "test": 1192}

@@ -10,14 +10,14 @@ import pytest
 
 from lethax.data.buckets import SIZES, PaddedEpisodes, PaddedExamples, bucket, episodes_of, padded, prefetched
 from lethax.data.store import Store, StoreWriter, open_store
-from lethax.data.variable_episodes import EpisodeRules, Pool, VariableEpisodes, examples, pool, some
+from lethax.data.variable_episodes import BENCHMARK, EpisodeRules, Pool, VariableEpisodes, examples, pool, some
 from lethax.errors import DataError, RecipeError
 from lethax.methods import build
 from lethax.nets import Conv4
 from lethax.objectives import CrossEntropy, VariableCrossEntropy
 from lethax.records import Episode, Split
 
-RULES = EpisodeRules()
+RULES = BENCHMARK
 
 
 def flat(counts: list[int], name: str = "a", groups: list[list[int]] | None = None, whole: bool = False) -> Pool:

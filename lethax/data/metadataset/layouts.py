@@ -37,6 +37,11 @@ def _of_folders(
     return FileReader(dict(found), tree.blobs, left_out or {})
 
 
+def _below_images(path: PurePosixPath) -> str | None:
+    """The class of images/CLASS/picture; other folders may have pictures of the same classes, such as masks."""
+    return path.parent.name if path.parent.parent.name in ("images", "") else None
+
+
 def omniglot(source: Path, known: SourceFacts) -> SourceReader:
     """images_background and images_evaluation, folders or zips: ALPHABET/characterNN/*.png. Ink becomes white on black."""
     trees: dict[str, Tree] = {}
@@ -88,12 +93,12 @@ def aircraft(source: Path, known: SourceFacts) -> SourceReader:
 
 def cu_birds(source: Path, known: SourceFacts) -> SourceReader:
     """CUB_200_2011: images/NNN.Name/*.jpg; also as an archive."""
-    return _of_folders(Tree(source), lambda path: path.parent.name if path.parent.name[:3].isdecimal() else None)
+    return _of_folders(Tree(source), _below_images)
 
 
 def dtd(source: Path, known: SourceFacts) -> SourceReader:
     """dtd: images/CLASS/*.jpg; also as an archive."""
-    return _of_folders(Tree(source), lambda path: path.parent.name)
+    return _of_folders(Tree(source), _below_images)
 
 
 def quickdraw(source: Path, known: SourceFacts) -> SourceReader:

@@ -113,8 +113,8 @@ class FileReader:
                 file, box = self.found[name][place]
                 places.setdefault(file, []).append((row, box))
         for file, blob in self.blobs(list(places)):
-            wanted = places.pop(file, [])
-            yield [row for row, _ in wanted], file, blob, [box for _, box in wanted]
+            if wanted := places.pop(file, None):  # an archive may hold a name twice
+                yield [row for row, _ in wanted], file, blob, [box for _, box in wanted]
         if places:
             raise DataError(
                 f"{counted(len(places), 'picture')} that the lists name cannot be found, the first being {shown(min(places))}: "
