@@ -12,6 +12,7 @@ import json
 import multiprocessing
 import os
 import pickle
+import pickletools
 import random
 import re
 import shutil
@@ -34,6 +35,7 @@ import metadataset_files as files  # noqa: E402
 import numpy as np  # noqa: E402
 import safetensors.numpy  # noqa: E402
 import scipy.io  # noqa: E402
+from opcodes import torch_file  # noqa: E402
 
 from lethax import checkpoint, recipe  # noqa: E402
 from lethax.data import cifar, embeddings, miniimagenet, omniglot, split_files, tieredimagenet  # noqa: E402
@@ -45,6 +47,7 @@ from lethax.data.metadataset.readers import Chosen, RecordReader  # noqa: E402
 from lethax.data.metadataset.spec import Specified, read_spec  # noqa: E402
 from lethax.data.pickles import load_pickle  # noqa: E402
 from lethax.data.store import StoreWriter, open_store  # noqa: E402
+from lethax.data.torch_files import read_tensors  # noqa: E402
 from lethax.errors import LethaxError  # noqa: E402
 from lethax.recipe.resolve import resolve  # noqa: E402
 
@@ -246,10 +249,28 @@ def matlab_seeds() -> list[bytes]:
     return [saved(scipy.io.savemat, given, do_compression=packed) for packed in (False, True)]
 
 
+def torch_seeds() -> list[bytes]:
+    return [torch_file({"a": np.arange(6, dtype=np.float32).reshape(2, 3).T, "n": np.array(3)})]
+
+
+def of_torch(rng: random.Random, blob: bytes) -> bytes:
+    """One of the pickles of a file of tensors changed, or any of its bytes."""
+    ends = [0]
+    file = io.BytesIO(blob)
+    for _ in range(5):
+        list(pickletools.genops(file))
+        ends.append(file.tell())
+    at = rng.randrange(6)
+    if at == 5:
+        return inputs.blind(rng, blob, [blob])
+    return blob[: ends[at]] + inputs.of_pickle(rng, blob[ends[at] : ends[at + 1]]) + blob[ends[at + 1] :]
+
+
 SPLITS = [b'{"train": ["a", "b"], "val": ["c"], "test": ["d"]}', b'class,split\na,train\nb,val\n"c,d",test\n']
 
 LOADERS = {
     "pickle": Loader("a.pkl", pickle_seeds, of_pickles, inputs.of_pickle),
+    "torch": Loader("a.pth", torch_seeds, lambda f: read_tensors(f / "a.pth", "a.pth"), of_torch),
     "leo": Loader("train_embeddings.pkl", leo_seeds, of_features, inputs.of_pickle),
     "cifar": Loader("train", lambda: inputs.pickles(cifar_parts()["train"])[2:], of_cifar, inputs.of_pickle),
     "omniglot": Loader(

@@ -9,19 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from opcodes import line, text
 
 from lethax.data import machine, pickles
 from lethax.data.pickles import load_pickle
 from lethax.errors import DataError
-
-
-def line(*names: str) -> bytes:
-    return b"c" + b"".join(name.encode() + b"\n" for name in names)
-
-
-def text(value: str) -> bytes:
-    return b"X" + struct.pack("<I", len(value)) + value.encode()
-
 
 NDARRAY, DTYPE = line("numpy", "ndarray"), line("numpy", "dtype")
 MULTI = "numpy.core.multiarray"

@@ -2,7 +2,6 @@
 
 import importlib.util
 import pickle
-import struct
 from collections import OrderedDict
 from pathlib import Path
 
@@ -10,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from opcodes import DICT, TENSOR, line, tensor, text, torch_file
 from pictures_run import draw
-from test_pickles import line, text
 
 from lethax import cli, embed, pretrained
 from lethax.data import loose
@@ -28,44 +27,6 @@ from lethax.runs.folder import open_run
 
 GOLDEN = Path(__file__).parent / "golden" / "efficientnet_lite0_96px.npz"
 TINY = EfficientNetLite((BlockRow(1, 3, 1, 1, 4), BlockRow(2, 5, 2, 2, 6)), stem=4, width=8, classes=3)
-HEAD = pickle.dumps(0x1950A86A20F9469CFC6C, 2) + pickle.dumps(1001, 2) + pickle.dumps({"little_endian": True}, 2)
-DICT, TENSOR = line("collections", "OrderedDict"), line("torch._utils", "_rebuild_tensor_v2")
-
-
-def integer(value: int) -> bytes:
-    return b"J" + struct.pack("<i", value)
-
-
-def several(values: tuple[int, ...]) -> bytes:
-    return b"(" + b"".join(map(integer, values)) + b"t"
-
-
-def tensor(
-    key: str, array: np.ndarray, offset: int = 0, strides: tuple[int, ...] | None = None, count: int | None = None
-) -> bytes:
-    """Opcodes of one tensor, as PyTorch writes them."""
-    kind = line("torch", "LongStorage" if array.dtype == np.int64 else "FloatStorage")
-    storage = (
-        b"("
-        + text("storage")
-        + kind
-        + text(key)
-        + text("cpu")
-        + integer(array.size if count is None else count)
-        + b"NtQ"
-    )
-    steps = tuple(step // array.itemsize for step in array.strides) if strides is None else strides
-    return TENSOR + b"(" + storage + integer(offset) + several(array.shape) + several(steps) + b"\x89" + DICT + b")RtR"
-
-
-def torch_file(tensors: dict[str, np.ndarray], state: bytes | None = None, keys: list[str] | None = None) -> bytes:
-    """A file as `torch.save` wrote it; `state` in place of the pickle of its tensors."""
-    if state is None:
-        state = DICT + b")R(" + b"".join(text(name) + tensor(name, array) for name, array in tensors.items()) + b"u"
-        state += b"}" + text("_metadata") + DICT + b")R" + text("") + b"}" + text("version") + b"K\x01sssb."
-    names = list(tensors) if keys is None else keys
-    content = b"".join(struct.pack("<q", tensors[n].size) + tensors[n].tobytes("A") for n in names if n in tensors)
-    return HEAD + b"\x80\x02" + state + pickle.dumps(names, 2) + content
 
 
 def weights_of(net: EfficientNetLite) -> dict[str, np.ndarray]:
@@ -436,3 +397,5 @@ def test_only_colour_and_gray_are_embedded(installed: None) -> None:
 def test_options_of_other_backbones_are_refused(installed: None, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["embed", "pets", "--size", "96"]) == 2
     assert "--size is of a pretrained network" in capsys.readouterr().err
+    assert cli.main(["embed", "pets", "--backbone", "efficientnet"]) == 2
+    assert "neither a run nor a pretrained network" in capsys.readouterr().err

@@ -75,6 +75,11 @@ def _own(args: arguments.Embed, store: Store) -> embed.Reading:
     """The network of a run, or one that is trained now."""
     from lethax import embed
 
+    if args.backbone and not Path(args.backbone).exists():
+        raise RecipeError(
+            f"--backbone is '{shown(args.backbone, 80)}', which is neither a run nor a pretrained network: expected the folder of "
+            f"a run, or {' or '.join(PRETRAINED)}."
+        )
     if args.backbone:
         return embed.from_run(Path(args.backbone)).reading(store)
     net = embed.net_for(args.net, store, args.filters)
