@@ -10,7 +10,7 @@ import pytest
 
 from lethax.data.buckets import SIZES, PaddedEpisodes, PaddedExamples, bucket, episodes_of, padded, prefetched
 from lethax.data.store import Store, StoreWriter, open_store
-from lethax.data.variable_episodes import BENCHMARK, EpisodeRules, Pool, VariableEpisodes, examples, pool, some
+from lethax.data.variable_episodes import BENCHMARK, EpisodeRules, Pool, VariableEpisodes, pool, shots_and_query, some
 from lethax.errors import DataError, RecipeError
 from lethax.methods import build
 from lethax.nets import Conv4
@@ -30,7 +30,7 @@ def flat(counts: list[int], name: str = "a", groups: list[list[int]] | None = No
 ])  # fmt: skip
 def test_golden_numbers(beta: float, support: int, shots: list[int]) -> None:
     """Made independently of this code; of the sum of `shots`, `support` is the bound."""
-    found, query = examples(np.array([20, 60, 500, 33, 100]), beta, np.array([0, 0.5, -0.5, 0.25, -0.25]), RULES)
+    found, query = shots_and_query(np.array([20, 60, 500, 33, 100]), beta, np.array([0, 0.5, -0.5, 0.25, -0.25]), RULES)
     assert query == 10 and found.tolist() == shots and found.sum() <= support
 
 
@@ -146,6 +146,9 @@ def test_what_no_episode_can_be_drawn_from(pools: list[Pool], rules: EpisodeRule
 def test_rules_that_are_none() -> None:
     with pytest.raises(RecipeError, match="way of an episode is 0"):
         EpisodeRules(way=0)
+    for wrong in ({"most_way": 4}, {"most_support": 49}):
+        with pytest.raises(RecipeError, match="the first cannot be above the second"):
+            EpisodeRules(**wrong)
 
 
 def test_some_is_uniform() -> None:

@@ -44,6 +44,11 @@ class EpisodeRules:
             value = getattr(self, field.name)
             if value is not None and value < 1:
                 raise RecipeError(f"{field.name} of an episode is {value}; it has to be at least 1.")
+        if not self.least_way <= self.most_way <= self.most_support:
+            raise RecipeError(
+                f"episodes have from {self.least_way} to {self.most_way} classes and {self.most_support} support examples at most; "
+                "the first cannot be above the second, nor the second above the third."
+            )
 
 
 BENCHMARK = EpisodeRules()
@@ -148,7 +153,7 @@ class VariableEpisodes:
         classes = _classes(self._groups[source], self.pools[source].whole, rules, random)
         beta = random.random()
         weights = _LOG_TWO * (2.0 * random.random(len(classes)) - 1.0)
-        return EpisodeSizes(source, classes, *examples(counts[classes], beta, weights, rules))
+        return EpisodeSizes(source, classes, *shots_and_query(counts[classes], beta, weights, rules))
 
 
 def _eligible(pool: Pool, rules: EpisodeRules) -> list[np.ndarray]:
@@ -159,7 +164,7 @@ def _eligible(pool: Pool, rules: EpisodeRules) -> list[np.ndarray]:
     if not groups:
         raise DataError(f"{pool.name} has {counted(classes, 'class')}; an episode needs {least} that belong together.")
     smallest, kept = int(pool.counts.argmin()), np.diff(pool.starts)
-    shots, query = examples(pool.counts[[smallest]], 0.0, np.zeros(1), rules)
+    shots, query = shots_and_query(pool.counts[[smallest]], 0.0, np.zeros(1), rules)
     if query < 1 or shots[0] < (rules.shot or 1):
         raise DataError(
             f"class {smallest} of {pool.name} has {counted(int(pool.counts[smallest]), 'example')}; an episode takes "
@@ -182,7 +187,9 @@ def _classes(groups: list[np.ndarray], whole: bool, rules: EpisodeRules, random:
     return group[some(len(group), way, random)]
 
 
-def examples(counts: np.ndarray, beta: float, weights: np.ndarray, rules: EpisodeRules) -> tuple[np.ndarray, int]:
+def shots_and_query(
+    counts: np.ndarray, beta: float, weights: np.ndarray, rules: EpisodeRules
+) -> tuple[np.ndarray, int]:
     """Shots k_c [way] and queries q of each class, of classes with n_c examples:
 
         q = min(10, min_c ⌊n_c / 2⌋)        r_c = n_c − q        S = min(500, Σ_c ⌊β min(100, r_c) + 1⌋)
