@@ -62,15 +62,24 @@ def test_a_baseline_has_one_row_of_scores_and_the_seeds_of_the_reference():
     (entry,) = comparison.baselines([record])
     assert not entry.trained and np.isnan(entry.scores[0, 1]) and not comparison.baselines([])
     probe, tuned = (
-        {"title": title, "on": "birds", "per_episode": [0.1, 0.2]} for title in ("linear probe", "fine-tuning")
+        {"title": title, "on": "birds", "setting": {}, "per_episode": [0.1, 0.2]}
+        for title in ("linear probe", "fine-tuning")
     )
     more = [{**record, "baselines": {"probe": probe, "finetune": tuned}}, {**record, "baselines": {"finetune": tuned}}]
     found = {entry.name: entry.scores.shape for entry in comparison.baselines(more)}
     assert found == {"nearest prototype": (1, 2), "linear probe on birds": (1, 2), "fine-tuning on birds": (2, 2)}
-    named = {"title": "nearest prototype", "on": "birds", "per_episode": [0.5, 0.5], "caution": "Seen before."}
+    named = {
+        "title": "nearest prototype",
+        "on": "birds",
+        "per_episode": [0.5, 0.5],
+        "caution": "Seen before.",
+        "setting": {"decay": 0.1},
+        "chosen": "on 2 validation episodes",
+    }
     more = [{**record, "baselines": {"prototype": named}}]
     assert [entry.name for entry in comparison.baselines(more)] == ["nearest prototype on birds"]
-    assert comparison.cautions(more) == ["Seen before."]
+    said = "nearest prototype on birds: decay 0.1, chosen on 2 validation episodes."
+    assert comparison.remarks(more) == [said, "Seen before."]
     _, row = rows_of(("maml", SCORES, {"norm": "batch"}), ("nearest prototype", np.array([[0.5, 0.5]]), {}))
     assert row["over_seeds"] is None and not row["trained"]
     np.testing.assert_allclose(row["paired"]["by_seed"], [0.2, -0.1])

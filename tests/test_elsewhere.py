@@ -56,7 +56,7 @@ def test_pictures_have_the_size_and_the_normalisation_of_training(own):
     about = record["elsewhere"]
     assert (about["trained_on"], about["checkpoint_chosen_on"]) == ("own", "own/val")
     assert (about["resized_from"], about["example"]) == ([20, 20, 1], [16, 16, 1])
-    assert about["shared"] == {"classes": 3, "by_name": [], "by_picture": None}
+    assert about["shared"] == {"classes": 3, "pictures": 12, "by_name": [], "by_picture": None, "seen": None}
     assert scores.elsewhere(record) == [
         "The pictures of large were resized from 20 x 20 to 16 x 16 pixels, and normalised as those of own.",
         "Whether pictures of large are among those of own was not looked at, because their sizes differ.",
@@ -70,15 +70,28 @@ def test_classes_that_were_seen_are_counted_by_name_and_by_picture(own, tmp_path
     assert manifest == ("p test", "q test", "r test")
     record, family = judged(own, "near")
     np.testing.assert_array_equal(family.source.images, open_store("near").splits["test"].images)
-    assert record["elsewhere"]["shared"] == {"classes": 3, "by_name": [], "by_picture": ["r test"]}
+    assert record["elsewhere"]["shared"] == {
+        "classes": 3,
+        "pictures": 12,
+        "by_name": [],
+        "by_picture": ["r test"],
+        "seen": 2,
+    }
     assert scores.elsewhere(record)[1:] == [
         "Of 3 test classes of near, 1 is by their pictures among those that the run was trained or chosen on (r test): this is "
-        "not accuracy on new classes alone."
+        "not accuracy on new classes alone.",
+        "2 of its 12 test pictures are, bit for bit, among those of own.",
     ]
     recipe, inputs = own
     known = inputs._replace(classes=("Q TEST", "a train"), sha256="0" * 64)  # the data set is another one by now
     record, _ = judged((recipe, known), "near")
-    assert record["elsewhere"]["shared"] == {"classes": 3, "by_name": ["q test"], "by_picture": None}
+    assert record["elsewhere"]["shared"] == {
+        "classes": 3,
+        "pictures": 12,
+        "by_name": ["q test"],
+        "by_picture": None,
+        "seen": None,
+    }
     assert "because the data set own is not there as it was" in scores.elsewhere(record)[-1]
 
 

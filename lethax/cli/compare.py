@@ -11,6 +11,7 @@ from lethax.cli import recipe_options
 from lethax.cli.analyse import table_of
 from lethax.cli.evaluate import against
 from lethax.cli.tables import train_group
+from lethax.cli.usage import check_range
 from lethax.errors import DivergedError, RecipeError
 from lethax.files import to_json
 from lethax.progress import console, say, watch
@@ -59,7 +60,7 @@ def compare(args: Any) -> None:
         say(comparison.title(record))
         for lines in (comparison.score_lines(record), comparison.about_lines(record)):
             console.print(table_of(lines))
-        for sentence in record["conclusions"]:
+        for sentence in [*notes, *record["conclusions"]]:
             say(shown(sentence, 2000))
     written = comparison.write(record, folder)
     if args.json:
@@ -82,9 +83,8 @@ def _checked(args: Any) -> list[str]:
     methods = [name for word in args.methods for name in word.split(",") if name]
     if len(methods) < 2:
         raise RecipeError("compare needs two methods at least, as in: --methods maml,l2f")
-    for name, value, most in (("seeds", args.seeds, _MOST_SEEDS), ("episodes", args.episodes, 10_000_000)):
-        if value is not None and not 1 <= value <= most:
-            raise RecipeError(f"--{name} is {value}; it has to be from 1 to {most:,}.")
+    check_range("seeds", args.seeds, 1, _MOST_SEEDS)
+    check_range("episodes", args.episodes, 1, 10_000_000)
     check_seed(args.first_seed)
     check_seed(args.first_seed + args.seeds - 1)
     return methods
@@ -113,11 +113,11 @@ def _trained(groups: list[list[Any]], quiet: bool) -> dict[Path, DivergedError]:
 def _judged(
     planned: Any, wanted: str, rivals: Any, failed: dict[Path, DivergedError], quiet: bool
 ) -> tuple[list[Any], list[str]]:
-    """What is compared, which are the methods and the baselines, and what there is to say of the weights behind features."""
+    """What is compared, which are the methods and the baselines, and what there is to say of baselines and of features."""
     from lethax import compare as comparing
     from lethax.report import comparison
 
-    entries, beside, cautions = [], [], []
+    entries, beside, notes = [], [], []
     for method, mine in planned.jobs.items():
         records: list[Any] = []
         for job in (job for job in mine if job.folder not in failed):
@@ -128,11 +128,11 @@ def _judged(
             except DivergedError as error:
                 failed[job.folder] = error
         if method == planned.reference:
-            beside, cautions = comparison.baselines(records), comparison.cautions(records)
+            beside, notes = comparison.baselines(records), comparison.remarks(records)
         about = comparison.about(mine[0].recipe, [job.folder for job in mine])
         lost = tuple(str(failed[job.folder]) for job in mine if job.folder in failed)
         entries.append(comparison.Compared(method, comparison.scores_of(records), about, lost))
-    return [*entries, *beside], cautions
+    return [*entries, *beside], notes
 
 
 def _record(planned: Any, entries: list[Any], wanted: str) -> dict[str, Any]:

@@ -14,16 +14,22 @@ SEEN = ("train", "val")  # the splits that training and the choice of a checkpoi
 
 
 class Shared(NamedTuple):
-    """The classes of a split that a run has seen. by_picture: those with a picture that it has seen; None if not compared."""
+    """The classes of a split that a run has seen, of as many classes and pictures as the split has.
+
+    by_name: those with the name of a class that it has seen. by_picture: those of which it has seen half of the pictures or more,
+    bit for bit; seen: the pictures of the split that it has seen. Both are None if pictures were not compared.
+    """
 
     classes: int
+    pictures: int
     by_name: tuple[str, ...]
-    by_picture: tuple[str, ...] | None
+    by_picture: tuple[str, ...] | None = None
+    seen: int | None = None
 
     def record(self) -> dict[str, Any]:
         """The same as JSON has it."""
         found = None if self.by_picture is None else list(self.by_picture)
-        return {"classes": self.classes, "by_name": list(self.by_name), "by_picture": found}
+        return {**self._asdict(), "by_name": list(self.by_name), "by_picture": found}
 
 
 def shared(split: ClassSplit, data: str, identity: str | None, classes: Collection[str]) -> Shared:
@@ -42,11 +48,12 @@ def shared(split: ClassSplit, data: str, identity: str | None, classes: Collecti
     by_name = tuple(name for name in split.classes if name.lower() in lowered)
     parts = [seen.splits[name] for name in SEEN if name in seen.splits] if seen else []
     if not parts or parts[0].images.shape[1:] != split.images.shape[1:]:
-        return Shared(len(split.classes), by_name, None)
+        return Shared(len(split.classes), len(split.images), by_name)
     there = _digests_of(data, seen.identity) if seen else frozenset()
     found = np.array([digest in there for digest in _digests(split.images)])
     pairs = zip(split.classes, split.starts[:-1], split.starts[1:], strict=True)
-    return Shared(len(split.classes), by_name, tuple(name for name, a, b in pairs if found[a:b].any()))
+    by_picture = tuple(name for name, a, b in pairs if b > a and found[a:b].mean() >= 0.5)
+    return Shared(len(split.classes), len(split.images), by_name, by_picture, int(found.sum()))
 
 
 def _store(data: str, identity: str | None) -> Store | None:

@@ -12,7 +12,7 @@ from lethax.evaluation import over_seeds, score
 from lethax.files import read_log, to_json, write_all
 from lethax.methods import method_of
 from lethax.recipe import Resolved
-from lethax.report.scores import number, title_of
+from lethax.report.scores import number, setting_of, title_of
 from lethax.report.tables import legend
 from lethax.text import counted, plural
 
@@ -56,10 +56,11 @@ def baselines(records: Sequence[Mapping[str, Any]]) -> list[Compared]:
     return [Compared(name, scores_of(found), {}) for name, found in by_name.items()]
 
 
-def cautions(records: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What the weights behind features have seen of the test classes."""
-    parts = [part for record in records for part in (record, *record.get("baselines", {}).values())]
-    return list(dict.fromkeys(part["caution"] for part in parts if "caution" in part))
+def remarks(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The settings of baselines, and what the weights behind features have seen of the test classes."""
+    beside = [found for record in records for found in record.get("baselines", {}).values()]
+    settings = [f"{how}." for found in beside if (how := setting_of(found))]
+    return list(dict.fromkeys([*settings, *(part["caution"] for part in (*records, *beside) if "caution" in part)]))
 
 
 def about(recipe: Resolved, folders: Sequence[Path]) -> dict[str, Any]:

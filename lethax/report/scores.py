@@ -108,6 +108,10 @@ def elsewhere(record: dict[str, Any]) -> list[str]:
                 f"{'is' if len(names) == 1 else 'are'} by their {how} among those that the run was trained or chosen on ({some}): "
                 "this is not accuracy on new classes alone."
             )
+    if known["seen"]:
+        said.append(
+            f"{known['seen']:,} of its {counted(known['pictures'], 'test picture')} are, bit for bit, among those of {own}."
+        )
     if known["by_picture"] is None:
         why = "their sizes differ" if found["resized_from"] else f"the data set {own} is not there as it was"
         said.append(f"Whether pictures of {data} are among those of {own} was not looked at, because {why}.")
@@ -157,13 +161,15 @@ def title_of(baseline: dict[str, Any]) -> str:
     return f"{baseline['title']} on {shown(baseline['on'], 60)}"
 
 
+def setting_of(baseline: dict[str, Any]) -> str:
+    """ "linear probe on cifar_fs: decay 0.01, chosen on 100 validation episodes"; "" for a baseline without settings."""
+    setting = ", ".join(f"{key} {value:g}" for key, value in baseline["setting"].items())
+    return f"{title_of(baseline)}: {setting}, chosen {baseline['chosen']}" if setting else ""
+
+
 def verdicts(name: str, record: dict[str, Any]) -> list[str]:
     """Say of the baselines of a run what their settings are, which are better than the run, and what their weights have seen."""
-    said = []
-    for found in record.get("baselines", {}).values():
-        setting = ", ".join(f"{key} {value:g}" for key, value in found["setting"].items())
-        if setting:
-            said.append(f"{title_of(found)}: {setting}, chosen {found['chosen']}")
+    said = [how for found in record.get("baselines", {}).values() if (how := setting_of(found))]
     for found in record.get("baselines", {}).values():
         if found["wins"]:
             gap = found["difference"]
