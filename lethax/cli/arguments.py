@@ -429,6 +429,21 @@ class Doctor:
     root: Root = None
 
 
+@dataclasses.dataclass
+class ModelsList:
+    """List the trained models that come with lethax, with what they were measured at."""
+
+
+@dataclasses.dataclass
+class ModelsGet:
+    """Copy a trained model to a run folder, which every command takes."""
+
+    name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME", help_behavior_hint="")]
+    """The name of the model, as `lethax models list` prints it."""
+    out: File = None
+    """The folder of the run (default: runs/NAME)."""
+
+
 DATA_COMMANDS: dict[str, Any] = {"list": DataList, "prepare": DataPrepare, "verify": DataVerify}
 
 
@@ -437,8 +452,12 @@ def _union(commands: dict[str, Any]) -> Any:
     return Annotated[Union[tuple(kinds)], tyro.conf.OmitSubcommandPrefixes]  # noqa: UP007
 
 
+MODELS_COMMANDS: dict[str, Any] = {"list": ModelsList, "get": ModelsGet}
 DataCommand: Any = dataclasses.make_dataclass("DataCommand", [("action", _union(DATA_COMMANDS))])
 DataCommand.__doc__ = "Prepare, list and verify data sets."
+ModelsCommand: Any = dataclasses.make_dataclass("ModelsCommand", [("action", _union(MODELS_COMMANDS))])
+ModelsCommand.__doc__ = "List and copy trained models that come with lethax."
+NESTED: dict[str, dict[str, Any]] = {"data": DATA_COMMANDS, "models": MODELS_COMMANDS}  # commands of commands
 
 
 def commands() -> dict[str, Any]:
@@ -461,6 +480,7 @@ def _commands(known: tuple[tuple[str, type], ...]) -> dict[str, Any]:
     )
     return {
         "data": DataCommand,
+        "models": ModelsCommand,
         "train": train,
         "recipe": recipe,
         "evaluate": Evaluate,

@@ -21,6 +21,7 @@ from lethax.cli import (
     embedding,
     evaluate,
     export,
+    models,
     predict,
     recipe_options,
     report,
@@ -89,9 +90,9 @@ def main(argv: list[str] | None = None) -> int:
 def _actions() -> dict[type, Callable[[Any], None]]:
     """The function that runs each command."""
     done: dict[str, Callable[[Any], None]] = {
-        "data": data_sets.data_sets, "train": train.train, "recipe": train.show_recipe, "evaluate": evaluate.evaluate,
-        "compare": compare.compare, "analyse": analyse.analyse, "predict": predict.predict, "export": export.export,
-        "embed": embedding.embed_images, "report": report.report, "reproduce": tables.reproduce_targets,
+        "data": data_sets.data_sets, "models": models.models, "train": train.train, "recipe": train.show_recipe,
+        "evaluate": evaluate.evaluate, "compare": compare.compare, "analyse": analyse.analyse, "predict": predict.predict,
+        "export": export.export, "embed": embedding.embed_images, "report": report.report, "reproduce": tables.reproduce_targets,
         "demo": _demo, "doctor": doctor.doctor,
     }  # fmt: skip
     return {kind: done[name] for name, kind in arguments.commands().items()}

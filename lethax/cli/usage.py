@@ -40,9 +40,9 @@ def explain(argv: list[str], otherwise: str) -> RecipeError:
             wrong = f"'{shown(word, 60)}' stands where {command} expects a command"
             return RecipeError(f"{wrong}.{did_you_mean(word, known)} Commands: {', '.join(known)}.")
         command, kind = f"{command} {word}", known[word]
-        if kind is not arguments.DataCommand:
+        if word not in arguments.NESTED:
             break
-        known = arguments.DATA_COMMANDS
+        known = arguments.NESTED[word]
     said = next(_faults(command, rest, list(options_of(kind))), None)
     return RecipeError(f"{said or _plain(otherwise)} See {command} --help.")
 

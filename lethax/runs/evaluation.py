@@ -23,6 +23,7 @@ from lethax.runs.folder import (
     check_recipe,
     checkpoints,
     environment,
+    is_model,
     listed_best,
 )
 from lethax.runs.rivals import Against, Contest, check_baselines, judge_baselines
@@ -48,24 +49,38 @@ def best_metas(run: Run, count: int) -> tuple[list[Any], list[int]]:
 
     DivergedError if no validation had a finite score.
     """
-    learner, plan = run.learner(), run.plan()
-    fresh = begin(learner, plan, jax.random.key(run.recipe.seed))
-    found = checkpoint.newest(checkpoints(run), fresh) if checkpoints(run).is_dir() else None
-    go_on = command_line("train", "--resume", run.folder)
-    if found is None:
-        raise RunError(f"{shown(run.folder)} has no checkpoint yet: train it with {go_on}.")
-    state, info, path = found
-    check_recipe(run, path, info)
-    steps = [int(step) for value, step in listed_best(path, info) if math.isfinite(value)][:count]
-    if not steps and int(state.step) < plan.epoch and int(state.step) < plan.total:
-        raise RunError(f"{shown(run.folder)} was not validated yet, at step {int(state.step)}: go on with {go_on}.")
-    if not steps:
-        raise DivergedError(f"{shown(run.folder)} has learned nothing: no validation has a finite score.")
+    fresh = begin(run.learner(), run.plan(), jax.random.key(run.recipe.seed))
+    steps = _best_steps(run, fresh)[:count]
     if len(steps) < count:
         raise RunError(
             f"{shown(run.folder)} keeps {counted(len(steps), 'validated checkpoint')}, not {count}: lower --ensemble."
         )
     return [checkpoint.load(best_path(run, step), fresh.meta)[0] for step in steps], steps
+
+
+def _best_steps(run: Run, fresh: Any) -> list[int]:
+    """The outer steps of the validated checkpoints, the best first. The newest state lists them.
+
+    Those of a model that came with lethax, which has no state, say their validation scores themselves.
+    """
+    folder = checkpoints(run)
+    found = checkpoint.newest(folder, fresh) if folder.is_dir() else None
+    go_on = command_line("train", "--resume", run.folder)
+    if found is None and is_model(run):
+        kept = {step: checkpoint.read_info(path) for step, path in checkpoint.numbered(folder, "best").items()}
+        sign = -1 if run.learner().objective.higher_is_better else 1
+        return sorted(kept, key=lambda step: (sign * float(kept[step].get("val_score", 0.0)), step))
+    if found is None:
+        raise RunError(f"{shown(run.folder)} has no checkpoint yet: train it with {go_on}.")
+    state, info, path = found
+    check_recipe(run, path, info)
+    steps = [int(step) for value, step in listed_best(path, info) if math.isfinite(value)]
+    plan = run.plan()
+    if not steps and int(state.step) < min(plan.epoch, plan.total):
+        raise RunError(f"{shown(run.folder)} was not validated yet, at step {int(state.step)}: go on with {go_on}.")
+    if not steps:
+        raise DivergedError(f"{shown(run.folder)} has learned nothing: no validation has a finite score.")
+    return steps
 
 
 def check_alike(runs: Sequence[Run], verb: str) -> None:

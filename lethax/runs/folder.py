@@ -173,6 +173,13 @@ def check_recipe(run: Run, path: Path, info: dict[str, Any]) -> None:
         )
 
 
+def is_model(run: Run) -> bool:
+    """Whether it is a trained model that came with lethax: it has no states of training, on purpose."""
+    path = run.folder / ENVIRONMENT
+    known = read_json(path) if path.is_file() else {}
+    return isinstance(known, dict) and "model" in known
+
+
 def _extensions(run: Run) -> list[Any]:
     """The numbers of outer steps that `extend` gave a run."""
     path = run.folder / ENVIRONMENT

@@ -1,0 +1,55 @@
+"""The command `lethax models`. JAX is imported by what needs it."""
+
+from pathlib import Path
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from lethax.cli import arguments
+from lethax.errors import RunError
+from lethax.progress import console, say
+from lethax.text import command_line, shown
+
+
+def models(args: arguments.ModelsCommand) -> None:
+    """Run `lethax models list` or `get`."""
+    if isinstance(args.action, arguments.ModelsGet):
+        _get(args.action)
+    else:
+        _list()
+
+
+def _list() -> None:
+    from lethax.report.scores import interval
+    from lethax.runs.published import models
+
+    found = models()
+    if not found:
+        raise RunError("no models came with this installation of lethax: install it with its folder models.")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
+    for header in ("model", "data", "method", "shape", "score", "episodes", "steps", "kB"):
+        table.add_column(header, overflow="fold")
+    for model in found:
+        recipe, record = model.run.recipe, model.measured
+        way = f"{recipe.episode.way}-way " if recipe.episode.way > 1 else ""
+        table.add_row(
+            *map(Text, (
+                model.name, recipe.data, recipe.method, f"{way}{recipe.episode.shot}-shot",
+                interval(record["mean"], record["ci95"], record["n"]), f"{record['n']:,}", f"{recipe.outer.steps:,}",
+                f"{model.size / 1000:,.0f}",
+            ))
+        )  # fmt: skip
+    console.print(table)
+    say(f"To take one: {command_line('models', 'get', found[0].name)}")
+
+
+def _get(args: arguments.ModelsGet) -> None:
+    from lethax.runs.published import get
+
+    run = get(args.name, args.out or Path("runs") / args.name)
+    say(f"written: {shown(run.folder)}, a run of {run.recipe.method} on {run.recipe.data} without states of training")
+    say(f"to judge it: {command_line('evaluate', run.folder)}")
+    if run.inputs is not None and len(run.inputs.example) == 3:
+        words = ("predict", run.folder, "--support", "FOLDER", "--query", "FOLDER")
+        say(f"to adapt it to your own classes: {command_line(*words)}")
