@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 
 from lethax import trees
+from lethax.domains import Inputs, domain_of
 from lethax.errors import RecipeError
-from lethax.methods import L2F, Attenuator, build
+from lethax.methods import L2F, METHODS, Attenuator, build
 from lethax.nets import MLP, Conv4
 from lethax.nets.policy import GaussianPolicy
+from lethax.recipe import Recipe
+from lethax.recipe.resolve import resolve
 from lethax.records import Episode, Split
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -74,3 +77,28 @@ def test_the_norm_of_a_column_is_exact_and_flat_at_zero():
     np.testing.assert_array_equal(start.embed(tree), [5.0, 0.0])
     slope = jax.grad(lambda t: start.embed(t).sum())(tree)["a"]["weight"]
     np.testing.assert_allclose(slope, [[0.6, 0.0], [0.8, 0.0]], rtol=1e-12)
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if METHODS[name].full.endswith("+l2f")])
+def test_the_gates_of_every_method_read_something(method):
+    """With the usual values of classification. A mean over classes of softmax gradients would be 0, whatever the task."""
+    net = {} if "leo" in method else {"net": "mlp", "filters": 5, "depth": 1}
+    recipe = resolve(Recipe.of(data="vectors", method=method, way=3, **net))
+    learner = domain_of(recipe).learner(recipe, Inputs("vectors", None, (6,)))
+    random, labels = np.random.RandomState(0), np.repeat(np.arange(3), 2)
+    support = Split(jnp.asarray(random.randn(6, 6)), labels)
+    meta = jax.jit(learner.init)(jax.random.key(0))
+    read = np.abs(jax.jit(learner.adapt)(meta, support)[1]["embedding"])
+    parts = np.split(read, [64]) if "leo" in method else [read]  # of the code, and of the weights
+    assert all(part.max() > 1e-4 for part in parts)
+
+
+def test_the_share_of_live_units_is_told():
+    like = {"a": {"weight": jnp.ones((2, 2))}, "b": {"weight": jnp.ones(2)}}
+    start = Attenuator()
+    params = start.init(jax.random.key(0), like)
+    for bias, share in (([1.0, -1.0], 0.5), ([-1.0, -1.0], 0.0), ([1.0, 1.0], 1.0)):
+        params["layer0"]["bias"] = jnp.array(bias)
+        still = jax.tree.map(jnp.zeros_like, like)  # an embedding of zeros: a unit lives where its bias is above 0
+        assert float(start.apply(params, still, like)[1]["live"]) == share
+    assert "live" not in Attenuator(fixed=(1.0, 1.0)).apply({}, still, like)[1]

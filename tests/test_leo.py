@@ -138,3 +138,20 @@ def test_it_needs_features():
     with pytest.raises(RecipeError, match="not Conv4"):
         build("leo", Conv4(), rate=0.1, attenuator={})
     assert leo.published(False, 1)["kl"] == 0.756143 and leo.published(True, 10) == leo.published(True, 5)
+
+
+def test_gates_of_a_class_are_read_from_its_gradients_alone(key):
+    """Its gates stay when another class's examples change, but for what the loss itself couples; those of a task do not."""
+    net = MLP(inputs=4, hidden=(), outputs=3)
+    of_class = LEO(net, start=Attenuator(scope="filter"), latents=2, gates="class")
+    meta = jax.jit(of_class.init)(key)
+    value, grads = jnp.ones((3, 1, 4)), jnp.arange(12.0).reshape(3, 1, 4)
+    loss = lambda w, constants, data: jnp.sum(w * data)  # noqa: E731  (whose gradient is `data`)
+    gated, info = of_class._begin(meta, "weight", loss, value, {}, grads)
+    assert info["gates"].shape == (3, 4) and info["embedding"].shape == (3, 4)
+    other = grads.at[2].add(1.0)
+    again, _ = of_class._begin(meta, "weight", loss, value, {}, other)
+    np.testing.assert_array_equal(gated[:2], again[:2])
+    assert np.any(np.asarray(gated[2] != again[2]))
+    shared = dataclasses.replace(of_class, gates="task")._begin(meta, "weight", loss, value, {}, grads)[1]
+    assert shared["gates"].shape == (4,)

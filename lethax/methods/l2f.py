@@ -53,7 +53,7 @@ class Attenuator:
 
     Returns:
         A start for `MAML` and `L2F`. `groups(weights)` names the gates, and `apply(params, gradient, weights)` gives (γ ⊙ weights,
-        {"gates": γ [L], "embedding": e [L]}).
+        {"gates": γ [L], "embedding": e [L], "live": the share of hidden units that are not 0}).
 
     Source: Baik, Hong, Lee, CVPR 2020, sections 3.2 and E.1.3. Differs: where paper and released code disagree, the defaults are
     the code's: two linear layers (paper: three), a gate for each tensor (paper: for each layer), a detached gradient.
@@ -153,7 +153,14 @@ class Attenuator:
             gates = trees.map_named(lambda name, g: jnp.ones_like(g) if _layer(name) in self.ungated else g, gates)
             layers_of = [name if self.scope == "layer" else _layer(name) for name in self.groups(weights)]
             flat = jnp.where(np.array([layer in self.ungated for layer in layers_of]), 1.0, flat)
-        return gates, {"gates": flat, "embedding": embedding}
+        return gates, {"gates": flat, "embedding": embedding, **self._live(params, embedding)}
+
+    def _live(self, params: Any, embedding: Array) -> Info:
+        """The share of the hidden units that are not 0. If none is left, the gates depend on no task and never will again."""
+        if self.fixed or not self.task_dependent or self.scope == "parameter":
+            return {}
+        hidden = embedding @ params["layer0"]["weight"].T + params["layer0"]["bias"]
+        return {"live": jnp.mean(hidden > 0)}
 
     def _shared(self) -> bool:
         """Whether all weights have one gate: that of the network, or one that is no function of each parameter's gradient."""

@@ -70,7 +70,8 @@ class LEO:
 
     latents: entries of a code. latent_steps, steps: inner steps in the code and of the weights. rate, weight_rate: first values
     of η [latents] and η_f [features]. dropout, kl, penalty, l2, orthogonality: p, β, γ, λ₁, λ₂ of the published table. sigma:
-    "code" is max(exp(u) − 1 + offset, 1e-10), "softplus" keeps a gradient everywhere. start: L2F's gates.
+    "code" is max(exp(u) − 1 + offset, 1e-10), "softplus" keeps a gradient everywhere. start: L2F's gates. gates: whether all
+    classes of a "task" share them, or each "class" has its own, read from its gradients alone.
     Differs: a step whose gradient is not finite is skipped (`Plan.skip`) rather than replaced by a step of weight decay.
     """
 
@@ -88,6 +89,7 @@ class LEO:
     l2: float = 1e-8
     orthogonality: float = 1e-3
     sigma: Literal["code", "softplus"] = "code"
+    gates: Literal["task", "class"] = "task"
 
     @property
     def exact(self) -> bool:
@@ -164,8 +166,13 @@ class LEO:
         assert self.start is not None
         order = 1 if self.start.detached else 2
         _, grads = inner.gradient(loss, value, constants, data, order=order)
-        gated, info = self.start.apply(meta["start"][name], {name: grads}, {name: value})
-        return gated[name], info
+
+        def gated(grads: Array, value: Array) -> tuple[Array, Info]:
+            assert self.start is not None
+            made, info = self.start.apply(meta["start"][name], {name: grads}, {name: value})
+            return made[name], info
+
+        return jax.vmap(gated)(grads, value) if self.gates == "class" else gated(grads, value)
 
     def _descend(
         self, meta: LEOMeta, support: Split, steps: int, draws: Draws, stops: bool = False
@@ -192,18 +199,20 @@ class LEO:
             loss, grads = inner.gradient(self.support_loss, w, {}, data(200 + step))
             return w - weights["weight_rate"] * grads, loss
 
-        z, gates = z_0, []
+        z, gates, read = z_0, [], []
         if self.start:
             z, info = self._begin(meta, "latent", self.latent_loss, z, weights["decoder"], latent(0))
             gates.append(jnp.mean(info["gates"]))
+            read.append(info["embedding"].ravel())
         codes = inner.descend(latent_step, z, self.latent_steps)
         w = self.decode(weights["decoder"], codes.last, latent(self.latent_steps)[1])
         if self.start:
             w, info = self._begin(meta, "weight", self.support_loss, w, {}, data(200))
             gates.append(jnp.mean(info["gates"]))
+            read.append(info["embedding"].ravel())
         path = inner.descend(weight_step, w, steps, stops=stops)
         if gates:
-            seen["gates"] = jnp.stack(gates)
+            seen |= {"gates": jnp.stack(gates), "embedding": jnp.concatenate(read)}
         if noise is not None:
             seen["kl"] = divergence(noise, sigma, z_0)
             seen["penalty"] = jnp.mean(jnp.square(jax.lax.stop_gradient(codes.last) - z_0))

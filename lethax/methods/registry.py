@@ -222,9 +222,19 @@ _BASES: dict[str, dict[str, Any]] = {
         "without": _MULTI_STEP | _NO_ORDER | {
             "inner.rate", "inner.rule", "inner.head", "inner.clamp", "inner.order", "net.kind", "net.filters", "net.depth",
             "net.deviation", "gate.fixed", "gate.every_step", "gate.scope", "gate.exclude_head", "gate.acts",
+            "leo.gates",
         },
     },
 }  # fmt: skip
+
+
+# What these move in classification has gradients whose mean over the classes is 0: of the mean alone the gates would read nothing.
+_READ_BY_SIZE = _by_kind(images={"gate.embedding": "mean_abs"}, features={"gate.embedding": "mean_abs"})
+_MEAN_IS_ZERO = ("anil", "leo")
+
+
+def _both(one: Callable[[Preset], Values], other: Callable[[Preset], Values]) -> Callable[[Preset], Values]:
+    return lambda preset: {**one(preset), **other(preset)}
 
 
 def _register_all() -> None:
@@ -236,12 +246,14 @@ def _register_all() -> None:
         # A context that starts at 0 is 0 under any gate: CAVIA is the one that L2F's start cannot change.
         if name != "cavia":
             text = f"{facts['text'].split(' (')[0]}, with L2F's attenuated start."
-            sections = (*facts.get("sections", ()), "gate")
-            register(
-                Method(
-                    **{**facts, "name": f"{name}+l2f", "text": text, "make": _make(f"{name}+l2f"), "sections": sections}
-                )
-            )
+            usual = facts.get("defaults", _nothing)
+            more = {
+                "name": f"{name}+l2f", "text": text, "make": _make(f"{name}+l2f"),
+                "sections": (*facts.get("sections", ()), "gate"),
+                "without": facts.get("without", frozenset()) - {"leo.gates"},
+                "defaults": _both(usual, _READ_BY_SIZE) if name in _MEAN_IS_ZERO else usual,
+            }  # fmt: skip
+            register(Method(**{**facts, **more}))
 
 
 _register_all()

@@ -246,6 +246,11 @@ class LeoSection:
     orthogonality: float = option(
         0.0, "The weight, in the loss, of the correlation between the rows of the decoder.", low=0
     )
+    gates: Literal["task", "class"] = option(
+        "task",
+        "The classes of a task share the gates of a code and of a classifier (task), or each class has gates of its own, which are "
+        "read from its gradients alone (class).",
+    )
     sigma: Literal["code", "softplus"] = option(
         "code", "Deviations are computed as in the released code, or by softplus, which has a gradient everywhere."
     )

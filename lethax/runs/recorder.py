@@ -42,7 +42,7 @@ from lethax.text import command_line, shown
 
 # What metrics.jsonl holds of an outer step; names from "before" on are of control only.
 LOGGED = (
-    "loss", "score", "gates", "before", "kl", "accepted", "backtracks", "std", "env_steps", "moved_weights", "moved_rule",
+    "loss", "score", "gates", "live", "before", "kl", "accepted", "backtracks", "std", "env_steps", "moved_weights", "moved_rule",
     "moved_start",
 )  # fmt: skip
 LOG_EVERY = 100  # outer steps a line of metrics
