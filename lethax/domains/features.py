@@ -24,9 +24,15 @@ def _claims(recipe: Recipe) -> bool:
 
 
 def _published(recipe: Recipe, method: Method) -> Values:
-    """Values for a small net, which are our own, and LEO's settings."""
+    """Values for a small net, which are our own, and LEO's settings.
+
+    Features have length 1, so that gradients are small: at the inner rate of pixels nothing is learned.
+    """
     query = recipe.get("episode.query", 15)
-    small = {"episode.query": query, "episode.eval_query": query, "net.kind": "mlp", "net.filters": 100, "net.depth": 2}
+    small = {
+        "episode.query": query, "episode.eval_query": query, "net.kind": "mlp", "net.filters": 100, "net.depth": 2,
+        "inner.rate": 0.01 if method.plain == "sign_maml" else 1.0,  # whose steps have the size of the rate
+    }  # fmt: skip
     return {**small, **(_of_leo(recipe) if "leo" in method.sections else {})}
 
 
