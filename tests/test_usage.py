@@ -20,11 +20,11 @@ SEE = " See lethax train --help."
     [
         (
             "trian",
-            "'trian' stands where lethax expects a command. Did you mean 'train'? Commands: data, train, recipe, eval",
+            "'trian' stands where lethax expects a command. Did you mean 'train'? Commands: data, models, train, recip",
         ),
         (
             "",
-            "lethax needs one of: data, train, recipe, evaluate, compare, predict, export, analyse, embed, ",
+            "lethax needs one of: data, models, train, recipe, evaluate, compare, predict, export, ",
         ),
         ("data", "lethax data needs one of: list, prepare, verify. See lethax data --help."),
         ("data lst", "'lst' stands where lethax data expects a command. Did you mean 'list'?"),

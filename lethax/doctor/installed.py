@@ -25,6 +25,7 @@ GIVES = {
     "report": "the charts of lethax report",
     "tensorboard": "lethax train --tensorboard",
     "export": "lethax export",
+    "onnx": "lethax export to ONNX",
     "pretrained": "features of a pretrained network, by lethax embed --backbone",
 }
 
