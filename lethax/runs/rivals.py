@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from lethax.baselines import LinearProbe, NearestPrototype
-from lethax.data.source import Features, FeaturesBeside
+from lethax.data.source import Features, FeaturesBeside, FeatureTasks, ImageTasks
 from lethax.data.store import ClassSplit, open_store
 from lethax.domains import Domain, Family, domain_of
 from lethax.domains.contract import Inputs
@@ -29,7 +29,7 @@ from lethax.text import counted
 
 CLASSIFIERS, NETS = ("prototype", "probe"), ("finetune", "scratch")
 NAMES = (*CLASSIFIERS, *NETS)
-DECAYS, RATES = (0.1, 0.01, 0.001, 0.0001), (0.1, 0.01)
+DECAYS, RATES = (0.1, 0.01, 0.001, 0.0001), (1.0, 0.1, 0.01)
 STEPS = 50  # of fine-tuning and from scratch
 TRIED = {"probe": 100, "finetune": 20, "scratch": 20}  # validation episodes that settings are chosen on
 TITLES = {
@@ -37,9 +37,8 @@ TITLES = {
     "scratch": "training from scratch",
 }  # fmt: skip
 _AT_ONCE = 20  # episodes of a classifier in one call
-Watch = Callable[
-    [str, int, Iterable[Any]], Iterable[Any]
-]  # what is done, of how many episodes, their parts as they come
+# Of what is done, on how many episodes, and their parts as they come.
+Watch = Callable[[str, int, Iterable[Any]], Iterable[Any]]
 
 
 class Against(NamedTuple):
@@ -181,7 +180,7 @@ def _weights(contest: Contest, name: str) -> Any:
 
 
 def _chosen(contest: Contest, name: str, rivals: list[Rival], watch: Watch) -> tuple[Rival, str]:
-    """The best setting on validation episodes, and how it was found. Without such episodes it is the middle one."""
+    """The best setting on validation episodes, and how it was found. Without such episodes it is the second one."""
     if len(rivals) == 1:
         return rivals[0], "fixed"
     key, count = validation_key(contest.recipe.seed), TRIED[name]
@@ -217,6 +216,8 @@ def _family(contest: Contest, split: str, name: str) -> Family:
     family = contest.domain.family(contest.recipe, split)
     if name not in CLASSIFIERS or not contest.features:
         return family
+    if not isinstance(family.tasks, ImageTasks | FeatureTasks):
+        raise RecipeError(f"{contest.recipe.data} is no data set of pictures or features: leave --features out.")
     known, store = open_store(contest.recipe.data), open_store(contest.features)
     if not store.features:
         raise DataError(f"{store.name} holds no features: make them of {known.name} with lethax embed.")
