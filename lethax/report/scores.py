@@ -150,6 +150,8 @@ def _lines(names: Sequence[str], results: Sequence[Any]) -> list[tuple[str, str,
     for run, result in zip(names, results, strict=True):
         record, same = result.record, result.record["episodes_hash"] == first["episodes_hash"]
         for found in record.get("baselines", {}).values():
+            if found["per_episode"] == record.get("nearest_prototype", {}).get("per_episode"):
+                continue  # it stands there already
             name = f"{title_of(found)}, {run}" if len(names) > 1 else title_of(found)
             gap = _gap(np.asarray(found["per_episode"]), first) if same else ""
             lines.append((name, interval(found["mean"], found["ci95"], record["n"]), gap))
