@@ -216,6 +216,15 @@ def steps_of_call(plan: OuterPlan, done: int) -> int:
     return min(plan.chunk - done % plan.chunk, plan.total - done)
 
 
+def lowered(learner: Learner, state: TrainState, tasks: Any, source: Any, plan: Plan) -> Any:
+    """The largest program of the next call of `fit`, not compiled yet: what it costs can be read from it."""
+    learner = learner.at(int(state.step))
+    if plan.chunk == 1:
+        episodes, keys = jax.eval_shape(lambda s: draw_batch(tasks, source, plan, s), state)
+        return _step.lower(learner, plan, state, episodes, keys)
+    return _steps.lower(learner, plan, state, source, tasks, steps_of_call(plan, int(state.step)))
+
+
 def fit(
     learner: Learner, state: TrainState, tasks: Any, source: Any, plan: OuterPlan
 ) -> Iterator[tuple[TrainState, Info]]:

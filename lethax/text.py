@@ -44,6 +44,11 @@ def counted(number: int, one: str) -> str:
     return f"{number:,} {plural(number, one)}"
 
 
+def in_bytes(count: float) -> str:
+    """A number of bytes: "3.1 GiB", "120 MiB"."""
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:,.0f} MiB"
+
+
 def showable(text: str, encoding: str) -> str:
     """`text` without the signs that an encoding lacks: "+/-" in place of "±", an escape such as `\\u0394` in place of others."""
     return text.encode(encoding, ENCODING_ERRORS).decode(encoding)

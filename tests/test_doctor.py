@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from lethax import cli, doctor
+from lethax import cli, doctor, hardware
 from lethax.data.store import StoreWriter
 from lethax.doctor import OK, WARNING, WRONG, folders, installed, machine
 from lethax.doctor.installed import Requirement, Seen
@@ -131,7 +131,7 @@ def test_a_broken_installation_is_looked_at_without_a_traceback(tmp_path):
 @pytest.fixture
 def kernel(tmp_path, monkeypatch):
     """Set what the files of the kernel say."""
-    monkeypatch.setattr(machine, "ROOT", tmp_path)
+    monkeypatch.setattr(hardware, "ROOT", tmp_path)
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(machine.platform, "machine", lambda: "x86_64")
 

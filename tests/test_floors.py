@@ -21,7 +21,7 @@ STAIR = [
     ["text", "names", "streams", "signals"],
     ["records", "objectives", "trees", "gaussian"],
     ["errors", "progress", "inner", "conjugate"],
-    ["files", "lock", "learner"],
+    ["files", "lock", "learner", "hardware"],
     ["rules", "devices", "optimizer", "baselines"],
     ["outer", "evaluation", "pretrain", "checkpoint"],
     ["nets", "data", "recipe", "analysis"],

@@ -70,6 +70,9 @@ TRAIN = [
     ("resume", _file(_RESUME), dataclasses.field(default=None)),
     ("out", _file(_OUT), dataclasses.field(default=None)),
     _switch("overwrite", "Delete the run that the folder holds, and start anew."),
+    _switch(
+        "dry_run", "Only say what the run would cost: parameters, operations, memory and hours. Nothing is written."
+    ),
     ("probe", _NAMES, dataclasses.field(default=())),
     ("probe_every", _EVERY, dataclasses.field(default=None)),
     _switch(

@@ -8,9 +8,9 @@ from typing import Any
 from lethax import signals
 from lethax.cli import recipe_options
 from lethax.errors import DataError, RecipeError
-from lethax.progress import duration, follow, say
+from lethax.progress import compiling, duration, follow, say
 from lethax.recipe import Recipe, Resolved, dump, load
-from lethax.text import command_line, counted, shown
+from lethax.text import command_line, counted, in_bytes, shown
 
 
 def train(args: Any) -> None:
@@ -19,6 +19,9 @@ def train(args: Any) -> None:
     from lethax.runs import probes, tensorboard
 
     _check_probes(args)
+    if args.dry_run:
+        show_cost(args)
+        return
     if args.tensorboard:
         tensorboard.check()
     run, note = (_resumed if args.resume else _begun)(args)
@@ -32,6 +35,41 @@ def train(args: Any) -> None:
     if seen := _seen(run):
         say(seen)
     show_training(run, tensorboard.mirrored if args.tensorboard else None)
+
+
+def show_cost(args: Any) -> None:
+    """Say what the run of these options would cost, and whether it fits into the memory."""
+    from lethax.devices import use_all_cores
+    from lethax.runs import estimate
+    from lethax.runs.folder import open_run
+
+    if not (args.data or args.recipe or args.resume):
+        raise RecipeError("train needs DATA, --recipe FILE or --resume RUN.")
+    use_all_cores()
+    recipe, note = (open_run(args.resume).recipe, "") if args.resume else _fitted(args)
+    if note:
+        say(note)
+    with compiling("an outer step") as first:
+        found = estimate.cost(recipe)
+        first()
+    say(
+        f"parameters: {found.learned:,} are learned; the network has {found.weights:,}, of which the inner loop moves "
+        f"{found.moved:,}"
+    )
+    if found.operations:
+        said = f"{found.operations / 1e9:,.3g} billion floating-point operations"
+        pace = f", {found.operations / found.seconds / 1e9:,.3g} billion a second" if found.seconds else ""
+        say(f"an outer step: {said} by the compiler's count{pace}")
+    there = f", of {in_bytes(found.usable)} that are free" if found.usable else ""
+    say(f"memory of an outer step: {in_bytes(found.memory)}{there}")
+    if not found.fits:
+        raise MemoryError
+    if found.seconds is not None:
+        total = found.seconds * recipe.outer.steps
+        say(
+            f"time: {duration(total)} for {counted(recipe.outer.steps, 'outer step')} of {found.seconds:.3g} s, validation apart. "
+            "Those of first order are quicker."
+        )
 
 
 def _check_probes(args: Any) -> None:

@@ -6,8 +6,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from lethax.doctor.rows import OK, WARNING, WRONG, Row, size
-from lethax.text import counted, shown
+from lethax.doctor.rows import OK, WARNING, WRONG, Row
+from lethax.text import counted, in_bytes, shown
 
 LARGE_CACHE = 10 << 30
 LITTLE, NONE = 2 << 30, 200 << 20  # bytes that are free on a disk
@@ -81,7 +81,7 @@ def of_store(name: str, root: Path, quick: bool) -> Row:
     if store.manifest["format"] == 1:
         return Row(what, WARNING, "its manifest is of format 1 and has no checksum", "Prepare it again for one.")
     said = "its checksums were not compared" if quick else "its checksums are right"
-    return Row(what, OK, f"{', '.join(store.splits)}, {size(held)}; {said}")
+    return Row(what, OK, f"{', '.join(store.splits)}, {in_bytes(held)}; {said}")
 
 
 def of_cache(path: Path) -> Row:
@@ -97,7 +97,7 @@ def of_cache(path: Path) -> Row:
                 count += 1
             except OSError:  # another process has just deleted it
                 continue
-    said = f"{path}, {counted(count, 'file')}, {size(held)}"
+    said = f"{path}, {counted(count, 'file')}, {in_bytes(held)}"
     if held > LARGE_CACHE:
         return Row(
             "cache", WARNING, said, "Delete the folder if you need the space: programs are then compiled anew once."
@@ -114,5 +114,5 @@ def _space(wanted: dict[str, Path]) -> Iterator[Row]:
     for names, path in disks.values():
         free = shutil.disk_usage(path).free
         state = WRONG if free < NONE else WARNING if free < LITTLE else OK
-        said = f"{size(free)} free at {path}, for {', '.join(names)}"
+        said = f"{in_bytes(free)} free at {path}, for {', '.join(names)}"
         yield Row("disk space", state, said, "" if state == OK else "Free some space there, or name other folders.")

@@ -4,11 +4,12 @@ import os
 import platform
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
-from lethax.doctor.rows import OK, WARNING, WRONG, Row, size
+from lethax import hardware
+from lethax.doctor.rows import OK, WARNING, WRONG, Row
+from lethax.hardware import limits, text
+from lethax.text import in_bytes
 
-ROOT = Path("/")  # of /proc and /sys
 LEAST_MEMORY = 2 << 30
 _SETS = ("avx512f", "avx2", "avx", "sse4_2")  # of x86, best first
 # Variables that change what is computed, or where files are.
@@ -28,19 +29,11 @@ def rows() -> Iterator[Row]:
     yield Row("variables", OK, ", ".join(given) or "none that lethax or JAX reads")
 
 
-def _text(path: str) -> str:
-    """The content of a file of the kernel; "" where there is none."""
-    try:
-        return (ROOT / path).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-
-
 def processor() -> Row:
     """The model and its best instruction set. JAX's programs for x86 need AVX."""
     kind = platform.machine() or "unknown"
     facts: dict[str, str] = {}
-    for line in _text("proc/cpuinfo").splitlines():
+    for line in text("proc/cpuinfo").splitlines():
         name, _, value = line.partition(":")
         facts.setdefault(name.strip(), value.strip())
     name = facts.get("model name") or platform.processor() or kind
@@ -76,62 +69,34 @@ def cores() -> Row:
 def _quota() -> float | None:
     """The number of cores that a control group allows; None without a limit."""
     found = []
-    for text in _limits("", "cpu.max"):
-        quota, _, period = text.partition(" ")
+    for one in limits("", "cpu.max"):
+        quota, _, period = one.partition(" ")
         if quota.isdigit() and period.strip().isdigit():
             found.append(int(quota) / int(period))
-    for quota, period in zip(_limits("cpu", "cpu.cfs_quota_us"), _limits("cpu", "cpu.cfs_period_us"), strict=False):
+    for quota, period in zip(limits("cpu", "cpu.cfs_quota_us"), limits("cpu", "cpu.cfs_period_us"), strict=False):
         if quota.strip().isdigit() and period.strip().isdigit():
             found.append(int(quota) / int(period))
     return min(found, default=None)
 
 
-def _limits(controller: str, file: str) -> list[str]:
-    """A file of the process's control group and of all groups above it; controller: "" for version 2 of control groups."""
-    found = []
-    for line in _text("proc/self/cgroup").splitlines():
-        _, names, group = (line.split(":", 2) + ["", ""])[:3]
-        if controller not in names.split(","):
-            continue
-        at = Path(group.lstrip("/"))
-        for folder in (at, *at.parents):
-            found.append(_text(str(Path("sys/fs/cgroup") / controller / folder / file)))
-    return [text for text in found if text]
-
-
 def memory() -> Row:
     """The memory of the machine, what of it is free, and the limit of the control group."""
-    about = {}
-    for line in _text("proc/meminfo").splitlines():
-        name, _, value = line.partition(":")
-        if value.split()[:1] and value.split()[0].isdigit():
-            about[name] = int(value.split()[0]) << 10
-    total = about.get("MemTotal") or _physical()
-    if not total:
+    found = hardware.memory()
+    if not found.total or not found.usable:
         return Row("memory", OK, "not known on this system")
-    texts = [*_limits("", "memory.max"), *_limits("memory", "memory.limit_in_bytes")]
-    limits = [int(text) for text in texts if text.strip().isdigit() and int(text) < total]
-    usable = min([about.get("MemAvailable", total), *limits])
-    said = size(total)
-    said += f", {size(about['MemAvailable'])} of it free" if "MemAvailable" in about else ""
-    said += f"; its container allows {size(min(limits))}" if limits else ""
-    if usable < LEAST_MEMORY:
+    said = in_bytes(found.total)
+    said += f", {in_bytes(found.free)} of it free" if found.free is not None else ""
+    said += f"; its container allows {in_bytes(found.allowed)}" if found.allowed is not None else ""
+    if found.usable < LEAST_MEMORY:
         return Row(
             "memory", WARNING, said, "End other programs, or train with small --batch and --filters and --memory lean."
         )
     return Row("memory", OK, said)
 
 
-def _physical() -> int:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # Windows has none of it
-        return 0
-
-
 def huge_pages() -> Row:
     """Whether Linux gives arrays pages of 2 MiB, without which a step on images takes a third longer."""
-    said = _text("sys/kernel/mm/transparent_hugepage/enabled")
+    said = text("sys/kernel/mm/transparent_hugepage/enabled")
     if sys.platform != "linux" or not said:
         return Row("huge pages", OK, "not on this system")
     chosen = said.partition("[")[2].partition("]")[0]

@@ -12,8 +12,3 @@ class Row(NamedTuple):
     state: str
     found: str
     advice: str = ""
-
-
-def size(count: float) -> str:
-    """Bytes as text: "3.1 GiB", "120 MiB"."""
-    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:,.0f} MiB"

@@ -1,0 +1,61 @@
+"""What the kernel says of this machine, with the limits that a container sets. Nothing here imports JAX."""
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path("/")  # of /proc and /sys
+
+
+class Memory(NamedTuple):
+    """Bytes of memory: of the machine, of it free, and what a container allows; None where it is not known or not limited."""
+
+    total: int | None
+    free: int | None
+    allowed: int | None
+
+    @property
+    def usable(self) -> int | None:
+        """What a process can take now."""
+        return min((size for size in self if size is not None), default=None)
+
+
+def text(path: str) -> str:
+    """The content of a file of the kernel; "" where there is none."""
+    try:
+        return (ROOT / path).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def limits(controller: str, file: str) -> list[str]:
+    """A file of the process's control group and of all groups above it; controller: "" for version 2 of control groups."""
+    found = []
+    for line in text("proc/self/cgroup").splitlines():
+        _, names, group = (line.split(":", 2) + ["", ""])[:3]
+        if controller not in names.split(","):
+            continue
+        at = Path(group.lstrip("/"))
+        for folder in (at, *at.parents):
+            found.append(text(str(Path("sys/fs/cgroup") / controller / folder / file)))
+    return [one for one in found if one]
+
+
+def memory() -> Memory:
+    """The memory of this machine."""
+    about = {}
+    for line in text("proc/meminfo").splitlines():
+        name, _, value = line.partition(":")
+        if value.split()[:1] and value.split()[0].isdigit():
+            about[name] = int(value.split()[0]) << 10
+    total = about.get("MemTotal") or _physical()
+    texts = [*limits("", "memory.max"), *limits("memory", "memory.limit_in_bytes")]
+    allowed = [int(one) for one in texts if one.strip().isdigit() and (total is None or int(one) < total)]
+    return Memory(total, about.get("MemAvailable"), min(allowed, default=None))
+
+
+def _physical() -> int | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # Windows has none of it
+        return None

@@ -1,0 +1,51 @@
+"""What `lethax train --dry-run` says of a run: counts in closed form, memory against what there is, and nothing written."""
+
+from pathlib import Path
+
+import pytest
+
+from lethax import cli, hardware
+from lethax.recipe import Recipe
+from lethax.recipe.resolve import resolve
+from lethax.runs import estimate
+
+WORDS = "train sinusoid --method l2f --shot 5 --query 10 --steps 1000 --filters 40".split()
+
+
+def test_a_dry_run_says_what_a_run_costs_and_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main([*WORDS, "--dry-run"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    # 1-40-40-1: 40 + 40 + 1600 + 40 + 40 + 1 weights; the attenuator of 6 gates has 6 · 6 + 6 twice.
+    assert "parameters: 1,845 are learned; the network has 1,761, of which the inner loop moves 1,761" in said
+    assert "floating-point operations" in said and "memory of an outer step" in said and "for 1,000 outer steps" in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_does_not_fit_is_said_before_it_is_timed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(hardware, "memory", lambda: hardware.Memory(8 << 30, 1 << 30, 1000))
+    monkeypatch.setattr(estimate, "fit", None)  # would fail if it were called
+    assert cli.main([*WORDS, "--dry-run"]) == 1
+    err = capsys.readouterr().err
+    assert "the memory does not suffice" in err and "--memory lean" in err
+
+
+def test_operations_and_time_are_of_one_outer_step() -> None:
+    """More than the products of the forward passes alone, and in proportion to the tasks."""
+    recipe = resolve(Recipe.of(data="sinusoid", method="maml", steps=4, epoch=4))
+    ticks = iter([0.0, 8.0])
+    found = estimate.cost(recipe, clock=lambda: next(ticks))
+    twice = estimate.cost(resolve(recipe.with_values(batch=2 * recipe.outer.batch)), timed=False)
+    points = recipe.episode.shot + recipe.episode.query
+    assert found.operations and twice.operations and found.operations > 2 * 1680 * points * recipe.outer.batch
+    assert 1.8 < twice.operations / found.operations < 2.2 and twice.seconds is None
+    assert found.seconds == 8.0 / (2 * 4) and found.memory > 0 and found.fits
+
+
+def test_control_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["train", "navigation", "--dry-run"]) == 2
+    assert "cannot be estimated" in capsys.readouterr().err
