@@ -13,7 +13,7 @@ import numpy as np
 
 from lethax.data.buckets import SIZES, bucket
 from lethax.data.known import METADATASET
-from lethax.data.metadataset.published import published
+from lethax.data.metadataset.facts import published
 from lethax.data.metadataset.spec import read_spec
 from lethax.data.store import SPLITS
 from lethax.data.variable_episodes import BENCHMARK, Pool, VariableEpisodes

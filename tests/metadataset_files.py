@@ -9,7 +9,7 @@ import numpy as np
 import scipy.io
 from PIL import Image
 
-from lethax.data.metadataset.published import SourceFacts
+from lethax.data.metadataset.facts import SourceFacts
 
 SPLITS = ("train", "val", "test")
 # Of each source: the published classes of the miniature, with the kind of names that the source has.

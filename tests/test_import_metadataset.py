@@ -18,7 +18,7 @@ from lethax.data.decode import aligned
 from lethax.data.known import FURTHER, METADATASET
 from lethax.data.metadataset import annotations, layouts, matlab, tfrecord
 from lethax.data.metadataset.example import read_example
-from lethax.data.metadataset.published import published
+from lethax.data.metadataset.facts import published
 from lethax.data.metadataset.tfrecord import crc32c, records
 from lethax.data.store import Store, open_store, verify_store
 from lethax.errors import DataError, RecipeError

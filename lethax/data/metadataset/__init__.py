@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from lethax.data.metadataset.facts import SourceFacts, published
 from lethax.data.metadataset.layouts import LAYOUTS
-from lethax.data.metadataset.published import SourceFacts, published
 from lethax.data.metadataset.readers import Chosen, RecordReader, SourceReader
 from lethax.data.metadataset.spec import SPEC, read_spec
 from lethax.data.pictures import Progress, fill_by

@@ -15,8 +15,8 @@ import numpy as np
 from lethax.data.cifar import COUNTS, read_cifar100
 from lethax.data.formats import read_npy
 from lethax.data.metadataset.annotations import annotations
+from lethax.data.metadataset.facts import SourceFacts
 from lethax.data.metadataset.matlab import read_mat
-from lethax.data.metadataset.published import SourceFacts
 from lethax.data.metadataset.readers import ArrayReader, Cut, FileReader, SourceReader
 from lethax.data.tree import Blob, Tree
 from lethax.errors import DataError
