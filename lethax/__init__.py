@@ -16,6 +16,8 @@ if TYPE_CHECKING:  # what type checkers and editors read; `_PUBLIC` says the sam
     from lethax.domains import Prepared as Prepared
     from lethax.domains import domain_of as domain_of
     from lethax.domains import register as _register_domain
+    from lethax.domains import register_net as register_net
+    from lethax.domains import register_tasks as register_tasks
     from lethax.errors import CheckpointError as CheckpointError
     from lethax.errors import DataError as DataError
     from lethax.errors import DivergedError as DivergedError
@@ -45,9 +47,11 @@ if TYPE_CHECKING:  # what type checkers and editors read; `_PUBLIC` says the sam
     from lethax.methods import Reptile as Reptile
     from lethax.methods import SignSGD as SignSGD
     from lethax.methods import register as _register_method
+    from lethax.methods import register_rule as register_rule
     from lethax.nets import MLP as MLP
     from lethax.nets import Contextual as Contextual
     from lethax.nets import Conv4 as Conv4
+    from lethax.nets import PlainNet as PlainNet
     from lethax.nets import ResNet12 as ResNet12
     from lethax.objectives import CrossEntropy as CrossEntropy
     from lethax.objectives import SquaredError as SquaredError
@@ -65,6 +69,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; `_PUBLIC` says the sam
     from lethax.records import Episode as Episode
     from lethax.records import EpisodeShape as EpisodeShape
     from lethax.records import Split as Split
+    from lethax.rules import FixedRule as FixedRule
     from lethax.runs.adapted import Adapted as Adapted
     from lethax.runs.adapted import adapt_run as adapt_run
     from lethax.runs.adapted import load_adapted as load_adapted
@@ -81,19 +86,20 @@ _PUBLIC = {
     "baselines": "NearestPrototype",
     "data.source": "class_split features_on_device on_device",
     "data.store": "open_store",
-    "domains": "Domain Made Prepared domain_of register=register_domain",
+    "domains": "Domain Made Prepared domain_of register=register_domain register_net register_tasks",
     "errors": "CheckpointError DataError DivergedError EnvironmentFault LethaxError RecipeError RunError",
     "evaluation": "Score Trial evaluate paired score",
     "learner": "Learner Net",
     "methods": "ALFA L2F LEO LSLR MAML SGD Attenuator CurveEncoder ImageEncoder Implicit MetaSGD Method Reptile SignSGD "
-    "register=register_method",
-    "nets": "MLP Contextual Conv4 ResNet12",
+    "register=register_method register_rule",
+    "nets": "MLP Contextual Conv4 PlainNet ResNet12",
     "objectives": "CrossEntropy SquaredError",
     "outer": "Plan TrainState begin fit",
     "recipe": "Recipe Resolved dump load",
     "recipe.resolve": "resolve",
     "recipe.sections": "option register_section",
     "records": "Episode EpisodeShape Split",
+    "rules": "FixedRule",
     "runs.adapted": "Adapted adapt_run load_adapted",
     "runs.evaluation": "best_metas",
     "runs.folder": "open_run",

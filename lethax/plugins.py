@@ -46,7 +46,7 @@ def used_by(recipe: Any) -> dict[str, list[str]]:
     from lethax.domains import domain_of
 
     sections = (f"section {name}" for name in recipe.sections)
-    used = {f"method {recipe.method}", f"tasks {domain_of(recipe).kind}", *sections}
+    used = {f"method {recipe.method}", f"net {recipe.net.kind}", f"tasks {domain_of(recipe).kind}", *sections}
     return {name: sorted(used & added) for name, added in _ADDED.items() if used & added}
 
 
@@ -59,10 +59,11 @@ def missing(wanted: Any) -> list[str]:
 
 def _registered() -> set[str]:
     from lethax.domains import DOMAINS
+    from lethax.domains.own_nets import NETS
     from lethax.methods.registry import METHODS
     from lethax.recipe.sections import SECTIONS
 
-    kinds = {f"tasks {domain.kind}" for domain in DOMAINS}
+    kinds = {f"tasks {domain.kind}" for domain in DOMAINS} | {f"net {name}" for name in NETS}
     return kinds | {f"method {name}" for name in METHODS} | {f"section {name}" for name in SECTIONS}
 
 
@@ -87,7 +88,7 @@ def _run(path: Path) -> None:
         with _noted(path.name):
             spec.loader.exec_module(module)
         if not _ADDED[path.name]:
-            raise RecipeError("it registers no method, no domain and no section")
+            raise RecipeError("it registers no method, no net, no tasks and no section")
     except (Exception, SystemExit) as error:
         del sys.modules[name]
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]

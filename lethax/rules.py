@@ -35,16 +35,24 @@ class Rule(Protocol):
         """w_{j+1} from w_j and its support gradient."""
 
 
-@dataclass(frozen=True)
-class SGD:
-    """w_{j+1} = w_j − α g_j with one fixed rate α. Finn et al. 2017."""
+class FixedRule:
+    """What a rule that learns nothing has beside `apply`. A rule of your own is a frozen dataclass that derives from it.
 
-    rate: float = 0.01
+    exact: set it to False if `apply` stops a derivative on purpose.
+    """
+
     exact: ClassVar[bool] = True
 
     def init(self, key: PRNGKeyArray, like: Weights, steps: int) -> dict[str, Any]:
         """Nothing to learn."""
         return {}
+
+
+@dataclass(frozen=True)
+class SGD(FixedRule):
+    """w_{j+1} = w_j − α g_j with one fixed rate α. Finn et al. 2017."""
+
+    rate: float = 0.01
 
     def apply(self, params: Any, weights: Weights, gradient: Weights, step: int | Array) -> Weights:
         """w − α g."""
@@ -52,15 +60,10 @@ class SGD:
 
 
 @dataclass(frozen=True)
-class SignSGD:
+class SignSGD(FixedRule):
     """w_{j+1} = w_j − α sign(g_j); its exact meta-gradient is its first-order one. Fan et al. 2021."""
 
     rate: float = 0.01
-    exact: ClassVar[bool] = True
-
-    def init(self, key: PRNGKeyArray, like: Weights, steps: int) -> dict[str, Any]:
-        """Nothing to learn."""
-        return {}
 
     def apply(self, params: Any, weights: Weights, gradient: Weights, step: int | Array) -> Weights:
         """w − α sign(g)."""

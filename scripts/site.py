@@ -29,7 +29,7 @@ API = {  # title of a page: the modules of its names; what is not named here is 
     "Tasks and data": ("records", "data.source", "data.store"),
     "Training and evaluation": ("outer", "evaluation", "baselines"),
     "Runs and recipes": ("runs.folder", "runs.evaluation", "runs.adapted", "recipe", "recipe.resolve"),
-    "Plugins and errors": ("domains", "recipe.sections", "errors"),
+    "Plugins and errors": ("domains", "recipe.sections", "rules", "errors"),
 }
 
 

@@ -1,4 +1,4 @@
-"""Two strangers' tests: a kind of tasks and a method, each in one file outside the package, have all that the package's own have.
+"""Strangers' tests: a method, a net and tasks, each in one file outside the package, have all that the package's own have.
 
 The files are those of examples/, which docs/extend.md explains.
 """
@@ -16,8 +16,11 @@ import jax
 import numpy as np
 import pytest
 import safetensors.numpy
+from pictures_run import draw
 
-from lethax import cli, domains, inner, plugins
+from lethax import cli, domains, inner, nets, plugins
+from lethax.data.store import StoreWriter
+from lethax.domains import own_nets
 from lethax.errors import RecipeError
 from lethax.methods.registry import METHODS, Method, method_of
 from lethax.methods.registry import register as register_method
@@ -54,16 +57,19 @@ class Plugin(NamedTuple):
 
 
 DOMAIN = Plugin(
-    "toy_domain.py",
+    "new_tasks.py",
     ("oscillation", "--method", "maml"),
     ("oscillation.noise", "--oscillation.noise", 0.25),
-    ("section oscillation", "tasks oscillations"),
+    ("section oscillation", "tasks oscillation"),
 )
 METHOD = Plugin(
     "new_method.py",
     ("sinusoid", "--method", "decayed"),
-    ("decay.factor", "--decay", 0.25),
-    ("method decayed", "section decay"),
+    ("decayed.factor", "--decay", 0.25),
+    ("method decayed", "section decayed"),
+)
+NET = Plugin(
+    "new_net.py", ("pets", "--net", "tiles", "--method", "maml"), ("net.kind", "--net", "tiles"), ("net tiles",)
 )
 both = pytest.mark.parametrize("plugin", [DOMAIN, METHOD], ids=lambda plugin: plugin.file)
 
@@ -75,15 +81,17 @@ def forget(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable
     monkeypatch.setenv("LETHAX_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("LETHAX_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("COLUMNS", "100")
-    before = list(domains.DOMAINS), dict(METHODS), dict(sections.SECTIONS), dict(plugins._ADDED), set(sys.modules)
+    tables = (METHODS, sections.SECTIONS, plugins._ADDED, sections._MORE, own_nets.NETS)
+    before = list(domains.DOMAINS), [dict(table) for table in tables], set(sys.modules)
 
     def restore() -> None:
         domains.DOMAINS[:] = before[0]
-        for table, known in zip((METHODS, sections.SECTIONS, plugins._ADDED), before[1:4], strict=True):
+        for table, known in zip(tables, before[1], strict=True):
             table.clear()
             table.update(known)
+        sections._options.cache_clear()
         sections.by_key.cache_clear()
-        for name in set(sys.modules) - before[4]:
+        for name in set(sys.modules) - before[2]:
             if name.startswith(("lethax_plugin", "stranger")):
                 del sys.modules[name]
 
@@ -218,7 +226,7 @@ def test_the_oscillators_move_as_they_should(key):
     order = np.argsort(t)
     slope = np.gradient(x[order], t[order], edge_order=2)
     assert np.median(np.abs(slope - v[order])) < 0.02 < np.abs(v).max()
-    noisy = tasks.draw(source + 0.1, EpisodeShape(1, 300, 300), key)
+    noisy = tasks.draw({"noise": 0.1}, EpisodeShape(1, 300, 300), key)
     assert np.std(noisy.query.y - episode.query.y) == pytest.approx(0.1, rel=0.1)
 
 
@@ -229,8 +237,8 @@ def test_files_of_the_variable_and_installed_packages_are_loaded(tmp_path, monke
     forget()
     shutil.copy(METHOD.path, tmp_path / "stranger_method.py")
     domain = Path(DOMAIN.path).read_text()
-    body, last = domain.split("# 5. The name.\n")
-    function = "def setup():\n" + "".join(f"    {line}\n" for line in last.splitlines())
+    body, last = domain.split('register_tasks("osc')
+    function = f'def setup():\n    register_tasks("osc{last}'
     (tmp_path / "stranger_domain.py").write_text(body + function)
     about = tmp_path / "stranger-1.dist-info"
     about.mkdir()
@@ -239,7 +247,7 @@ def test_files_of_the_variable_and_installed_packages_are_loaded(tmp_path, monke
         f"[{plugins.GROUP}]\nmethod = stranger_method\ndomain = stranger_domain:setup\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    assert "[decay]" in said(capsys, "recipe", "oscillation", "--method", "decayed")
+    assert "[decayed]" in said(capsys, "recipe", "oscillation", "--method", "decayed")
     recipe = resolve(Recipe.of(data="oscillation", method="decayed"))
     assert plugins.used_by(recipe) == {"stranger_method": [*METHOD.adds], "stranger_domain:setup": [*DOMAIN.adds]}
 
@@ -263,27 +271,19 @@ def test_a_plugin_that_cannot_be_imported_is_named(text, wrong, tmp_path, capsys
 
 def test_a_name_that_is_taken_is_refused(tmp_path, capsys):
     """Of a section, an option, a method, a kind of tasks and their data."""
-    plugins.load([DOMAIN.path, METHOD.path])
-    text = {plugin: Path(plugin.path).read_text() for plugin in (DOMAIN, METHOD)}
+    plugins.load([DOMAIN.path, METHOD.path, NET.path])
+    text = {plugin: Path(plugin.path).read_text() for plugin in (DOMAIN, METHOD, NET)}
+    other = ('"decayed", "MAML', '"slower", "MAML'), ('section("decayed")', 'section("slower")')
     changes = [
-        (METHOD, [], "a section called 'decay' exists already"),
-        (METHOD, [('section("decay"', 'section("decay2"')], "--decay, as decay.factor is already"),
-        (
-            METHOD,
-            [('section("decay"', 'section("decay2"'), (', "decay",', ',"",')],
-            "a method called 'decayed' exists already",
-        ),
-        (DOMAIN, [('section("osc', 'section("my_osc')], "kind 'oscillations' exists already"),
-        (
-            DOMAIN,
-            [('section("osc', 'section("my_osc'), ('kind="osc', 'kind="my_osc')],
-            "data called 'oscillation' exist already",
-        ),
+        (METHOD, [], "a section called 'decayed' exists already"),
+        (METHOD, [*other], "--decay, as decayed.factor is already"),
+        (METHOD, [(", Options\n)", "\n)")], "a method called 'decayed' exists already"),
+        (DOMAIN, [], "a section called 'oscillation' exists already"),
+        (DOMAIN, [(" options=Options,", "")], "kind 'oscillation' exists already"),
+        (NET, [], "net.kind has the value 'tiles' already"),
+        (NET, [('net("tiles"', 'net("My net"')], "its name has only lower-case letters"),
     ]
     for number, (plugin, pairs, wrong) in enumerate(changes):
-        for key in [key for key in sections.SECTIONS if key in ("decay2", "my_oscillation")]:
-            del sections.SECTIONS[key]
-        sections.by_key.cache_clear()
         changed = text[plugin]
         for before, after in pairs:
             assert before in changed
@@ -321,15 +321,67 @@ def test_registering_again_changes_nothing():
         register_method(Method("decayed", "Another.", METHODS["maml"].make))
 
 
-@both
+@pytest.mark.parametrize("plugin", [METHOD, NET, DOMAIN], ids=lambda plugin: plugin.file)
 def test_the_page_shows_the_code_of_the_examples(plugin):
     """Every block of docs/extend.md is a piece of the file that its part explains, and every command is one of its docstring."""
     page = (ROOT / "docs/extend.md").read_text(encoding="utf-8")
     code = Path(plugin.path).read_text(encoding="utf-8")
+    assert len(code.splitlines()) <= 40
     (part,) = (part for part in page.split("\n## ") if f"[examples/{plugin.file}]" in part)
     blocks, commands = re.findall(r"```python\n(.*?)```", part, re.S), re.findall(r"^    lethax .*", part, re.M)
-    assert len(blocks) >= 3 and commands
+    assert len(blocks) >= 2 and commands
     assert all(block in code for block in blocks) and all(command in code for command in commands)
+
+
+def test_a_net_trains_evaluates_and_predicts(tmp_path, capsys, forget):
+    for i in range(9):
+        draw(tmp_path / "pictures", f"class{i}", i, 6)
+    for i, name in enumerate(("one", "two", "three")):
+        draw(tmp_path / "support", name, i, 3)
+        draw(tmp_path / "query", name, i, 4)
+    run, with_it = str(tmp_path / "run"), ["--plugin", NET.path]
+    said(capsys, "data", "prepare", "folder", "--from", str(tmp_path / "pictures"), "--store", "pets", "--image", "16")
+    tiny = (
+        "--way 3 --shot 2 --query 2 --filters 8 --inner-steps 2 --inner-rate 0.1 --batch 1 --steps 2 --epoch 2".split()
+    )
+    assert "done" in said(capsys, "train", *NET.words, *tiny, "--val-episodes", "2", "--out", run, *with_it)
+    assert json.loads((Path(run) / "environment.json").read_text())["plugins"] == {NET.file: [*NET.adds]}
+    (judged,) = json.loads(said(capsys, "evaluate", run, "--episodes", "4", "--json", *with_it))
+    assert judged["n"] == 4 and 0 <= judged["mean"] <= 1
+    words = [
+        "--support",
+        str(tmp_path / "support"),
+        "--query",
+        str(tmp_path / "query"),
+        "-o",
+        str(tmp_path / "found.csv"),
+    ]
+    said(capsys, "predict", run, *words, "--head", "zero", *with_it)
+    rows = [line.split(",") for line in (tmp_path / "found.csv").read_text().splitlines()[1:]]
+    assert len(rows) == 12 and {row[1] for row in rows} <= {"one", "two", "three"}
+    forget()
+    assert f"{NET.file} (net tiles)" in said(capsys, "evaluate", run, code=1)
+    assert "expected one of conv4, resnet12, mlp." in said(capsys, "recipe", "pets", "--net", "tiles", code=2)
+
+
+def test_a_net_reads_features_too(capsys):
+    """The data decide what a net gets: a store of vectors makes it one of features."""
+    with StoreWriter(None, "vectors", mean=(), std=(), source={}) as writer:
+        for split in ("train", "val", "test"):
+            classes = [(f"{split}{i}", "", 4) for i in range(3)]
+            writer.split(split, (6,), classes)[:] = np.random.default_rng(0).normal(size=(12, 6))
+    made = {}
+
+    def net(recipe, inputs):
+        made["example"] = inputs.example
+        return nets.MLP(inputs.example[0], (recipe.net.filters,), recipe.episode.way)
+
+    domains.register_net("slim", net)
+    domains.register_net("slim", net)  # again changes nothing
+    recipe = resolve(Recipe.of(data="vectors", net="slim", way=3, shot=1, query=2, filters=5))
+    domain = domains.domain_of(recipe)
+    learner = domain.learner(recipe, domain.inputs(recipe))
+    assert domain.kind == "features" and made["example"] == (6,) and learner.net.hidden == (5,)
 
 
 @pytest.mark.parametrize("values,message", [
@@ -357,7 +409,7 @@ def test_an_option_of_a_plugin_does_not_hide_one_of_the_command_line(short):
 def test_a_plugin_that_registers_nothing_is_said(tmp_path, capsys):
     (tmp_path / "empty.py").write_text("")
     assert cli.main(["recipe", "sinusoid", "--plugin", str(tmp_path / "empty.py")]) == 2
-    assert "it registers no method, no domain and no section" in capsys.readouterr().err
+    assert "it registers no method, no net, no tasks and no section" in capsys.readouterr().err
 
 
 def test_a_default_of_the_wrong_type_is_named():

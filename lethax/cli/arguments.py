@@ -465,12 +465,12 @@ NESTED: dict[str, dict[str, Any]] = {"data": DATA_COMMANDS, "models": MODELS_COM
 
 def commands() -> dict[str, Any]:
     """The commands by name. This is a function because plugins add options before it is called."""
-    return _commands(tuple(sections.SECTIONS.items()))
+    return _commands(tuple(sections.by_key().values()))
 
 
 @functools.cache
-def _commands(known: tuple[tuple[str, type], ...]) -> dict[str, Any]:
-    """The commands whose recipes have the sections `known`."""
+def _commands(known: tuple[sections.Option, ...]) -> dict[str, Any]:
+    """The commands whose recipes have the options `known`."""
     train: Any = dataclasses.make_dataclass("Train", [DATA, *TRAIN, *parsed_fields()])
     train.__doc__ = "Train a method on DATA or from a recipe, or go on with a run."
     recipe: Any = dataclasses.make_dataclass("ShowRecipe", [DATA, *SHOW_RECIPE, *parsed_fields()])

@@ -5,8 +5,10 @@ from lethax.data.source import features_on_device
 from lethax.data.store import find_store
 from lethax.domains import prepared
 from lethax.domains.contract import Family, Inputs, Judging, Values
+from lethax.domains.own_nets import NETS
 from lethax.domains.prepared import Prepared
 from lethax.errors import RecipeError
+from lethax.learner import Net
 from lethax.methods import leo
 from lethax.methods.registry import Method
 from lethax.objectives import CrossEntropy
@@ -17,8 +19,8 @@ def _claims(recipe: Recipe) -> bool:
     """Whether the network or the method needs features, or the data set holds them."""
     if recipe.method in ("leo", "leo+l2f"):
         return True
-    if recipe.get("net.kind"):
-        return bool(recipe.get("net.kind") == "mlp")
+    if (kind := recipe.get("net.kind")) and kind not in NETS:
+        return bool(kind == "mlp")
     store = find_store(recipe.data)
     return store is not None and bool(store.features)
 
@@ -61,8 +63,10 @@ def _check_inputs(recipe: Resolved, inputs: Inputs) -> None:
         raise RecipeError(f"{wrong} does not fit data '{recipe.data}': {why}.")
 
 
-def _net(recipe: Resolved, inputs: Inputs | None) -> nets.MLP:
+def _net(recipe: Resolved, inputs: Inputs | None) -> Net:
     assert inputs is not None
+    if recipe.net.kind in NETS:
+        return NETS[recipe.net.kind](recipe, inputs)
     hidden = (recipe.net.filters,) * recipe.net.depth
     return nets.MLP(inputs.example[0], hidden, recipe.episode.way, spread=recipe.net.deviation)
 

@@ -7,6 +7,7 @@ from lethax.data.decode import resize_array
 from lethax.data.source import on_device
 from lethax.domains import prepared, supervised
 from lethax.domains.contract import Family, Inputs, Values
+from lethax.domains.own_nets import NETS
 from lethax.domains.prepared import Prepared
 from lethax.errors import DataError, RecipeError
 from lethax.learner import Net
@@ -52,6 +53,8 @@ def _net(recipe: Resolved, inputs: Inputs | None) -> Net:
     form: ConvForm = "patches" if supervised.lean(recipe) else "native"
     norm_steps = recipe.inner.steps if recipe.net.per_step_norm else 0
     height, _, channels = inputs.example
+    if recipe.net.kind in NETS:
+        return NETS[recipe.net.kind](recipe, inputs)
     if recipe.net.kind == "resnet12":
         return nets.ResNet12(recipe.episode.way, channels, variant=recipe.preset, norm_steps=norm_steps, conv_form=form)
     if height < _SMALLEST:

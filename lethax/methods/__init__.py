@@ -13,6 +13,7 @@ from lethax.methods.registry import METHODS as METHODS
 from lethax.methods.registry import Method as Method
 from lethax.methods.registry import method_of as method_of
 from lethax.methods.registry import register as register
+from lethax.methods.registry import register_rule as register_rule
 from lethax.methods.reptile import Reptile as Reptile
 from lethax.rules import LSLR as LSLR
 from lethax.rules import SGD as SGD

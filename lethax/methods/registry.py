@@ -5,13 +5,14 @@ A method from outside the package is one more record: `register(Method("mine", "
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
 from lethax.errors import OF_A_PLUGIN, RecipeError, did_you_mean
 from lethax.learner import Learner, Net
 from lethax.methods.parts import build
 from lethax.recipe import Recipe, Resolved, sections
+from lethax.rules import Rule
 from lethax.text import shown
 
 Values = Mapping[str, Any]  # of options, by "SECTION.NAME"
@@ -95,6 +96,41 @@ def register(method: Method) -> Method:
     if METHODS.setdefault(method.name, method) != method:
         raise RecipeError(f"a method called '{method.name}' exists already: choose another name.")
     return method
+
+
+def register_rule(
+    name: str, text: str, rule: Callable[[Resolved], Rule], options: type | None = None
+) -> tuple[Method, Method]:
+    """Make MAML with a rule of your own known, by `name`, and the same with L2F's start, by `name`+l2f.
+
+    Arguments:
+        name: the name on the command line, and of the section of its options.
+        text: one sentence about the method.
+        rule: a function from the values of a recipe to the rule, such as a frozen dataclass that derives from `FixedRule`.
+        options: a frozen dataclass whose fields are made by `option`; `rule` finds its values in `recipe.section(name)`.
+
+    Returns:
+        The two methods.
+
+    Raises:
+        RecipeError: if a name is taken, or a field of `options` cannot be an option.
+    """
+
+    def made(base: str) -> Callable[..., Learner]:
+        def make(net: Net, recipe: Resolved, **others: Any) -> Learner:
+            learner: Learner = replace(METHODS[base].make(net, recipe, **others), rule=rule(recipe))
+            return learner
+
+        return make
+
+    if options:
+        sections.register_section(name, options)
+    own, without = (name,) if options else (), frozenset({"inner.rule"})
+    start = f"{text.rstrip('.')}, with L2F's attenuated start."
+    return (
+        register(Method(name, text, made("maml"), sections=own, without=without)),
+        register(Method(f"{name}+l2f", start, made("maml+l2f"), sections=(*own, "gate"), without=without)),
+    )
 
 
 def method_of(recipe: Recipe | Resolved) -> Method:

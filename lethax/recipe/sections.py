@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
-from typing import Any, Literal, NamedTuple, get_origin, get_type_hints
+from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 from lethax.errors import RecipeError
 from lethax.names import COMMAND_LINE
@@ -383,6 +383,18 @@ def _check_section(name: str, section: type) -> None:
             )
 
 
+_MORE: dict[str, tuple[str, ...]] = {}  # values that plugins add to options with choices, by "SECTION.NAME"
+
+
+def add_choice(key: str, value: str) -> None:
+    """Let an option have one more value. RecipeError for a value that it has already."""
+    if value in get_args(by_key()[key].kind):
+        raise RecipeError(f"{key} has the value '{shown(value, 60)}' already: choose another name.")
+    _MORE[key] = (*_MORE.get(key, ()), value)
+    _options.cache_clear()
+    by_key.cache_clear()
+
+
 def options(section: str) -> Mapping[str, Option]:
     """The options of a section by name."""
     return _options(section, SECTIONS[section])
@@ -391,6 +403,9 @@ def options(section: str) -> Mapping[str, Option]:
 @cache
 def _options(section: str, cls: type) -> Mapping[str, Option]:
     hints = get_type_hints(cls)
+    for f in fields(cls):
+        if more := _MORE.get(f"{section}.{f.name}"):
+            hints[f.name] = Literal[(*get_args(hints[f.name]), *more)]
     return {
         f.name: Option(
             section, f.name, hints[f.name], f.metadata["text"], f.default, f.metadata["range"], f.metadata["short"]
