@@ -15,10 +15,11 @@ import lethax
 ROOT = Path(__file__).parent.parent
 NAMES = """
     ALFA Adapted Attenuator CheckpointError Contextual Conv4 CrossEntropy CurveEncoder DataError DivergedError Domain
-    EnvironmentFault Episode EpisodeShape ImageEncoder Implicit L2F LEO LSLR Learner LethaxError MAML MLP Made MetaSGD
-    Method NearestPrototype Net Plan Prepared Recipe RecipeError Reptile ResNet12 Resolved RunError SGD Score SignSGD Split
-    SquaredError TrainState Trial adapt_run begin best_metas class_split domain_of dump evaluate features_on_device fit load
-    load_adapted on_device open_run open_store option paired register_domain register_method register_section resolve score
+    EnvironmentFault Episode EpisodeShape FixedRule ImageEncoder Implicit L2F LEO LSLR Learner LethaxError MAML MLP Made
+    MetaSGD Method NearestPrototype Net PlainNet Plan Prepared Recipe RecipeError Reptile ResNet12 Resolved RunError SGD
+    Score SignSGD Split SquaredError TrainState Trial adapt_run begin best_metas class_split domain_of dump evaluate
+    features_on_device fit load load_adapted on_device open_run open_store option paired register_domain register_method
+    register_net register_rule register_section register_tasks resolve score
 """.split()
 
 
