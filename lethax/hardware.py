@@ -1,10 +1,12 @@
 """What the kernel says of this machine, with the limits that a container sets. Nothing here imports JAX."""
 
 import os
+import platform
 from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path("/")  # of /proc and /sys
+_SETS = ("avx512f", "avx2", "avx", "sse4_2")  # of x86, best first
 
 
 class Memory(NamedTuple):
@@ -52,6 +54,26 @@ def memory() -> Memory:
     texts = [*limits("", "memory.max"), *limits("memory", "memory.limit_in_bytes")]
     allowed = [int(one) for one in texts if one.strip().isdigit() and (total is None or int(one) < total)]
     return Memory(total, about.get("MemAvailable"), min(allowed, default=None))
+
+
+class Processor(NamedTuple):
+    """The model of the processor, its kind such as "x86_64", and of an x86 its best known instruction set, or ""."""
+
+    model: str
+    kind: str
+    best: str
+
+
+def processor() -> Processor:
+    """The processor of this machine."""
+    kind = platform.machine() or "unknown"
+    facts: dict[str, str] = {}
+    for line in text("proc/cpuinfo").splitlines():
+        name, _, value = line.partition(":")
+        facts.setdefault(name.strip(), value.strip())
+    flags = facts.get("flags", "").split()
+    best = next((one for one in _SETS if one in flags), "no AVX") if flags else ""
+    return Processor(facts.get("model name") or platform.processor() or kind, kind, best)
 
 
 def _physical() -> int | None:

@@ -133,7 +133,7 @@ def kernel(tmp_path, monkeypatch):
     """Set what the files of the kernel say."""
     monkeypatch.setattr(hardware, "ROOT", tmp_path)
     monkeypatch.setattr(sys, "platform", "linux")
-    monkeypatch.setattr(machine.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(hardware.platform, "machine", lambda: "x86_64")
 
     def set_up(**files):
         for name, text in files.items():

@@ -1,7 +1,6 @@
 """The machine: processor, cores, memory and huge pages, with the limits that a container sets."""
 
 import os
-import platform
 import sys
 from collections.abc import Iterator
 
@@ -11,7 +10,6 @@ from lethax.hardware import limits, text
 from lethax.text import in_bytes
 
 LEAST_MEMORY = 2 << 30
-_SETS = ("avx512f", "avx2", "avx", "sse4_2")  # of x86, best first
 # Variables that change what is computed, or where files are.
 _VARIABLES = (
     "JAX_PLATFORMS", "XLA_FLAGS", "JAX_ENABLE_X64", "JAX_NUM_CPU_DEVICES", "CUDA_VISIBLE_DEVICES", "LETHAX_DATA", "LETHAX_CACHE",
@@ -31,21 +29,14 @@ def rows() -> Iterator[Row]:
 
 def processor() -> Row:
     """The model and its best instruction set. JAX's programs for x86 need AVX."""
-    kind = platform.machine() or "unknown"
-    facts: dict[str, str] = {}
-    for line in text("proc/cpuinfo").splitlines():
-        name, _, value = line.partition(":")
-        facts.setdefault(name.strip(), value.strip())
-    name = facts.get("model name") or platform.processor() or kind
-    flags = facts.get("flags", "").split()
-    if kind.lower() not in ("x86_64", "amd64") or not flags:
+    name, kind, best = hardware.processor()
+    if kind.lower() not in ("x86_64", "amd64") or not best:
         return Row("processor", OK, f"{name}, {kind}")
-    best = next((one for one in _SETS if one in flags), "")
-    if "avx" not in flags:
+    if not best.startswith("avx"):
         return Row(
             "processor", WRONG, f"{name}, {kind} without AVX", "JAX needs a processor with AVX: take another machine."
         )
-    if "avx2" not in flags:
+    if best == "avx":
         return Row("processor", WARNING, f"{name}, {kind} with {best} but without AVX2", "Expect programs to be slow.")
     return Row("processor", OK, f"{name}, {kind} with {best}")
 

@@ -1,5 +1,6 @@
 """A run is a folder: recipe.toml, environment.json, inputs.json, metrics.jsonl, timing.jsonl, checkpoints/, evaluations/"""
 
+import os
 import platform
 import shlex
 import sys
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from lethax import __version__, checkpoint, plugins
+from lethax import __version__, checkpoint, hardware, plugins
 from lethax.data.store import open_store
 from lethax.domains import Domain, Inputs, domain_of, read_inputs
 from lethax.errors import CheckpointError, DataError, LethaxError, RecipeError, RunError
@@ -209,6 +210,9 @@ def environment() -> dict[str, Any]:
         "numpy": np.__version__,
         "device": f"{jax.devices()[0].device_kind} x {len(jax.devices())}",
         "machine": platform.machine(),
+        "processor": hardware.processor().model,
+        "instructions": hardware.processor().best,
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
         **when(),
     }
 
