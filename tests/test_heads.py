@@ -94,7 +94,8 @@ def test_the_meta_gradient_passes_through_the_start(head):
         got = grads["weights"][layer]["weight"][1, 1]
         np.testing.assert_allclose(got, (ends[0] - ends[1]) / 2e-6, rtol=1e-5, atol=1e-8)
     assert np.any(grads["weights"]["layer1"]["weight"]) == (head == "vector")  # prototypes take the place of the head
-    check(learner, episode)
+    if head == "prototypes":
+        check(learner, episode)
 
 
 def test_what_has_no_such_start_is_refused():
