@@ -46,7 +46,7 @@ def started(head: HeadStart, net: Net, weights: Weights, support: Split, modulat
     """
     like = _shapes(cast(Any, net))  # a frozen dataclass, so that it can be hashed
     is_head = net.head(like)
-    if head == "trained" and jax.tree.map(jnp.shape, weights) == jax.tree.map(jnp.shape, like):
+    if head == "trained" and _fits(weights, like):
         return weights
     change: Callable[[Any, Any], Array] = {"trained": _columns, "vector": _mean_column}.get(head, _zeros)
     made: Weights = jax.tree.map(lambda last, want, leaf: change(want, leaf) if last else leaf, is_head, like, weights)
@@ -59,6 +59,13 @@ def started(head: HeadStart, net: Net, weights: Weights, support: Split, modulat
 def _shapes(net: Any) -> Weights:
     shapes: Weights = jax.eval_shape(net.init, jax.random.key(0))
     return shapes
+
+
+def _fits(weights: Weights, like: Weights) -> bool:
+    """Whether no tensor has to change its shape. What is in other places than in the net's own weights is left as it is."""
+    if jax.tree.structure(weights) != jax.tree.structure(like):
+        return True
+    return all(jax.tree.leaves(jax.tree.map(lambda w, want: jnp.shape(w) == want.shape, weights, like)))
 
 
 def _columns(want: Any, leaf: Any) -> Array:
