@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from lethax import trees
 from lethax.errors import RecipeError
 from lethax.learner import Featured, Net
 from lethax.records import Split, Weights
@@ -63,7 +64,7 @@ def _shapes(net: Any) -> Weights:
 
 def _fits(weights: Weights, like: Weights) -> bool:
     """Whether no tensor has to change its shape. What is in other places than in the net's own weights is left as it is."""
-    if jax.tree.structure(weights) != jax.tree.structure(like):
+    if trees.names(weights) != trees.names(like):
         return True
     return all(jax.tree.leaves(jax.tree.map(lambda w, want: jnp.shape(w) == want.shape, weights, like)))
 
