@@ -15,7 +15,7 @@ from scipy.special import stdtrit
 from lethax import trees
 from lethax.baselines import Classifier
 from lethax.devices import TaskLoop, over_devices, over_tasks
-from lethax.learner import Learner, TaskFamily
+from lethax.learner import HostFamily, Learner, TaskFamily
 from lethax.objectives import ScoredObjective
 from lethax.records import Episode, EpisodeShape
 
@@ -93,11 +93,27 @@ class Trial:
     devices: int = 1
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))
 def draw(
+    family: TaskFamily | HostFamily, shape: EpisodeShape, together: int, source: Any, key: PRNGKeyArray, first: Array
+) -> Episode:
+    """Draw the episodes `first`, `first` + 1, … of a key, as many as `together`, with a leading axis.
+
+    A `HostFamily` reads them, in shapes of its own.
+    """
+    if isinstance(family, HostFamily):
+        return _made(family, family.fetch(source, key, int(first), together))
+    return _drawn(family, shape, together, source, key, first)
+
+
+@partial(jax.jit, static_argnums=0)
+def _made(family: HostFamily, arrays: Any) -> Episode:
+    return family.episodes(arrays)
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _drawn(
     family: TaskFamily, shape: EpisodeShape, together: int, source: Any, key: PRNGKeyArray, first: Array
 ) -> Episode:
-    """Draw the episodes `first`, `first` + 1, … of a key, as many as `together`, with a leading axis."""
     keys = jax.vmap(lambda t: jax.random.fold_in(key, t))(first + jnp.arange(together))
     return jax.vmap(lambda k: family.draw(source, shape, k))(keys)
 
@@ -128,7 +144,7 @@ def _judge(learner: Judged, trial: Trial, metas: tuple[Any, ...], episodes: Epis
 
 
 def evaluate(
-    learner: Judged, metas: Sequence[Any], family: TaskFamily, source: Any, trial: Trial, key: PRNGKeyArray
+    learner: Judged, metas: Sequence[Any], family: TaskFamily | HostFamily, source: Any, trial: Trial, key: PRNGKeyArray
 ) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
     """Judge meta-parameters on fixed, seeded episodes.
 
@@ -169,7 +185,9 @@ def evaluate(
         yield np.asarray(scores)[:keep], {name: np.asarray(leaf)[:keep] for name, leaf in seen.items()}
 
 
-def episodes_hash(family: TaskFamily, source: Any, shape: EpisodeShape, key: PRNGKeyArray, episodes: int) -> str:
+def episodes_hash(
+    family: TaskFamily | HostFamily, source: Any, shape: EpisodeShape, key: PRNGKeyArray, episodes: int
+) -> str:
     """SHA-256 (16 digits) of the first, middle and last episode's arrays: equal hashes, equal episodes."""
     digest = hashlib.sha256(repr((shape, episodes)).encode())
     for t in sorted({0, episodes // 2, episodes - 1}):

@@ -141,3 +141,17 @@ class TaskFamily(Protocol):
 
     def draw(self, source: Any, shape: EpisodeShape, key: PRNGKeyArray, /) -> Episode:
         """One episode, a function of its arguments alone, which is compiled; `source` is a tree of arrays."""
+
+
+@runtime_checkable
+class HostFamily(Protocol):
+    """Tasks whose episodes are read on the host, because their shapes differ or the device has no room for all examples.
+
+    A frozen dataclass, compared by value. `episodes` is part of the program, which is compiled once for each shape of arrays.
+    """
+
+    def fetch(self, source: Any, key: PRNGKeyArray, first: int, count: int, /) -> Any:
+        """Read the episodes `first` … `first` + `count` − 1 of a key, each a function of source, key and its number alone."""
+
+    def episodes(self, arrays: Any, /) -> Episode:
+        """The episodes that `fetch` read, with a leading axis."""

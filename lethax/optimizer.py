@@ -53,6 +53,14 @@ def clip_tensor_norm(bound: float) -> Bound:
     return lambda grads: trees.clip_each(grads, bound)
 
 
+def kernels(params: Any) -> Any:
+    """Which meta-parameters a weight decay shrinks: the initial weights of two or more axes, no biases, norms or learned rates."""
+    return {
+        name: jax.tree.map(lambda leaf, mine=name == "weights": mine and jnp.ndim(leaf) > 1, part)
+        for name, part in params.items()
+    }
+
+
 def bounded(transform: optax.GradientTransformation, *bounds: Bound) -> optax.GradientTransformation:
     """Apply `transform` to gradients that have passed the bounds in turn. The state is that of `transform` alone."""
 

@@ -16,7 +16,7 @@ from jaxtyping import Array, Int, PRNGKeyArray
 
 from lethax import optimizer, trees
 from lethax.devices import TaskLoop, divided, everywhere, over_devices, over_tasks
-from lethax.learner import Learner
+from lethax.learner import HostFamily, Learner
 from lethax.records import Episode, EpisodeShape, Info, Progress
 from lethax.streams import Stream, stream
 
@@ -61,7 +61,7 @@ class OuterPlan(Protocol):
         """Take one outer step within a program."""
 
     def single(self, learner: Learner, state: TrainState, tasks: Any, source: Any) -> tuple[TrainState, Info]:
-        """Take one outer step as a call of its own."""
+        """Take one outer step as a call of its own. Only here can the host have a part in it: a simulator, or files."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,7 @@ class Plan:
             program; fastest for convolutions on a CPU) or "scan" (one by one, in a loop).
         chunk: the largest number of outer steps in one compiled call. More than 1 pays for small nets.
         devices: the number of devices that share a meta-batch; it has to divide `batch`.
+        weight_decay: λ of the penalty λ/2 Σ w² of weights but not of biases and norms; its gradient is added after the bounds.
         transform: an optax optimiser of your own in the place of Adam, which then ignores `rate`, `min_rate` and `stairs`.
 
     Example:
@@ -111,12 +112,15 @@ class Plan:
     task_loop: TaskLoop = "vmap"
     chunk: int = 1
     devices: int = 1
+    weight_decay: float = 0.0
     transform: optax.GradientTransformation | None = None
 
     def optimizer(self) -> optax.GradientTransformation:
         """Adam with 0.9, 0.999 and 1e-8, or `transform`, after the bounds and the skipping that the plan asks for."""
         rate = optimizer.annealed(self.rate, self.min_rate, self.total, self.stairs)
         base = self.transform or optax.adam(rate if self.min_rate != self.rate else self.rate)
+        if self.weight_decay:
+            base = optax.chain(optax.add_decayed_weights(self.weight_decay, optimizer.kernels), base)
         kinds = (optimizer.clamp, optimizer.clip_norm, optimizer.clip_tensor_norm)
         values = (self.clamp, self.clip_norm, self.clip_tensor_norm)
         whole = optimizer.bounded(base, *[kind(value) for kind, value in zip(kinds, values, strict=True) if value])
@@ -127,7 +131,13 @@ class Plan:
         return outer_step(learner, self, state, *draw_batch(tasks, source, self, state))
 
     def single(self, learner: Learner, state: TrainState, tasks: Any, source: Any) -> tuple[TrainState, Info]:
-        """Draw and step in two programs. The images then stay on one device, and no loop surrounds the net."""
+        """Draw and step in two programs. The images then stay on one device, and no loop surrounds the net.
+
+        Episodes of the host are read, and the program has the rest.
+        """
+        if isinstance(tasks, HostFamily):
+            arrays = tasks.fetch(source, state.key, int(state.step) * self.batch, self.batch)
+            return _step_on(learner, self, tasks, state, arrays)
         return _step(learner, self, state, *_draw(tasks, source, self, state))
 
 
@@ -182,9 +192,22 @@ def outer_step(
 
 def draw_batch(tasks: Any, source: Any, plan: Plan, state: TrainState) -> tuple[Episode, Array]:
     """Draw the meta-batch of outer step `state.step`, which is a function of the key and the step alone."""
+    for_episodes, for_tasks = _keys(plan, state)
+    return jax.vmap(lambda key: tasks.draw(source, plan.shape, key))(for_episodes), for_tasks
+
+
+def _keys(plan: Plan, state: TrainState) -> tuple[Array, Array]:
+    """The keys of the episodes of an outer step, and of what a learner draws in each."""
     keys = jax.random.split(jax.random.fold_in(state.key, state.step), 2 * plan.batch)
-    episodes = jax.vmap(lambda key: tasks.draw(source, plan.shape, key))(keys[: plan.batch])
-    return episodes, keys[plan.batch :]
+    return keys[: plan.batch], keys[plan.batch :]
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _step_on(
+    learner: Learner, plan: Plan, tasks: HostFamily, state: TrainState, arrays: Any
+) -> tuple[TrainState, Info]:
+    """One outer step on episodes that were read on the host."""
+    return outer_step(learner, plan, state, tasks.episodes(arrays), _keys(plan, state)[1])
 
 
 def _scan(
@@ -235,7 +258,7 @@ def fit(
     Arguments:
         learner: the method. If it switches from first to second order, it has to do so at a multiple of `plan.chunk`.
         state: where to go on from: `begin(learner, plan, key)`, or any state that an earlier `fit` yielded.
-        tasks: a task family: `tasks.draw(source, shape, key)` gives an `Episode`.
+        tasks: a task family: `tasks.draw(source, shape, key)` gives an `Episode`. A `HostFamily` takes a plan with `chunk` 1.
         source: the family's arrays on the device.
         plan: how the outer loop runs.
 

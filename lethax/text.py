@@ -39,6 +39,11 @@ def plural(number: int, one: str) -> str:
     return f"{one[:-1]}ies" if one.endswith("y") else f"{one}es" if one.endswith("s") else f"{one}s"
 
 
+def sized(number: int, what: str) -> str:
+    """ "5-way", "20-shot"; "any-way" where 0 says that each episode draws its own number."""
+    return f"{number:,}-{what}" if number else f"any-{what}"
+
+
 def counted(number: int, one: str) -> str:
     """ "1 class", "12,000 classes"."""
     return f"{number:,} {plural(number, one)}"

@@ -1,6 +1,6 @@
 """The command `lethax evaluate`. JAX is imported by what needs it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 from lethax import signals
 from lethax.cli import arguments
 from lethax.cli.usage import check_range
-from lethax.errors import RecipeError
+from lethax.errors import DataError, RecipeError
 from lethax.files import to_json
 from lethax.progress import console, say, watch
 from lethax.recipe.record import check_seed
@@ -17,7 +17,7 @@ from lethax.text import shown
 
 def evaluate(args: arguments.Evaluate) -> None:
     from lethax.devices import use_all_cores
-    from lethax.report import scores
+    from lethax.report import columns, scores
     from lethax.runs.evaluation import check_alike, evaluate_run, write_evaluation
     from lethax.runs.folder import open_run
 
@@ -25,19 +25,24 @@ def evaluate(args: arguments.Evaluate) -> None:
     use_all_cores()
     opened = [open_run(folder, "Name those that you mean") for folder in args.runs]
     check_alike(opened, "evaluate")
+    judged = list(_judged(args, opened))
     results = []
     changed = {name: value for name in ("way", "shot", "head", "norm") if (value := getattr(args, name)) is not None}
     rivals = against(args.baselines, args.features, args.json)
-    for folder, run in zip(args.runs, opened, strict=True):
-        count = args.episodes or run.domain.episodes
+    for folder, run, data in judged:
+        count, on = args.episodes or run.domain.episodes, f" on {shown(data)}" if data and data != args.data else ""
         results.append(evaluate_run(
             run, episodes=count, ensemble=args.ensemble, steps=run.domain.curve if args.steps is None else args.steps,
-            seed=args.seed, split=args.split, data=args.data, changed=changed,
-            watch=iter if args.json else partial(watch, f"evaluating {shown(folder)}", count),
+            seed=args.seed, split=args.split, data=data, changed=changed,
+            watch=iter if args.json else partial(watch, f"evaluating {shown(folder)}{on}", count),
             against=rivals,
         ))  # fmt: skip
+    folders = [folder for folder, _, _ in judged]
     if args.json:
         print(to_json([result.record for result in results], None))
+    elif len(judged) > len(opened):
+        say(columns.title(results))
+        console.print(columns.table(folders, results, console.encoding))
     else:
         say(scores.title(results))
         for table in scores.tables(args.runs, results, console.width, console.encoding):
@@ -52,15 +57,30 @@ def evaluate(args: arguments.Evaluate) -> None:
     drawn = _draw(args, results) if args.pictures else []
     if args.json:
         return
-    for folder, result in zip(args.runs, results, strict=True):
+    for folder, result in zip(folders, results, strict=True):
         if said := scores.gates(result.record):
-            say(f"{shown(folder)}: {said}")
+            say(f"{shown(folder)}{_on(result, folders)}: {said}")
         for line in scores.verdicts(shown(folder), result.record):
             say(line)
     for result in results:
         say(f"written: {shown(result.path)}, on the episodes with the hash {result.record['episodes_hash']}")
     if drawn:
         say(f"drawn: {', '.join(map(shown, drawn))}")
+
+
+def _judged(args: arguments.Evaluate, opened: Sequence[Any]) -> Iterator[tuple[Path, Any, str | None]]:
+    """Every run with the data that it is judged on; None is its own."""
+    for folder, run in zip(args.runs, opened, strict=True):
+        columns = (args.data,) if args.data else run.domain.columns(run.recipe, args.split)
+        if not columns:
+            raise DataError(f"nothing is prepared that has classes to judge {shown(folder)} on: no {args.split} split.")
+        for data in columns:
+            yield folder, run, data
+
+
+def _on(result: Any, folders: Sequence[Path]) -> str:
+    """The data of a result, where its run has several."""
+    return f" on {shown(result.record['data'], 60)}" if len(set(folders)) < len(folders) else ""
 
 
 def _check_evaluate(args: arguments.Evaluate) -> None:

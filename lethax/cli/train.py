@@ -10,7 +10,7 @@ from lethax.cli import recipe_options
 from lethax.errors import DataError, RecipeError
 from lethax.progress import compiling, duration, follow, say
 from lethax.recipe import Recipe, Resolved, dump, load
-from lethax.text import command_line, counted, in_bytes, shown
+from lethax.text import command_line, counted, in_bytes, shown, sized
 
 
 def train(args: Any) -> None:
@@ -134,7 +134,8 @@ def _begun(args: Any) -> tuple[Any, str]:
         raise RecipeError("train needs DATA, --recipe FILE or --resume RUN.")
     use_all_cores()
     recipe, note = _fitted(args)
-    name = f"{recipe.data}-{recipe.method}-{recipe.episode.shot}shot-seed{recipe.seed}"
+    shape = f"{recipe.episode.shot}shot-" if recipe.episode.shot else ""
+    name = f"{recipe.data}-{recipe.method}-{shape}seed{recipe.seed}"
     out = args.out or Path("runs") / name
     if args.overwrite:
         return making.replace(recipe, out), note
@@ -154,8 +155,9 @@ def _seen(run: Any) -> str:
 def _described(run: Any) -> str:
     """ "l2f on birds, 4-way 1-shot with 6 queries a class, 50,000 outer steps"; of tasks without classes, shots alone."""
     recipe, episode = run.recipe, run.recipe.episode
-    queries = f" with {counted(episode.query, 'query')} a class"
-    episodes = f"{episode.way}-way {episode.shot:,}-shot{queries}" if run.domain.classes else f"{episode.shot:,}-shot"
+    queries = f" with {counted(episode.query, 'query')} a class" if episode.query else ""
+    classes = f"{sized(episode.way, 'way')} " if run.domain.classes else ""
+    episodes = f"{classes}{sized(episode.shot, 'shot')}{queries if run.domain.classes else ''}"
     return f"{recipe.method} on {recipe.data}, {episodes}, {counted(recipe.outer.steps, 'outer step')}"
 
 

@@ -1,16 +1,20 @@
 """Put episodes of any shape into arrays of a few shapes, so that few programs are compiled, and read them ahead in a thread."""
 
+import hashlib
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import PRNGKeyArray
 
 from lethax.data.source import normalised
 from lethax.data.store import ClassSplit
-from lethax.data.variable_episodes import DrawnEpisode
+from lethax.data.variable_episodes import BENCHMARK, DrawnEpisode, EpisodeRules, Pool, VariableEpisodes
 from lethax.records import Episode, Split
 
 T = TypeVar("T")
@@ -92,3 +96,52 @@ def prefetched(items: Iterable[T], ahead: int = 2) -> Iterator[T]:
                 yield item  # type: ignore[misc]
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+class Reader:
+    """Reads the episodes of some splits by their numbers, the ones that come next while others are used.
+
+    Arguments:
+        pools: from `variable_episodes.pool`.
+        splits: the split of each pool. Pictures of all of them have one shape.
+        rules: how episodes are drawn.
+
+    Raises:
+        DataError: as `VariableEpisodes` does.
+    """
+
+    def __init__(self, pools: Sequence[Pool], splits: Sequence[ClassSplit], rules: EpisodeRules = BENCHMARK) -> None:
+        VariableEpisodes(pools, rules)  # which checks them
+        self._pools, self._splits, self._rules = tuple(pools), tuple(splits), rules
+        self._next: tuple[int, int, int] | None = None
+        self._ahead: Iterator[PaddedEpisodes] = iter(())
+
+    def read(self, seed: int, first: int, count: int) -> PaddedEpisodes:
+        """The episodes `first` … `first` + `count` − 1 of a seed, whatever was read before."""
+        if self._next != (seed, first, count):
+            self._ahead = prefetched(self._from(seed, first, count))
+        self._next = seed, first + count, count
+        return next(self._ahead)
+
+    def _from(self, seed: int, first: int, count: int) -> Iterator[PaddedEpisodes]:
+        stream = VariableEpisodes(self._pools, self._rules, seed)
+        while True:
+            yield padded([stream.draw(i) for i in range(first, first + count)], self._splits)
+            first += count
+
+
+@dataclass(frozen=True)
+class ReadEpisodes:
+    """The tasks of a `Reader`, a `learner.HostFamily`: x = (pixel / 255 − mean) / std."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def fetch(self, source: Reader, key: PRNGKeyArray, first: int, count: int) -> PaddedEpisodes:
+        """Read episodes, whose seed is a hash of the key."""
+        content = np.ascontiguousarray(jax.random.key_data(key)).tobytes()
+        return source.read(int.from_bytes(hashlib.sha256(content).digest()[:8], "little"), first, count)
+
+    def episodes(self, arrays: Any) -> Episode:
+        """The episodes on the device."""
+        return episodes_of(arrays, self.mean, self.std)

@@ -1,6 +1,6 @@
 """The domains. `domain_of` is the only function that tells one kind of tasks from another."""
 
-from lethax.domains import control, curves, features, images
+from lethax.domains import control, curves, features, images, metadataset
 from lethax.domains.contract import Domain as Domain
 from lethax.domains.contract import Family as Family
 from lethax.domains.contract import Inputs as Inputs
@@ -18,7 +18,8 @@ from lethax.recipe.sections import register_section
 
 # The first that claims a recipe has it; images take what nothing else claims.
 DOMAINS: list[Domain] = [
-    curves.DOMAIN, control.NAVIGATION_DOMAIN, control.LOCOMOTION_DOMAIN, features.DOMAIN, images.DOMAIN,
+    curves.DOMAIN, control.NAVIGATION_DOMAIN, control.LOCOMOTION_DOMAIN, features.DOMAIN, metadataset.DOMAIN,
+    images.DOMAIN,
 ]  # fmt: skip
 
 

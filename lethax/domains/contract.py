@@ -23,8 +23,9 @@ Values = Mapping[str, Any]  # of options, by "SECTION.NAME"
 class Family(NamedTuple):
     """Tasks to draw from and their arrays on the device.
 
-    tasks: a frozen dataclass with `draw(source, shape, key) -> Episode`, a function of its arguments alone, which is compiled.
-    source: a tree of arrays, which may differ between splits; () where the tasks need none.
+    tasks: a frozen dataclass with `draw(source, shape, key) -> Episode`, a function of its arguments alone, which is compiled; or a
+    `learner.HostFamily`, whose episodes are read on the host. source: a tree of arrays, which may differ between splits; () where
+    the tasks need none; of a `HostFamily` what it reads.
     """
 
     tasks: Any
@@ -104,6 +105,10 @@ class Domain(Protocol):
         """The options of these sections that are not read."""
 
     @property
+    def drawn(self) -> frozenset[str]:
+        """The options that may be 0, which says that every episode draws its own value."""
+
+    @property
     def episodes(self) -> int:
         """The number of episodes of an evaluation, unless another is given."""
 
@@ -117,7 +122,7 @@ class Domain(Protocol):
 
     @property
     def table(self) -> str:
-        """The form of a table of results: "scores" or "returns"."""
+        """The form of a table of results: "scores", "returns" or "columns"."""
 
     @property
     def drawings(self) -> tuple[str, ...]:
@@ -137,6 +142,15 @@ class Domain(Protocol):
 
     def inputs(self, recipe: Resolved) -> Inputs | None:
         """What is known of prepared data; None for tasks that are made. DataError if the data do not fit the recipe."""
+
+    def identity(self, recipe: Resolved) -> str | None:
+        """The SHA-256 of the data as they are prepared now, as `Inputs` keeps it; None for tasks that are made.
+
+        DataError if they are missing.
+        """
+
+    def columns(self, recipe: Resolved, split: str, /) -> tuple[str | None, ...]:
+        """The data that an evaluation judges one after another, by the names that `elsewhere` takes; None is the run's own."""
 
     def learner(self, recipe: Resolved, inputs: Inputs | None = None) -> Learner:
         """Make the method's learner, on a network that fits the tasks."""

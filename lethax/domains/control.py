@@ -56,12 +56,14 @@ class Control:
         "episode.way", "episode.query", "episode.eval_query", "episode.rotate", "net.kind", "net.norm", "net.per_step_norm",
         "net.deviation", "inner.head", "inner.first_order_steps", "inner.multi_step_steps", "inner.multi_step_epochs", "outer.rate",
         "outer.min_rate", "outer.clamp", "outer.clip_norm", "outer.clip_tensor_norm", "outer.reduction",
+        "outer.weight_decay",
     })  # fmt: skip
     classes: ClassVar[bool] = False
     episodes: ClassVar[int] = _TEST_TASKS
     curve: ClassVar[int] = 4
     table: ClassVar[str] = "returns"
     milder: ClassVar[str] = "--inner-rate"
+    drawn: ClassVar[frozenset[str]] = frozenset()
 
     def claims(self, recipe: Recipe) -> bool:
         """Whether the data have a name of this domain."""
@@ -100,6 +102,14 @@ class Control:
         """None, because tasks are made. An error says so if their simulator is missing."""
         self.environment(recipe)
         return None
+
+    def identity(self, recipe: Resolved) -> str | None:
+        """None, because tasks are made."""
+        return None
+
+    def columns(self, recipe: Resolved, split: str) -> tuple[str | None, ...]:
+        """The run's own setting alone."""
+        return (None,)
 
     def learner(self, recipe: Resolved, inputs: Inputs | None = None) -> Learner:
         """Make the method's learner on a policy."""

@@ -47,7 +47,7 @@ def _check_inputs(recipe: Resolved, inputs: Inputs) -> None:
         )
 
 
-def _net(recipe: Resolved, inputs: Inputs | None) -> Net:
+def net_of(recipe: Resolved, inputs: Inputs | None) -> Net:
     """Make the network. DataError if the pictures are too small for it."""
     assert inputs is not None
     form: ConvForm = "patches" if supervised.lean(recipe) else "native"
@@ -82,7 +82,7 @@ DOMAIN = Prepared(
     check_inputs=_check_inputs,
     published=_published,
     unread=frozenset({"net.depth", "net.deviation"}),
-    net=_net,
+    net=net_of,
     objective=CrossEntropy(),
     family=_family,
     as_seen=_as_seen,

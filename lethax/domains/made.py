@@ -53,6 +53,10 @@ class Made(Supervised):
         """None, because there is no data set."""
         return None
 
+    def identity(self, recipe: Resolved) -> str | None:
+        """None, because there is no data set."""
+        return None
+
     def elsewhere(self, recipe: Resolved, inputs: Inputs | None, data: str) -> "tuple[Made, Resolved]":
         """The recipe on other data of this domain."""
         return self, another(recipe, data, self.made)

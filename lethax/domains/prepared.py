@@ -80,6 +80,10 @@ class Prepared(Supervised):
         self.check_inputs(recipe, found)
         return found
 
+    def identity(self, recipe: Resolved) -> str:
+        """The SHA-256 of the data set."""
+        return open_store(recipe.data).identity
+
     def elsewhere(self, recipe: Resolved, inputs: Inputs | None, data: str) -> "tuple[Prepared, Resolved]":
         """The domain and the recipe on another data set, whose examples are seen as those of the run's own."""
         assert inputs is not None

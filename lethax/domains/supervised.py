@@ -1,6 +1,7 @@
 """What all tasks with a support set, a query set and a loss share: the learner, the outer loop and the evaluation.
 
-`Supervised` is abstract. Of where the data come from it knows nothing: `made.Made` and `prepared.Prepared` are its two final forms.
+`Supervised` is abstract. Of where the data come from it knows nothing: `made.Made`, `prepared.Prepared` and
+`metadataset.MetaDataset` are its final forms.
 """
 
 from abc import ABC
@@ -64,6 +65,7 @@ class Supervised(ABC):
     milder: ClassVar[str] = "--inner-rate or --outer-rate, --clip-norm 10"
     table: ClassVar[str] = "scores"
     drawings: ClassVar[tuple[str, ...]] = ()
+    drawn: ClassVar[frozenset[str]] = frozenset()
 
     @property
     def without(self) -> frozenset[str]:
@@ -73,6 +75,10 @@ class Supervised(ABC):
     def defaults(self, recipe: Recipe, method: Method) -> Values:
         """The published values."""
         return {**self.same, **self.published(recipe, method)}
+
+    def columns(self, recipe: Resolved, split: str) -> tuple[str | None, ...]:
+        """The run's own data alone."""
+        return (None,)
 
     def learner(self, recipe: Resolved, inputs: Inputs | None = None) -> Learner:
         """Make the method's learner on the network."""
@@ -91,6 +97,7 @@ class Supervised(ABC):
         return Plan(
             shape_of(recipe, "train"), outer.steps, outer.batch, outer.rate, outer.min_rate, stairs, outer.epoch, outer.clamp,
             outer.clip_norm, outer.clip_tensor_norm, outer.non_finite == "skip", outer.reduction, task_loop, chunk, devices,
+            outer.weight_decay,
         )  # fmt: skip
 
     def _through(self, recipe: Resolved, tasks: int) -> tuple[TaskLoop, int]:

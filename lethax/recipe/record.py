@@ -14,6 +14,7 @@ from lethax.recipe.sections import (
     InnerSection,
     LeoSection,
     LocomotionSection,
+    MetadatasetSection,
     MumomamlSection,
     NavigationSection,
     NetSection,
@@ -151,6 +152,7 @@ class Resolved(_Top):
     control: ControlSection = ControlSection()
     navigation: NavigationSection = NavigationSection()
     locomotion: LocomotionSection = LocomotionSection()
+    metadataset: MetadatasetSection = MetadatasetSection()
     more: Mapping[str, Any] = field(default_factory=dict)
     used: tuple[str, ...] = ()
 

@@ -166,7 +166,8 @@ def _check(recipe: Resolved, parts: Parts, given: Collection[str]) -> None:
     """Raise RecipeError for the first value that is not allowed. Values that were given are named before others."""
     known = sections.by_key()
     for key in dict.fromkeys((*given, *recipe.used)):
-        _check_range(known[key], recipe.value(key))
+        if key not in parts.domain.drawn or recipe.value(key) != 0:
+            _check_range(known[key], recipe.value(key))
     inner, outer = recipe.inner, recipe.outer
     if inner.multi_step_steps % inner.multi_step_epochs:
         raise RecipeError(

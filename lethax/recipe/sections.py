@@ -185,6 +185,12 @@ class OuterSection:
         "What happens at a meta-gradient with a NaN or Inf: the run stops, or the outer step is skipped and counted.",
         "non-finite",
     )
+    weight_decay: float = option(
+        0.0,
+        "λ of a penalty λ/2 Σ w² of the initial weights, but not of biases and norms; 0 is off.",
+        "weight-decay",
+        low=0,
+    )
     reduction: Literal["sum", "mean"] = option(
         "sum", "The loss of a meta-batch is the sum or the mean over its episodes.", "reduction"
     )
@@ -330,6 +336,17 @@ class LocomotionSection:
     contact: bool = option(False, "The ant observes its contact forces, and they lower its reward.")
 
 
+@dataclass(frozen=True)
+class MetadatasetSection:
+    """Meta-Dataset (Triantafillou et al. 2020)."""
+
+    train: str = option(
+        "all",
+        "The sources of training episodes, with commas between them, as in omniglot,aircraft; all: every prepared one that has "
+        "training classes.",
+    )
+
+
 # The values that belong to no section: see `record`.
 TOP_NAMES = ("method", "preset", "seed", "memory")
 SECTIONS: dict[str, type] = {
@@ -344,6 +361,7 @@ SECTIONS: dict[str, type] = {
     "control": ControlSection,
     "navigation": NavigationSection,
     "locomotion": LocomotionSection,
+    "metadataset": MetadatasetSection,
 }
 
 

@@ -12,7 +12,6 @@ import jax
 import numpy as np
 
 from lethax import __version__, checkpoint, hardware, plugins
-from lethax.data.store import open_store
 from lethax.domains import Domain, Inputs, domain_of, read_inputs
 from lethax.errors import CheckpointError, DataError, LethaxError, RecipeError, RunError
 from lethax.files import read_json, read_lines
@@ -193,7 +192,7 @@ def check_data(run: Run, advice: str) -> None:
     """Raise RunError if the run's data were prepared anew in another way: test classes may then be classes it was trained on."""
     if run.inputs is None or run.inputs.sha256 is None:
         return
-    found, known = open_store(run.recipe.data).identity, run.inputs.sha256
+    found, known = run.domain.identity(run.recipe) or "", run.inputs.sha256
     if found != known:
         raise RunError(
             f"data set {run.recipe.data} is not the one that {shown(run.folder)} was trained on: its SHA-256 is {found[:12]}…, the "

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lethax.data.store import open_store
 from lethax.domains import domain_of
 from lethax.errors import DataError
 from lethax.recipe import Resolved
@@ -35,13 +34,13 @@ J = TypeVar("J", bound=Job)
 
 def check_data(jobs: Sequence[Job]) -> None:
     """Raise DataError before anything runs, if data sets are missing or damaged. It says how to make each of them."""
-    said = []
-    missing = [job.recipe for job in jobs if not job.trained]
-    for data in dict.fromkeys(recipe.data for recipe in missing if recipe.data not in domain_of(recipe).made):
+    said: dict[str, None] = {}
+    for job in jobs:
         try:
-            open_store(data)
+            if not job.trained:
+                domain_of(job.recipe).identity(job.recipe)
         except DataError as error:
-            said.append(str(error))
+            said[str(error)] = None
     if said:
         raise DataError(" ".join(said))
 

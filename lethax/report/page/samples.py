@@ -61,8 +61,10 @@ def samples(runs: Sequence[Told], most: int) -> tuple[list[Sampled], str]:
                 judged[told.number] = _answers(told)
             except LethaxError as error:
                 why.append(f"{shown(told.name, 60)} has no sample episodes: {error}")
-        if judged:
-            found += _shown(some[0], judged)
+        try:
+            found += _shown(some[0], judged) if judged else []
+        except LethaxError as error:  # of data that are no single data set
+            why.append(f"{shown(some[0].name, 60)} has no sample episodes: {error}")
     if len(pictured) > len(chosen):
         why.append(
             f"Sample episodes are those of the first {most} of {counted(len(pictured), 'run')} on images: --samples N shows N."
