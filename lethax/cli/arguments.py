@@ -313,7 +313,7 @@ class DataPrepare:
     duplicates: Annotated[Literal["report", "drop", "error"] | None, tyro.conf.arg(help_behavior_hint="")] = None
     """For folder: pictures that are there twice, or nearly so, are listed, left out, or an error (default: report)."""
     near: Count = None
-    """For folder: two pictures are nearly the same if their hashes differ in at most this many of 64 bits (default: 4)."""
+    """For folder: two pictures are nearly the same if their hashes differ in at most this many of 64 bits (default: 6)."""
 
 
 @dataclasses.dataclass
