@@ -242,6 +242,9 @@ def steps_of_call(plan: OuterPlan, done: int) -> int:
 def lowered(learner: Learner, state: TrainState, tasks: Any, source: Any, plan: Plan) -> Any:
     """The largest program of the next call of `fit`, not compiled yet: what it costs can be read from it."""
     learner = learner.at(int(state.step))
+    if isinstance(tasks, HostFamily):
+        arrays = tasks.fetch(source, state.key, int(state.step) * plan.batch, plan.batch)
+        return _step_on.lower(learner, plan, tasks, state, arrays)
     if plan.chunk == 1:
         episodes, keys = jax.eval_shape(lambda s: draw_batch(tasks, source, plan, s), state)
         return _step.lower(learner, plan, state, episodes, keys)

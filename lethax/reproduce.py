@@ -11,12 +11,13 @@ import jax.numpy as jnp
 
 from lethax.devices import devices_for
 from lethax.domains import Judging, domain_of
+from lethax.domains.supervised import shape_of
 from lethax.names import navigation_setting
 from lethax.outer import begin, fit, fit_together, steps_of_call
 from lethax.recipe import Resolved
 from lethax.recipe.resolve import resolve
 from lethax.records import Episode, Split
-from lethax.report import returns, tables
+from lethax.report import columns, returns, tables
 from lethax.report.cells import Cell
 from lethax.report.paper_figures import PaperFigure
 from lethax.runs import folder as folders
@@ -69,7 +70,7 @@ def jobs(
 def judge(job: CellJob) -> None:
     """Evaluate a trained run, unless that is done already."""
     how = protocol(job.recipe)
-    for data in (None, *how.elsewhere):
+    for data in (*domain_of(job.recipe).columns(job.recipe, "test"), *how.elsewhere):
         if not (job.folder / folders.EVALUATIONS / file_of(how, data)).is_file():
             run, steps = job.open(), max(job.recipe.inner.steps, how.steps)
             write_evaluation(
@@ -99,6 +100,16 @@ def table_of_returns(found: Sequence[CellJob], command: str) -> list[dict[str, A
     return returns.compare(sorted(rows, key=lambda row: row["data"]))
 
 
+def table_of_columns(found: Sequence[CellJob], command: str) -> list[dict[str, Any]]:
+    """Make the rows of all cells whose runs are evaluated on several test columns, as far as these are prepared."""
+    rows = []
+    for mine in _by_cell(found).values():
+        first, how = mine[0], protocol(mine[0].recipe)
+        files = {str(data): file_of(how, data) for data in domain_of(first.recipe).columns(first.recipe, "test")}
+        rows.append(columns.entry(first.cell, first.recipe, [j.folder for j in mine], files, command))
+    return columns.compare([row for row in rows if row])
+
+
 def _by_cell(found: Sequence[CellJob]) -> dict[str, list[CellJob]]:
     names = dict.fromkeys(job.cell.name for job in found)
     return {name: [job for job in found if job.cell.name == name] for name in names}
@@ -107,9 +118,14 @@ def _by_cell(found: Sequence[CellJob]) -> dict[str, list[CellJob]]:
 def write(found: Sequence[CellJob], command: str, folder: Path) -> tuple[str, list[Path]]:
     """The table of one or more cells as text and as files; of navigation, Figure F as well."""
     name = found[0].cell.table
-    if domain_of(found[0].recipe).table == "scores":
+    form = domain_of(found[0].recipe).table
+    if form == "scores":
         rows = table(found, command)
         return tables.markdown(name, rows), tables.write(name, rows, folder)
+    if form == "columns":
+        rows = table_of_columns(found, command)
+        text = columns.markdown(name, rows)
+        return text, tables.write_files(name, rows, folder, {"md": text})
     rows = table_of_returns(found, command)
     text = returns.markdown(name, rows)
     paths = tables.write_files(name, rows, folder, {"md": text})
@@ -202,10 +218,10 @@ def estimates(groups: Sequence[Sequence[CellJob]], clock: Callable[[], float] = 
 
 
 def operations(recipe: Resolved) -> float:
-    """Count the operations of one episode's meta-gradient on images, in the last phase of training; 0 for other tasks."""
+    """Count the operations of an episode's meta-gradient on images, in the last phase of training; 0 for other tasks."""
     domain = domain_of(recipe)
     inputs = domain.inputs(recipe)
-    if inputs is None or len(inputs.example) != 3:
+    if inputs is None or len(inputs.example) != 3 or 0 in shape_of(recipe, "train"):
         return 0.0
     learner: Any = domain.learner(recipe, inputs).at(recipe.outer.steps)
     learner, shape, entry = replace(learner, loop="unroll"), recipe.episode, inputs.example

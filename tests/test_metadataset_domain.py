@@ -4,13 +4,20 @@ import json
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lethax import checkpoint, cli
+from lethax import checkpoint, cli, outer, reproduce
+from lethax.data.buckets import SIZES
 from lethax.data.store import StoreWriter
+from lethax.domains import domain_of
+from lethax.errors import DataError, RecipeError
+from lethax.files import write_atomic
 from lethax.recipe import Recipe
-from lethax.recipe.resolve import fit
+from lethax.recipe.resolve import fit, resolve
+from lethax.records import Episode, Split
+from lethax.report import cells, columns
 from lethax.runs import making, training
 from lethax.runs.evaluation import evaluate_run
 from lethax.runs.folder import checkpoints, open_run
@@ -102,3 +109,125 @@ def test_a_column_for_each_test_source(l2f, capsys: pytest.CaptureFixture[str]) 
     cli.main(["evaluate", str(l2f.folder), "--episodes", "2", "--steps", "1", "--split", "val"])
     shown = "".join(capsys.readouterr())
     assert "any-way any-shot" in shown and "metadataset-aircraft" in shown and "metadataset-traffic_sign" not in shown
+
+
+def test_programs_are_one_a_shape(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every program of a step is traced once for each pair of padded sizes, whatever the number of classes."""
+    recipe = recipe_of(steps=25, val_episodes=1, inner_steps=0)
+    domain = domain_of(recipe)
+    inputs, plan = domain.inputs(recipe), domain.plan(recipe)
+    learner, (tasks, source) = domain.learner(recipe, inputs), domain.family(recipe, "train")
+    shapes, state = set(), outer.begin(learner, plan, jax.random.key(0))
+    before = outer._step_on._cache_size()
+    for number in range(25):
+        arrays = tasks.fetch(source, state.key, number, 1)
+        shapes.add((arrays.support.labels.shape, arrays.query.labels.shape))
+    for _ in outer.fit(learner, state, tasks, source, plan):
+        pass
+    assert outer._step_on._cache_size() - before == len(shapes) <= len(SIZES) ** 2
+
+
+def test_episodes_follow_from_key_and_number_alone() -> None:
+    recipe = recipe_of()
+    tasks, source = domain_of(recipe).family(recipe, "train")
+    key = jax.random.key(5)
+    first = [tasks.fetch(source, key, n, 2) for n in (0, 2, 4)]
+    for n, one in ((4, first[2]), (0, first[0]), (2, first[1])):
+        jax.tree.map(np.testing.assert_array_equal, tasks.fetch(source, key, n, 2), one)
+    single = tasks.fetch(source, key, 3, 1)
+    count = int(single.support.mask.sum())
+    assert np.array_equal(single.support.pixels[0, :count], first[1].support.pixels[1, :count])
+
+
+@pytest.mark.parametrize("method, head", [("maml", "zero"), ("l2f", "vector"), ("l2f", "prototypes")])
+def test_padding_changes_no_number(method: str, head: str) -> None:
+    """Loss, score and meta-gradient of a padded episode are those of the episode without what pads it."""
+    recipe = recipe_of(method=method, head=head)
+    domain = domain_of(recipe)
+    learner, (tasks, source) = domain.learner(recipe, domain.inputs(recipe)), domain.family(recipe, "train")
+    key = jax.random.key(0)
+    whole = jax.tree.map(lambda leaf: leaf[0], tasks.episodes(tasks.fetch(source, key, 0, 1)))
+    counts = [int(part.mask.sum()) for part in whole]
+    bare = Episode(*(Split(part.x[:n], part.y[:n]) for part, n in zip(whole, counts, strict=True)))
+    meta = learner.init(jax.random.key(1))
+    step = jax.jit(jax.value_and_grad(learner.loss, has_aux=True))
+    (loss, info), grads = step(meta, whole)
+    (wanted, known), bare_grads = step(meta, bare)
+    assert float(loss) == pytest.approx(float(wanted), rel=1e-4) and float(info["score"]) == pytest.approx(
+        float(known["score"])
+    )
+    norm = max(float(jnp.abs(g).max()) for g in jax.tree.leaves(bare_grads))
+    for g, b in zip(jax.tree.leaves(grads), jax.tree.leaves(bare_grads), strict=True):
+        np.testing.assert_allclose(g, b, atol=2e-4 * max(norm, 1.0))
+    if method == "l2f":
+        np.testing.assert_allclose(info["gates"], known["gates"], rtol=1e-4)
+        read = np.abs(info["embedding"]).max()
+        assert (read < 1e-6) == (head != "prototypes")  # what gates of a blind head read is rounding
+
+
+def test_defaults_are_the_benchmarks() -> None:
+    plain, gated = (resolve(Recipe.of(data="metadataset", method=method)) for method in ("maml", "l2f"))
+    assert (plain.inner.head, gated.inner.head, plain.net.norm, plain.inner.order) == (
+        "zero",
+        "prototypes",
+        "support",
+        1,
+    )
+    assert (plain.episode.way, plain.episode.shot, plain.outer.batch, plain.outer.full_steps) == (0, 0, 1, 75_000)
+    note = fit(Recipe.of(data="metadataset", method="l2f", head="zero"))[1]
+    assert "training on omniglot, aircraft" in note and "gates are equal for all tasks" in note
+    second = resolve(Recipe.of(data="metadataset", method="l2f", order=2, way=5, shot=2, norm="batch"))
+    assert (second.inner.order, second.episode.way, second.net.norm) == (2, 5, "batch")
+
+
+@pytest.mark.parametrize("values, error, message", [
+    ({"metadataset_train": "omniglto"}, RecipeError, "'omniglto', which is no source.*Did you mean 'omniglot'"),
+    ({"metadataset_train": "fungi"}, DataError, "lethax data prepare metadataset-fungi"),
+    ({"metadataset_train": "traffic_sign"}, DataError, "metadataset-traffic_sign has no training classes"),
+    ({"way": 1}, RecipeError, "episode.way is 1; .*give 2, or 0 to draw it"),
+    ({"way": -1}, RecipeError, "episode.way is -1; it has to be at least 1"),
+    ({"way": 7}, DataError, "6 classes; an episode needs 7"),
+])  # fmt: skip
+def test_what_cannot_be(values, error, message: str, tmp_path: Path) -> None:
+    with pytest.raises(error, match=message):
+        making.create(recipe_of(**values), tmp_path / "run")
+
+
+def test_without_a_source_it_says_how_to_make_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("LETHAX_DATA", str(tmp_path))
+    with pytest.raises(
+        DataError, match="no source of Meta-Dataset with training classes is prepared. Make it with: lethax data"
+    ):
+        recipe_of()
+
+
+def test_ranks_are_shared_where_intervals_overlap() -> None:
+    found = columns.ranks(
+        {"a": {"x": (50.0, 1.0), "y": (9.0, 1.0)}, "b": {"x": (49.0, 1.0), "y": (20.0, 1.0)}, "c": {"x": (10.0, 1.0)}}
+    )
+    assert found == {"a": 1.5, "b": 1.5, "c": 3.0}  # y is not of all
+
+
+def test_table_c_has_what_is_prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every column is judged, and the table says how the missing ones are made. Scores are given here, and none is computed."""
+    judged = []
+    monkeypatch.setattr(reproduce, "evaluate_run", lambda run, **options: judged.append(options["data"]))
+    monkeypatch.setattr(reproduce, "write_evaluation", lambda result: None)
+    found = reproduce.jobs(cells.find("table-c"), tmp_path / "runs", budget=1, steps=1, seeds=1)
+    for number, job in enumerate(found):
+        (job.open().folder / "evaluations").mkdir()
+        for name in SPLITS:
+            record = {"per_episode": [0.1 * number, 0.3], "episodes_hash": name}
+            write_atomic(
+                job.folder / "evaluations" / f"metadataset-{name}-test-seed0-n600-best1.json", json.dumps(record)
+            )
+    (found[0].folder / "evaluations" / "metadataset-aircraft-test-seed0-n600-best1.json").unlink()
+    reproduce.judge(found[0])
+    assert judged == ["metadataset-aircraft"]
+    text, paths = reproduce.write(found, "lethax reproduce table_c", tmp_path)
+    rows = json.loads(paths[0].read_text())["cells"]
+    assert [row["head"] for row in rows] == ["prototypes", "zero", "prototypes"]
+    assert [len(row["columns"]) for row in rows] == [2, 3, 3] and rows[0]["trained_on"] == ["omniglot", "aircraft"]
+    assert rows[1]["columns"]["omniglot"]["paired"]["mean"] == pytest.approx(5.0)
+    assert rows[0]["published"]["omniglot"] == [72.26, 1.63] and "| fungi | not prepared | 20.20 ± 1.08 |" in text
+    assert "Make it with: lethax data prepare metadataset-fungi" in text and "no reproduction" in text

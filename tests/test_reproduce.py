@@ -26,7 +26,8 @@ def test_every_recipe_resolves_and_every_published_number_has_one():
     assert len(every) > 100 and set(cells.published()) <= {cell.name for cell in every}
     for cell in every:
         recipe = resolve(cell.recipe)
-        assert recipe.method in METHODS and recipe.data in cell.name and f"{recipe.episode.shot}shot" in cell.name
+        assert recipe.method in METHODS and recipe.data in cell.name
+        assert f"{recipe.episode.shot}shot" in cell.name or not recipe.episode.shot  # which every episode draws
     assert len([c for c in every if c.table == "table_d"]) == 48
 
 

@@ -1,10 +1,11 @@
 """The cells of the paper's tables. Each has a recipe in `recipes/TABLE/`; published numbers are in `published.toml`."""
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from lethax.errors import RecipeError, did_you_mean
@@ -21,13 +22,15 @@ FOLDER = next((f for f in (_HERE.parent / "recipes", _HERE.parent.parent / "reci
 class Published(NamedTuple):
     """A published number. `interval` is what is printed after its ±, which in the classification tables is √(p(1 − p)).
 
-    `by_updates`: in control, returns after 0, 1, … updates, `value` among them.
+    `by_updates`: in control, returns after 0, 1, … updates, `value` among them. `by_column`: (value, interval) of every test
+    column, whose mean is `value`.
     """
 
     value: float
     interval: float | None
     source: str
     by_updates: tuple[float, ...] = ()
+    by_column: Mapping[str, tuple[float, float]] = MappingProxyType({})
 
 
 class Setting(NamedTuple):
@@ -81,7 +84,13 @@ def published() -> dict[str, Published]:
     """The published numbers, by the name of their cell."""
     entries = tomllib.loads((_HERE / "published.toml").read_text(encoding="utf-8"))
     return {
-        name: Published(e["value"], e.get("interval"), e["source"], tuple(e.get("by_updates", ())))
+        name: Published(
+            e["value"],
+            e.get("interval"),
+            e["source"],
+            tuple(e.get("by_updates", ())),
+            {column: (value, interval) for column, (value, interval) in e.get("by_column", {}).items()},
+        )  # fmt: skip
         for name, e in entries.items()
     }
 
