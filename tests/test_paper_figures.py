@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lethax import MAML, MLP, SGD, EpisodeShape, SquaredError, cli, reproduce
+from lethax import MAML, MLP, SGD, EpisodeShape, SquaredError, cli
 from lethax.analysis import regression
 from lethax.data import curves
 from lethax.domains import supervised
@@ -18,6 +18,7 @@ from lethax.recipe import Recipe
 from lethax.recipe.resolve import resolve
 from lethax.report import cells, figure_files, fit_figures, paper_figures, probe_figures
 from lethax.report.paper_figures import PaperFigure
+from lethax.runs import jobs
 from lethax.runs.folder import Run
 
 
@@ -175,7 +176,7 @@ def test_figures_from_nothing(small, capsys, monkeypatch):
     assert [len(one["mean"]) for one in errors] == [11, 11]
 
     before = {path: path.read_bytes() for path in results.glob("*.*g")}  # svg, png
-    monkeypatch.setattr(reproduce, "train", None)  # what is trained is left alone
+    monkeypatch.setattr(jobs, "train", None)  # what is trained is left alone
     assert cli.main(["reproduce", "figure-d", "--steps", "8"]) == 0
     assert {path: path.read_bytes() for path in results.glob("*.*g")} == before
     (folder / "probes.jsonl").unlink()

@@ -21,7 +21,9 @@ def installed(tmp_path_factory) -> Path:
     subprocess.run([*build, "--target", "sdist"], cwd=ROOT, check=True, capture_output=True)
     (archive,) = made.glob("lethax-*.tar.gz")
     with tarfile.open(archive) as file:
-        file.extractall(unpacked, filter="data")
+        file.extractall(
+            unpacked, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {})
+        )  # from Python 3.11.4 on
     (folder,) = unpacked.iterdir()
     assert (
         (folder / "CITATION.cff").is_file() and (folder / "docs/faq.md").is_file() and (folder / "mkdocs.yml").is_file()
