@@ -69,12 +69,12 @@ class Trained(NamedTuple):
 
 
 def open_trained(run: Run, *, tasks: int, split: str, seed: int) -> Trained:
-    """Load the best checkpoint of a run, with `tasks` episodes of a split. RunError if its tasks have no support and query sets."""
+    """Load the best checkpoint of a run, with `tasks` episodes of a split. RunError if its tasks have none of one shape."""
     domain = run.domain
-    if not isinstance(domain, Supervised):
+    if not isinstance(domain, Supervised) or domain.drawn:
         raise RunError(
-            f"{shown(run.folder)} is of {shown(run.recipe.data, 60)}, whose tasks have no support and query sets: analyse takes "
-            "runs of curves, images and features."
+            f"{shown(run.folder)} is of {shown(run.recipe.data, 60)}, whose tasks have no support and query sets of one shape: "
+            "analyse takes runs of curves, images and features."
         )
     check_data(run, "analyse another run")
     domain.check_split(run.recipe, split)

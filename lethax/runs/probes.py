@@ -105,10 +105,11 @@ def asked(run: Run) -> Asked | None:
 
 
 def _check_run(run: Run) -> None:
-    if not isinstance(run.plan(), Plan) or not isinstance(run.learner(), Traceable):
+    plain = isinstance(run.plan(), Plan) and isinstance(run.learner(), Traceable)
+    if not plain or run.domain.drawn:
         raise RecipeError(
             f"{run.recipe.method} on {run.recipe.data} cannot be probed: probes follow an inner loop that moves the weights of the "
-            "network on the support set of an episode. Leave --probe out."
+            "network on support sets of one shape. Leave --probe out."
         )
 
 

@@ -83,6 +83,10 @@ class Contest(NamedTuple):
             raise RecipeError(
                 f"{self.recipe.data} has no support sets that a baseline could learn from: leave --baselines out."
             )
+        if domain.drawn:
+            raise RecipeError(
+                f"episodes of {self.recipe.data} differ in shape, and baselines take those of one shape: leave --baselines out."
+            )
         return domain
 
 
