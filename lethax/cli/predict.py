@@ -120,7 +120,8 @@ def _adapted(args: arguments.Predict) -> tuple[Adapted, Pictures]:
     examples = _labelled(args, example)
     found, head = _pictures(args, example), args.head or run.recipe.inner.head
     if "inner.head" in run.recipe.used and len(examples.classes) != run.recipe.episode.way:
-        say(f"{shown(args.run)} was trained on {run.recipe.episode.way} classes; for {len(examples.classes)} its last layer "
+        usual = f"{run.recipe.episode.way} classes" if run.recipe.episode.way else "episodes of any number of classes"
+        say(f"{shown(args.run)} was trained on {usual}; for {len(examples.classes)} its last layer "
             f"starts {_HEADS[head]}")  # fmt: skip
     elif args.head:
         say(f"the last layer starts {_HEADS[head]}")
