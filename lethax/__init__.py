@@ -63,8 +63,8 @@ if TYPE_CHECKING:  # what type checkers and editors read; `_PUBLIC` says the sam
     from lethax.recipe import Resolved as Resolved
     from lethax.recipe import dump as dump
     from lethax.recipe import load as load
+    from lethax.recipe.options import option as option
     from lethax.recipe.resolve import resolve as resolve
-    from lethax.recipe.sections import option as option
     from lethax.recipe.sections import register_section as register_section
     from lethax.records import Episode as Episode
     from lethax.records import EpisodeShape as EpisodeShape
@@ -97,7 +97,8 @@ _PUBLIC = {
     "outer": "Plan TrainState begin fit",
     "recipe": "Recipe Resolved dump load",
     "recipe.resolve": "resolve",
-    "recipe.sections": "option register_section",
+    "recipe.options": "option",
+    "recipe.sections": "register_section",
     "records": "Episode EpisodeShape Split",
     "rules": "FixedRule",
     "runs.adapted": "Adapted adapt_run load_adapted",

@@ -26,6 +26,7 @@ from lethax.methods.registry import METHODS, Method, method_of
 from lethax.methods.registry import register as register_method
 from lethax.objectives import SquaredError
 from lethax.recipe import Recipe, load, sections
+from lethax.recipe.options import option
 from lethax.recipe.resolve import resolve
 from lethax.records import EpisodeShape
 from lethax.runs import making, training
@@ -301,7 +302,7 @@ def test_a_section_has_options_alone():
 
     @dataclass(frozen=True)
     class Odd:
-        rates: list = sections.option((), "A list.")
+        rates: list = option((), "A list.")
 
     with pytest.raises(RecipeError, match=r"odd.rates is a .*list.*: an option is"):
         sections.register_section("odd", Odd)
@@ -400,7 +401,7 @@ def test_a_method_names_what_there_is(values, message):
 def test_an_option_of_a_plugin_does_not_hide_one_of_the_command_line(short):
     @dataclass(frozen=True)
     class Taken:
-        factor: float = sections.option(0.5, "A factor.", short)
+        factor: float = option(0.5, "A factor.", short)
 
     with pytest.raises(RecipeError, match=f"taken.factor is called --{short}, as --{short} is already"):
         sections.register_section("taken", Taken)
@@ -415,7 +416,7 @@ def test_a_plugin_that_registers_nothing_is_said(tmp_path, capsys):
 def test_a_default_of_the_wrong_type_is_named():
     @dataclass(frozen=True)
     class Wrong:
-        factor: float = sections.option("half", "A factor.", above=0)
+        factor: float = option("half", "A factor.", above=0)
 
     sections.register_section("wrong", Wrong)
     register_method(Method("mine", "Mine.", print, sections=("wrong",)))

@@ -12,6 +12,7 @@ from lethax import cli
 from lethax.errors import LethaxError, RecipeError
 from lethax.methods.registry import METHODS
 from lethax.recipe import Recipe, dump, load, sections
+from lethax.recipe.options import Range
 from lethax.recipe.record import TOP
 from lethax.recipe.resolve import resolve
 from lethax.recipe.toml import parse, write
@@ -191,7 +192,7 @@ def test_every_option_has_a_sentence_and_a_default_in_its_range(one):
     assert high is None or one.default <= high
     assert above is None or one.default > above
     assert below is None or one.default < below
-    assert one.range == sections.Range() or one.kind in (int, float)
+    assert one.range == Range() or one.kind in (int, float)
 
 
 def test_what_is_of_no_section_and_every_method_have_a_sentence():

@@ -10,6 +10,7 @@ import pytest
 
 from lethax import __version__, cli
 from lethax.cli import program, usage
+from lethax.cli.fields import WITH_RECIPE
 from lethax.report import cells
 
 SEE = " See lethax train --help."
@@ -75,10 +76,10 @@ def test_one_sentence(line, said, capsys):
 
 def test_every_option_is_known_to_the_explanation():
     """What the parser takes, the explanation of its refusals knows; else it would blame the wrong word."""
-    for command, kind in usage.arguments.commands().items():
+    for command, kind in usage.commands.commands().items():
         if command in (
-            *usage.arguments.NESTED,
-            *usage.arguments.WITH_RECIPE,
+            *usage.commands.NESTED,
+            *WITH_RECIPE,
         ):  # whose help is a text of its own, see below
             continue
         flags = {word.strip(",") for word in _help(command).split() if word.startswith("--")} - {"--help"}

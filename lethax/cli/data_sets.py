@@ -6,6 +6,7 @@ from pathlib import Path
 
 from lethax import signals
 from lethax.cli import arguments
+from lethax.cli.commands import DataCommand
 from lethax.errors import DataError
 from lethax.names import MADE
 from lethax.progress import bar, say
@@ -16,7 +17,7 @@ _OPTIONS = ("store", "split", "image", "seed", "least", "duplicates", "near", "p
 LISTED = 20  # lines about what an import did not take; the manifest has all
 
 
-def data_sets(args: arguments.DataCommand) -> None:
+def data_sets(args: DataCommand) -> None:
     """Run `lethax data list`, `prepare` or `verify`."""
     action = args.action
     if isinstance(action, arguments.DataPrepare):

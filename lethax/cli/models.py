@@ -7,12 +7,13 @@ from rich.table import Table
 from rich.text import Text
 
 from lethax.cli import arguments
+from lethax.cli.commands import ModelsCommand
 from lethax.errors import RunError
 from lethax.progress import console, say
 from lethax.text import command_line, shown
 
 
-def models(args: arguments.ModelsCommand) -> None:
+def models(args: ModelsCommand) -> None:
     """Run `lethax models list` or `get`."""
     if isinstance(args.action, arguments.ModelsGet):
         _get(args.action)

@@ -15,6 +15,7 @@ from lethax import __version__, plugins, signals
 from lethax.cli import (
     analyse,
     arguments,
+    commands,
     compare,
     data_sets,
     doctor,
@@ -30,6 +31,7 @@ from lethax.cli import (
     train_help,
     usage,
 )
+from lethax.cli.fields import WITH_RECIPE
 from lethax.errors import LethaxError, RecipeError
 from lethax.text import ENCODING_ERRORS, shown
 
@@ -51,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         argv = _with_plugins(argv)
         words = [word for word in argv if word not in ("--help", "-h")]
-        helps = len(words) < len(argv) and argv[0] in arguments.WITH_RECIPE  # whose help depends on the other words
+        helps = len(words) < len(argv) and argv[0] in WITH_RECIPE  # whose help depends on the other words
         args = parsed(words if helps else argv)
         if getattr(args, "root", None):
             os.environ["LETHAX_DATA"] = str(args.root)
@@ -95,7 +97,7 @@ def _actions() -> dict[type, Callable[[Any], None]]:
         "export": export.export, "embed": embedding.embed_images, "report": report.report, "reproduce": tables.reproduce_targets,
         "demo": _demo, "doctor": doctor.doctor,
     }  # fmt: skip
-    return {kind: done[name] for name, kind in arguments.commands().items()}
+    return {kind: done[name] for name, kind in commands.commands().items()}
 
 
 def _demo(args: arguments.Demo) -> None:
@@ -119,7 +121,7 @@ def _with_plugins(argv: list[str]) -> list[str]:
             words.append(word)
     if words[:1] != ["doctor"]:  # which says what is wrong with them
         plugins.load(files)
-    if not words or words[0] not in arguments.WITH_RECIPE:
+    if not words or words[0] not in WITH_RECIPE:
         return words
     spelled: dict[str, str] = {}  # the same spelling again is meant: the last one counts
     for word in words:
@@ -135,7 +137,7 @@ def parsed(argv: list[str]) -> Any:
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            return tyro.cli(arguments.command(), prog="lethax", description=_ABOUT, args=argv)
+            return tyro.cli(commands.command(), prog="lethax", description=_ABOUT, args=argv)
     except SystemExit as end:
         if not end.code:  # help was asked for and given
             raise

@@ -13,8 +13,8 @@ from rich.text import Text
 
 from lethax.errors import RecipeError
 from lethax.recipe import Recipe, sections
+from lethax.recipe.options import Option
 from lethax.recipe.record import TOP, key_of
-from lethax.recipe.sections import Option
 from lethax.recipe.toml import write
 
 # What `lethax train --help` shows where nothing says yet which options matter.

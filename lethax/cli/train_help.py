@@ -8,11 +8,12 @@ from typing import Any
 from rich.console import Group
 from rich.text import Text
 
-from lethax.cli import arguments, recipe_options, train
+from lethax.cli import commands, recipe_options, train
+from lethax.cli.fields import WITH_RECIPE
 from lethax.errors import LethaxError
 from lethax.progress import console
 from lethax.recipe import Recipe, sections
-from lethax.recipe.sections import Option, Range
+from lethax.recipe.options import Option, Range
 
 _MORE = (
     "Which other options there are depends on the data and the method. `lethax train DATA --method M --help` lists them, with the "
@@ -27,7 +28,7 @@ _KINDS: dict[str | None, Any] = {"INT": int, "NAME": str, "NAME ...": tuple[str,
 def print_help(command: str, args: Any) -> None:
     """Print the help of a command; `args` is what else stands on its command line, which may name data, a method or a recipe."""
     usage = f"usage: lethax {command} [DATA] [OPTIONS]"
-    parts: list[Any] = [Text(f"{usage}\n\n{arguments.commands()[command].__doc__}")]
+    parts: list[Any] = [Text(f"{usage}\n\n{commands.commands()[command].__doc__}")]
     own = [(one, None) for one in _own(command)]
     alone = not hasattr(args, "method")  # with several methods, which options matter depends on each
     if alone or not (args.data or args.recipe or args.method):
@@ -43,7 +44,7 @@ def print_help(command: str, args: Any) -> None:
 
 
 def _own(command: str) -> Iterator[Option]:
-    for name, kind, _ in arguments.WITH_RECIPE[command]:
+    for name, kind, _ in WITH_RECIPE[command]:
         base, *extras = typing.get_args(kind)
         text = next(e.help for e in extras if getattr(e, "help", None))
         metavar = next((e.metavar for e in extras if getattr(e, "metavar", None)), None)

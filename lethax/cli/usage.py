@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import tyro
 
-from lethax.cli import arguments
+from lethax.cli import commands
 from lethax.errors import RecipeError, did_you_mean
 from lethax.recipe import sections
 from lethax.recipe.toml import noun
@@ -31,7 +31,7 @@ class Word(typing.NamedTuple):
 
 def explain(argv: list[str], otherwise: str) -> RecipeError:
     """An error that names the first fault of a command line; `otherwise` is what the parser said, for a fault not known here."""
-    command, rest, known = "lethax", list(argv), arguments.commands()
+    command, rest, known = "lethax", list(argv), commands.commands()
     while True:
         if not rest:
             return RecipeError(f"{command} needs one of: {', '.join(known)}. See {command} --help.")
@@ -40,9 +40,9 @@ def explain(argv: list[str], otherwise: str) -> RecipeError:
             wrong = f"'{shown(word, 60)}' stands where {command} expects a command"
             return RecipeError(f"{wrong}.{did_you_mean(word, known)} Commands: {', '.join(known)}.")
         command, kind = f"{command} {word}", known[word]
-        if word not in arguments.NESTED:
+        if word not in commands.NESTED:
             break
-        known = arguments.NESTED[word]
+        known = commands.NESTED[word]
     said = next(_faults(command, rest, list(options_of(kind))), None)
     return RecipeError(f"{said or _plain(otherwise)} See {command} --help.")
 

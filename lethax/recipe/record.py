@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from lethax.errors import RecipeError, did_you_mean
 from lethax.recipe import sections
-from lethax.recipe.sections import (
+from lethax.recipe.built_in import (
     ControlSection,
     EpisodeSection,
     GateSection,
@@ -20,11 +20,12 @@ from lethax.recipe.sections import (
     NetSection,
     OuterSection,
 )
+from lethax.recipe.options import Range
 from lethax.text import shown
 
 
 def _top(default: Any, text: str, **bounds: float) -> Any:
-    return field(default=default, metadata={"text": text, "range": sections.Range(**bounds)})
+    return field(default=default, metadata={"text": text, "range": Range(**bounds)})
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from lethax.errors import RecipeError, did_you_mean
 from lethax.methods.registry import Method, Preset, method_of
 from lethax.names import DATA_NAME
 from lethax.recipe import Recipe, Resolved, sections
+from lethax.recipe.options import Option
 from lethax.recipe.record import TOP, check_seed, long_count
 from lethax.recipe.toml import TOP_KINDS, read
 from lethax.text import shown
@@ -182,7 +183,7 @@ def _check(recipe: Resolved, parts: Parts, given: Collection[str]) -> None:
     parts.domain.check(recipe)
 
 
-def _check_range(one: sections.Option, value: Any) -> None:
+def _check_range(one: Option, value: Any) -> None:
     bounds = one.range
     for beyond, said in (
         (bounds.low is not None and value < bounds.low, f"at least {bounds.low}"),
