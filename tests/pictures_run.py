@@ -8,6 +8,7 @@ from PIL import Image
 
 from lethax import cli
 from lethax.data import loose
+from lethax.methods.maml import NormMode
 from lethax.runs import adapted
 from lethax.runs.folder import open_run
 
@@ -42,7 +43,7 @@ def make(home: Path) -> Path:
     return home  # from here on the data set is not known: nothing may ask for it
 
 
-def adapted_to(picture_run: Path, norm: adapted.Norm) -> tuple[adapted.Adapted, np.ndarray]:
+def adapted_to(picture_run: Path, norm: NormMode) -> tuple[adapted.Adapted, np.ndarray]:
     """The run adapted to the labelled pictures, and the pictures to predict."""
     run = open_run(picture_run / "run")
     assert run.inputs is not None

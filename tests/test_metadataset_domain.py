@@ -106,9 +106,10 @@ def test_a_column_for_each_test_source(l2f, capsys: pytest.CaptureFixture[str]) 
     assert len({record["episodes_hash"] for record in records}) == 3
     again = evaluate_run(l2f, episodes=3, ensemble=1, steps=1, seed=0, data="traffic_sign")
     assert again.record["per_episode"] == records[2]["per_episode"]
-    cli.main(["evaluate", str(l2f.folder), "--episodes", "2", "--steps", "1", "--split", "val"])
+    cli.main(["evaluate", str(l2f.folder), "--episodes", "2", "--steps", "1", "--split", "val", "--pictures"])
     shown = "".join(capsys.readouterr())
     assert "any-way any-shot" in shown and "metadataset-aircraft" in shown and "metadataset-traffic_sign" not in shown
+    assert shown.count("-curve.png") == len(list((l2f.folder / "evaluations").glob("*-val-*-curve.png"))) >= 2
 
 
 def test_programs_are_one_a_shape(monkeypatch: pytest.MonkeyPatch) -> None:

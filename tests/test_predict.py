@@ -19,6 +19,7 @@ import lethax
 from lethax import checkpoint, cli
 from lethax.data import loose
 from lethax.errors import CheckpointError, DataError
+from lethax.methods.maml import NormMode
 from lethax.report.page import gather
 from lethax.runs import adapted
 from lethax.runs.folder import open_run
@@ -49,7 +50,7 @@ def test_two_folders_give_a_table(picture_run: Path, tmp_path: Path, capsys: pyt
 
 
 @pytest.mark.parametrize("norm", ["support", "support+1"])
-def test_a_prediction_depends_on_no_other_picture(picture_run: Path, norm: adapted.Norm) -> None:
+def test_a_prediction_depends_on_no_other_picture(picture_run: Path, norm: NormMode) -> None:
     model, images = adapted_to(picture_run, norm)
     together = model.probabilities(images)  # 39 pictures: in more than one call
     for i in (0, 20, 38):

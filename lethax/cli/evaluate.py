@@ -54,7 +54,7 @@ def evaluate(args: arguments.Evaluate) -> None:
     signals.say("the evaluations that were written are kept")
     for result in results:  # after they are shown: a full disk must not cost hours of judging
         write_evaluation(result)
-    drawn = _draw(args, results) if args.pictures else []
+    drawn = _draw([run for _, run, _ in judged], results, args.seed) if args.pictures else []
     if args.json:
         return
     for folder, result in zip(folders, results, strict=True):
@@ -112,12 +112,7 @@ def against(names: Sequence[str] | None, features: str | None, quiet: bool) -> A
     return Against(asked, features, (lambda what, count, parts: parts) if quiet else watch)
 
 
-def _draw(args: arguments.Evaluate, results: list[Any]) -> list[Path]:
+def _draw(runs: Sequence[Any], results: Sequence[Any], seed: int) -> list[Path]:
     from lethax.report import pictures
-    from lethax.runs.folder import open_run
 
-    return [
-        path
-        for folder, result in zip(args.runs, results, strict=True)
-        for path in pictures.draw(open_run(folder), result, args.seed)
-    ]
+    return [path for run, result in zip(runs, results, strict=True) for path in pictures.draw(run, result, seed)]

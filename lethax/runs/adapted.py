@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ from lethax.domains import domain_of
 from lethax.domains.contract import Inputs, read_inputs
 from lethax.errors import CheckpointError, DataError, RecipeError
 from lethax.learner import Traceable
-from lethax.methods.maml import Fast
+from lethax.methods.maml import Fast, NormMode
 from lethax.nets.heads import HeadStart
 from lethax.recipe import Recipe, Resolved
 from lethax.recipe.resolve import resolve
@@ -28,10 +28,8 @@ from lethax.runs.evaluation import best_metas
 from lethax.runs.folder import Run
 from lethax.text import shown
 
-Norm = Literal["support", "support+1", "batch"]
-_AT_ONCE = (
-    32  # pictures in one call; a call is filled up, so that a picture's outputs do not depend on how many there are
-)
+# Pictures in one call. A call is filled up, so that a picture's outputs do not depend on how many there are.
+_AT_ONCE = 32
 _FORMAT = 1
 
 
@@ -64,11 +62,9 @@ class Adapted:
         learner, read = learner_of(self.recipe, self.inputs), _read(self.inputs, images)
         found = []
         for first in range(0, len(read), _AT_ONCE):
-            part = read[first : first + _AT_ONCE]
-            filled = part
-            if self.recipe.net.norm != "batch" or not has_norms(
-                self.recipe
-            ):  # else more pictures would change the moments
+            part = filled = read[first : first + _AT_ONCE]
+            together = self.recipe.net.norm == "batch" and has_norms(self.recipe)
+            if not together:  # there, more pictures would change the moments
                 filled = np.concatenate([part, np.zeros((_AT_ONCE - len(part), *part.shape[1:]), part.dtype)])
             made = predicted(learner, self.members, self.inputs.mean, self.inputs.std, self.support, filled)
             found.append(np.asarray(made)[: len(part)])
@@ -106,7 +102,7 @@ def check(run: Run) -> Inputs:
 
 
 def adapt_run(
-    run: Run, examples: Labelled, *, head: HeadStart | None = None, norm: Norm = "support", ensemble: int = 1
+    run: Run, examples: Labelled, *, head: HeadStart | None = None, norm: NormMode = "support", ensemble: int = 1
 ) -> Adapted:
     """Adapt the best checkpoints of a run to the classes of `examples`, of which each may have another number of pictures.
 
@@ -135,7 +131,7 @@ def adapt_run(
     return Adapted(recipe, inputs, examples.classes, read, tuple(members))
 
 
-def for_classes(run: Run, way: int, head: HeadStart | None, norm: Norm) -> tuple[Resolved, Inputs]:
+def for_classes(run: Run, way: int, head: HeadStart | None, norm: NormMode) -> tuple[Resolved, Inputs]:
     """The recipe of a run for another number of classes and mode of batch norm, and what the run knows of its data.
 
     head: where the last layer starts; None as in training.

@@ -151,21 +151,27 @@ def evaluate_run(
         **domain.report(recipe, split, table, key),
     }  # fmt: skip
     if "gates" in judged[0].seen:
-        gates = np.concatenate([part.seen["gates"] for part in judged])
-        record["gates"] = [{"name": n, "mean": float(g.mean()), "std": float(g.std())}
-                           for n, g in zip(learner.gate_names(), gates.T, strict=True)]  # fmt: skip
+        record["gates"] = _gates(learner.gate_names(), np.concatenate([part.seen["gates"] for part in judged]))
     if changed:
         record["changed"] = dict(changed)
     if against:
         record["baselines"] = judge_baselines(contest, against.names, against.watch, final.per_task)
-    own = recipe.data == run.recipe.data
     if inputs is not None:
         record["trained_on"] = inputs.sha256
-        own = own and inputs.sha256 in (record["data_sha256"], None)
-    where = split if own else f"{recipe.data}-{split}"
-    where = "-".join([where, *(f"{name}_{value}" for name, value in changed.items())])
-    path = run.folder / EVALUATIONS / file_name(where, seed, episodes, ensemble)
+    path = run.folder / EVALUATIONS / file_name(_where(run, record), seed, episodes, ensemble)
     return Result(final, curve, record, path, domain.kept(judged))
+
+
+def _gates(names: Sequence[str], gates: np.ndarray) -> list[dict[str, Any]]:
+    """Mean and deviation over episodes of gates [n, L]."""
+    return [{"name": n, "mean": float(g.mean()), "std": float(g.std())} for n, g in zip(names, gates.T, strict=True)]
+
+
+def _where(run: Run, record: Mapping[str, Any]) -> str:
+    """What an evaluation is of: the split, before it the name of data that are not the run's own, and behind it what is changed."""
+    own = record["data"] == run.recipe.data and record.get("trained_on") in (record.get("data_sha256"), None)
+    changed = (f"{name}_{value}" for name, value in record.get("changed", {}).items())
+    return "-".join([*([] if own else [record["data"]]), record["split"], *changed])
 
 
 def file_name(where: str, seed: int, episodes: int, ensemble: int) -> str:

@@ -15,10 +15,11 @@ from lethax.data.source import normalised
 from lethax.domains.contract import Inputs
 from lethax.errors import EnvironmentFault, RecipeError
 from lethax.files import to_json, write_atomic
+from lethax.methods.maml import NormMode
 from lethax.nets.heads import HeadStart
 from lethax.recipe import Resolved
 from lethax.records import Split
-from lethax.runs.adapted import Adapted, Norm, adapted_weights, for_classes, learner_of, predicted
+from lethax.runs.adapted import Adapted, adapted_weights, for_classes, learner_of, predicted
 from lethax.runs.evaluation import best_metas
 from lethax.runs.folder import Run
 from lethax.text import shown
@@ -101,7 +102,7 @@ def export_adapted(model: Adapted) -> Program:
 
 
 def export_run(
-    run: Run, *, way: int | None = None, head: HeadStart | None = None, norm: Norm = "support", ensemble: int = 1
+    run: Run, *, way: int | None = None, head: HeadStart | None = None, norm: NormMode = "support", ensemble: int = 1
 ) -> Program:
     """Export adaptation and prediction as one program, for support sets that nobody has seen yet.
 
