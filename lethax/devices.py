@@ -59,6 +59,25 @@ def over_tasks(function: Callable[[A], B], items: A, how: TaskLoop) -> B:
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *results)
 
 
+def over_chunks(function: Callable[[A], tuple[B, C]], items: A, size: int, zero: C) -> tuple[B, C]:
+    """(a, Σ b) of `function(chunk) = (a, b)` over chunks of the leading axis, one after another: the a's in a row, the b's added.
+
+    A chunk is the largest divisor of the number of items that is at most `size`; 0 takes all items at once. zero: the b of nothing.
+    """
+    count = jax.tree.leaves(items)[0].shape[0]
+    size = max(n for n in range(1, (size or count) + 1) if count % n == 0)
+    if size == count:
+        return function(items)
+
+    def body(total: C, chunk: A) -> tuple[C, B]:
+        kept, more = function(chunk)
+        return jax.tree.map(jnp.add, total, more), kept
+
+    chunks = jax.tree.map(lambda leaf: leaf.reshape(count // size, size, *leaf.shape[1:]), items)
+    total, kept = jax.lax.scan(body, zero, chunks)
+    return jax.tree.map(lambda leaf: leaf.reshape(count, *leaf.shape[2:]), kept), total
+
+
 def devices_for(count: int) -> int:
     """The largest number of devices that can share `count` equal pieces of work evenly."""
     return max(d for d in range(1, len(jax.devices()) + 1) if count % d == 0)

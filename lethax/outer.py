@@ -15,7 +15,7 @@ import optax
 from jaxtyping import Array, Int, PRNGKeyArray
 
 from lethax import optimizer, trees
-from lethax.devices import TaskLoop, divided, everywhere, over_devices, over_tasks
+from lethax.devices import TaskLoop, divided, everywhere, over_chunks, over_devices, over_tasks
 from lethax.learner import HostFamily, Learner
 from lethax.records import Episode, EpisodeShape, Info, Progress
 from lethax.streams import Stream, stream
@@ -84,6 +84,8 @@ class Plan:
         reduction: the loss of a meta-batch is the "sum" or the "mean" over its episodes.
         task_loop: how a device goes through its episodes: "vmap" (all at once), "unroll" (one by one, written out in the
             program; fastest for convolutions on a CPU) or "scan" (one by one, in a loop).
+        task_chunk: a device has at most this many of its episodes in memory at once, and adds up the meta-gradients of such
+            chunks; 0 takes all its episodes at once. The sums are the same but for rounding.
         chunk: the largest number of outer steps in one compiled call. More than 1 pays for small nets.
         devices: the number of devices that share a meta-batch; it has to divide `batch`.
         weight_decay: λ of the penalty λ/2 Σ w² of weights but not of biases and norms; its gradient is added after the bounds.
@@ -114,6 +116,7 @@ class Plan:
     devices: int = 1
     weight_decay: float = 0.0
     transform: optax.GradientTransformation | None = None
+    task_chunk: int = 0
 
     def optimizer(self) -> optax.GradientTransformation:
         """Adam with 0.9, 0.999 and 1e-8, or `transform`, after the bounds and the skipping that the plan asks for."""
@@ -169,11 +172,19 @@ def meta_gradient(learner: Learner, plan: Plan, meta: Any, episodes: Episode, ke
         return jax.value_and_grad(lambda m: learner.loss(m, episode, key=key, progress=where), has_aux=True)(at)
 
     def local(shared: Any, tasks: Any) -> Any:
-        return over_tasks(lambda task: one(task, shared), tasks, plan.task_loop)
+        """What a device has of its tasks: the losses and infos of each, and the sum of their gradients with a leading axis of 1."""
 
-    (losses, infos), grads = over_devices(local, plan.devices)((meta, progress), (episodes, keys))
-    reduce = jnp.sum if plan.reduction == "sum" else jnp.mean
-    return reduce(losses), jax.tree.map(lambda g: reduce(g, axis=0), grads), {**infos, "loss": losses}
+        def chunk(tasks: Any) -> Any:
+            each, grads = over_tasks(lambda task: one(task, shared), tasks, plan.task_loop)
+            return each, jax.tree.map(lambda g: jnp.sum(g, axis=0, keepdims=True), grads)
+
+        zero = jax.tree.map(lambda w: jnp.zeros((1, *w.shape), w.dtype), shared[0])
+        return over_chunks(chunk, tasks, plan.task_chunk, zero)
+
+    (losses, infos), sums = over_devices(local, plan.devices)((meta, progress), (episodes, keys))
+    share = 1 if plan.reduction == "sum" else plan.batch
+    grads = jax.tree.map(lambda g: jnp.sum(g, axis=0) / share, sums)
+    return jnp.sum(losses) / share, grads, {**infos, "loss": losses}
 
 
 def outer_step(

@@ -11,11 +11,12 @@ import pytest
 
 from lethax import trees
 from lethax.data.curves import family
-from lethax.methods import L2F
-from lethax.nets import MLP
-from lethax.objectives import SquaredError
+from lethax.devices import over_chunks
+from lethax.methods import L2F, MAML
+from lethax.nets import MLP, Conv4
+from lethax.objectives import CrossEntropy, SquaredError
 from lethax.outer import Plan, begin, draw_batch, fit, not_finite, outer_step
-from lethax.records import EpisodeShape
+from lethax.records import Episode, EpisodeShape, Split
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -42,6 +43,46 @@ def test_sum_and_mean_of_the_meta_batch(key):
     together, _ = moved(PLAN, key)
     mean, _ = moved(dataclasses.replace(PLAN, reduction="mean"), key)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, 4 * b, rtol=1e-10, atol=1e-12), together, mean)
+
+
+@pytest.mark.parametrize("reduction,chunk", [("sum", 1), ("mean", 2)])
+def test_chunks_of_a_meta_batch_give_its_meta_gradient(key, reduction, chunk):
+    whole, seen = moved(dataclasses.replace(PLAN, reduction=reduction), key)
+    added, also = moved(dataclasses.replace(PLAN, reduction=reduction, task_chunk=chunk), key)
+    same = functools.partial(np.testing.assert_allclose, rtol=1e-12, atol=1e-12)
+    jax.tree.map(same, added, whole)
+    jax.tree.map(same, also, seen)
+
+
+def test_a_chunk_is_the_largest_that_divides_the_episodes():
+    sizes = []
+
+    def function(items):
+        sizes.append(len(items))
+        return items, jnp.sum(items)
+
+    items = jnp.arange(6)
+    for size, expected in ((0, 6), (4, 3), (5, 3), (1, 1), (9, 6)):
+        each, total = over_chunks(function, items, size, jnp.zeros((), items.dtype))
+        assert sizes.pop() == expected and total == 15 and list(each) == list(items)
+
+
+def test_chunks_take_less_memory():
+    """Of a convolutional net, most of the memory is what the backward pass keeps of each episode."""
+    net = Conv4(way=2, image=16, channels=1, filters=4, conv_form="patches")
+    learner = MAML(net, CrossEntropy(), steps=1, order=1)
+    plan = Plan(EpisodeShape(2, 1, 8), total=1, batch=8)
+
+    def memory(plan):
+        state = jax.eval_shape(lambda: begin(learner, plan, jax.random.key(0)))
+        part = lambda n: Split(jnp.zeros((8, n, 16, 16, 1)), jnp.zeros((8, n), int))  # noqa: E731
+        keys = jax.random.split(jax.random.key(0), 8)
+        program = jax.jit(outer_step, static_argnums=(0, 1)).lower(
+            learner, plan, state, Episode(part(2), part(16)), keys
+        )
+        return program.compile().memory_analysis().temp_size_in_bytes
+
+    assert memory(dataclasses.replace(plan, task_chunk=2)) < 0.5 * memory(plan)
 
 
 def test_the_clamp_spares_the_attenuator(key):

@@ -32,6 +32,7 @@ RECIPES = sorted((Path(__file__).parent.parent / "recipes").rglob("*.toml"))
         ({"data": "navigation", "way": 2}, "data 'navigation' has no classes"),
         ({"steps": 10**400}, "outer.steps is a number of more than 24 digits; it has to be below"),
         ({"filters": 2**31}, "net.filters is 2147483648; it has to be below 2147483648"),
+        ({"batch": 6, "task_chunk": 4}, "outer.task_chunk is 4; it has to divide outer.batch, 6, or be 0"),
         ({"first_order_steps": -1}, "inner.first_order_steps is -1; it has to be at least 0"),
         ({"inner_rate": float("inf")}, "inner.rate is inf; it has to be a finite number"),
         ({"gate_embedding_scale": float("nan")}, "gate.embedding_scale is nan; it has to be a finite"),

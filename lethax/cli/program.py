@@ -40,7 +40,7 @@ _ABOUT = """Train, evaluate and compare methods of meta-learning.
 `lethax --version` prints the version.
 
 `lethax --plugin FILE ...` loads methods and tasks of your own."""
-_LESS_MEMORY = "lower --batch, --shot, --query, --filters or --inner-steps, or take --memory lean"
+_LESS_MEMORY = "lower --batch, --shot, --query, --filters or --inner-steps, or take --task-chunk 1 or --memory lean"
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -50,7 +50,7 @@ def _check_inputs(recipe: Resolved, inputs: Inputs) -> None:
 def net_of(recipe: Resolved, inputs: Inputs | None) -> Net:
     """Make the network. DataError if the pictures are too small for it."""
     assert inputs is not None
-    form: ConvForm = "patches" if supervised.lean(recipe) else "native"
+    form: ConvForm = "patches" if supervised.loops(recipe) else "native"
     norm_steps = recipe.inner.steps if recipe.net.per_step_norm else 0
     height, _, channels = inputs.example
     if recipe.net.kind in NETS:

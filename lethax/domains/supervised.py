@@ -97,7 +97,7 @@ class Supervised(ABC):
         return Plan(
             shape_of(recipe, "train"), outer.steps, outer.batch, outer.rate, outer.min_rate, stairs, outer.epoch, outer.clamp,
             outer.clip_norm, outer.clip_tensor_norm, outer.non_finite == "skip", outer.reduction, task_loop, chunk, devices,
-            outer.weight_decay,
+            outer.weight_decay, task_chunk=outer.task_chunk,
         )  # fmt: skip
 
     def _through(self, recipe: Resolved, tasks: int) -> tuple[TaskLoop, int]:
@@ -147,6 +147,11 @@ def shape_of(recipe: Resolved, split: str) -> EpisodeShape:
 def on_cpu() -> bool:
     """Whether programs run on the CPU."""
     return jax.default_backend() == "cpu"
+
+
+def loops(recipe: Resolved) -> bool:
+    """Whether tasks go through the network within a loop of the program, where some forms of a convolution are slow."""
+    return lean(recipe) or recipe.outer.task_chunk > 0
 
 
 def lean(recipe: Resolved) -> bool:

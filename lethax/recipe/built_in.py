@@ -119,6 +119,13 @@ class OuterSection:
         low=1,
     )
     batch: int = option(4, "An outer step has this many episodes, or control tasks.", "batch", low=1, high=_MANY)
+    task_chunk: int = option(
+        0,
+        "A meta-batch is gone through in chunks of so many episodes, whose meta-gradients are added: less memory, more time; 0 "
+        "takes all at once.",
+        "task-chunk",
+        low=0,
+    )
     rate: float = option(1e-3, "Adam's learning rate.", "outer-rate", above=0)
     min_rate: float = option(
         1e-3,

@@ -179,6 +179,10 @@ def _check(recipe: Resolved, parts: Parts, given: Collection[str]) -> None:
         raise RecipeError(
             f"outer.min_rate is {outer.min_rate}; the rate falls to it, so it has to be at most outer.rate, {outer.rate}."
         )
+    if outer.task_chunk and outer.batch % outer.task_chunk:
+        raise RecipeError(
+            f"outer.task_chunk is {outer.task_chunk}; it has to divide outer.batch, {outer.batch}, or be 0 for no chunks."
+        )
     parts.method.check(recipe)
     parts.domain.check(recipe)
 
