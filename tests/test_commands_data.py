@@ -58,7 +58,21 @@ def test_small_classes_are_named_and_the_command_fits(
     lines = prepare(capsys, source, tmp_path / "stores")
     assert any(line.startswith("12 classes are too small for 1 shot and 15 queries: c0 (") for line in lines)
     assert lines[-1] == f"Next: lethax train own --way 4 --shot 1 --query 3 --root {tmp_path / 'stores'}"
+    assert not any("--least" in line for line in lines)  # only four classes would be left
     passes(lines[-1], monkeypatch)
+
+
+def test_small_classes_may_be_left_out_where_enough_stay(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = pictures(tmp_path / "pictures", {f"c{c}": 3 if c == 0 else 16 for c in range(7)})
+    assert any("add --least 16." in line for line in prepare(capsys, source, tmp_path / "stores"))
+    source = pictures(tmp_path / "few", {f"c{c}": 3 if c < 2 else 16 for c in range(7)})
+    assert not any("--least" in line for line in prepare(capsys, source, tmp_path / "stores"))
+    args = ["data", "prepare", "folder", "--from", str(source), "--store", "own", "--root", str(tmp_path / "stores")]
+    assert cli.main([*args, "--least", "17"]) == 1
+    assert (
+        "is left for the split 'train'" in (said := capsys.readouterr().err)
+        and "add pictures, or lower --least." in said
+    )
 
 
 def test_all_that_is_not_taken_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -74,6 +74,60 @@ def test_a_search_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(found.near) == 5 and not found.whole and not found.same
     monkeypatch.setattr(twins, "_BAND", 3)
     assert sum(len(a) for a, _ in twins._candidates(np.zeros(10, np.uint64), 1)) == 2 * (9 + 8 + 7)
+    monkeypatch.setattr(twins, "MOST_PAIRS", 1000)
+    assert not find_twins([images]).whole  # some were not compared
+    monkeypatch.setattr(twins, "_BAND", 40)
+    assert find_twins([images]).whole and len(find_twins([images]).near) == 780
+
+
+def test_pairs_of_one_class_do_not_hide_those_of_two_splits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A series of 30 in one class has 435 pairs; the only one that reaches a test class stands behind them all."""
+    monkeypatch.setattr(twins, "MOST_PAIRS", 50)
+    images = scenes(2)[[0] * 30 + [1, 1]]
+    images[:, 0, 0, 0] = range(32)  # one pixel differs
+    plan = {"train": {"a": [f"a{i}" for i in range(30)], "b": ["x"]}, "test": {"c": ["x again"]}}
+    found = copies.find_copies(plan, {"train": images[:31], "test": images[31:]}, 6)
+    assert found.pairs[0] == ("nearly the same", "in two splits", ("x", "b", "train"), ("x again", "c", "test"))
+    assert len(found.pairs) == 51 and not found.whole
+    assert str(copies.Copies(found)).startswith(
+        "At least 51 pairs of pictures are duplicates; the first is x (b of train)"
+    )
+
+
+def test_a_cut_list_is_not_called_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.setattr(twins, "MOST_PAIRS", 1)
+    images = scenes(1)[[0] * 4]
+    images[:, 0, 0, 0] = range(4)
+    for number, name in enumerate(("train/a/1", "train/a/2", "val/b/1", "test/c/1")):
+        path = tmp_path / "pictures" / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(images[number]).save(path)
+    assert prepare(tmp_path / "pictures", tmp_path / "stores") == 0
+    said = capsys.readouterr().out
+    assert "as many as are kept, and there may be more" in said and "lists all of them. They" not in said
+
+
+def test_pairs_are_listed_by_the_splits_that_were_drawn_in_the_end(tmp_path: Path, capsys) -> None:
+    """`drop` takes class e04 below --least, so that the others are drawn anew."""
+    images = scenes(40)
+    for c in range(10):
+        (tmp_path / "pictures" / f"e{c:02}").mkdir(parents=True)
+        for i in range(4):
+            shown_again = i == 1 and c in (4, 7, 8)  # the same as picture 0 of the class
+            Image.fromarray(images[4 * c + (0 if shown_again else i)]).save(
+                tmp_path / "pictures" / f"e{c:02}" / f"{i}.png"
+            )
+    (tmp_path / "pictures" / "e04" / "3.png").unlink()
+    assert prepare(tmp_path / "pictures", tmp_path / "stores", "--duplicates", "drop", "--least", "3") == 0
+    store = open_store("own", tmp_path / "stores")
+    split_of = {name: split for split, part in store.splits.items() for name in part.classes}
+    rows = list(csv.DictReader((store.folder / "duplicates.csv").read_text().splitlines()))
+    assert {row["class"] for row in rows} == {"e04", "e07", "e08"} and "e04" not in split_of
+    assert all(row["split"] == row["split_of_second"] == split_of.get(row["class"], "left out") for row in rows)
+    assert (
+        "  e04/0.png (e04, left out) and e04/1.png (e04, left out): same pixels, in one class"
+        in capsys.readouterr().out
+    )
 
 
 PLANTED = {  # by file: the scene that it shows
@@ -161,10 +215,11 @@ def test_error_stops_and_leaves_what_was_there(planted, tmp_path, capsys) -> Non
 
 def test_a_chain_of_near_pictures_keeps_those_that_differ(monkeypatch: pytest.MonkeyPatch) -> None:
     """1 ~ 2 ~ 3 in one class: 2 goes, and 3 stays, because it is not nearly 1."""
-    monkeypatch.setattr(copies, "find_twins", lambda arrays, bits: Twins([[2, 3]], [(0, 1), (1, 2)], True))
+    monkeypatch.setattr(copies, "find_twins", lambda arrays, bits, of: Twins([[2, 3]], [(0, 1), (1, 2)], True))
     plan = {"train": {"a": ["1", "2", "3", "3 again"]}}
-    pairs, gone = copies.find_copies(plan, {"train": np.empty(0)}, 4)
+    pairs, whole, gone = copies.find_copies(plan, {"train": np.empty(0)}, 4)
     assert gone == {"3 again": "it has the same pixels as 3", "2": "it is nearly the same as 1"} and len(pairs) == 3
+    assert whole
 
 
 def test_least_leaves_small_classes_out_before_the_split(tmp_path: Path) -> None:

@@ -109,7 +109,8 @@ def _not_taken(name: str, root: Path | None) -> None:
 
 def _next(name: str, root: Path | None) -> None:
     """Print the largest episodes that fit, the classes that are too small for the usual ones, and a command that trains."""
-    from lethax.data.fits import QUERY, SHOT, WAY, nearest, room, too_small
+    from lethax.data.fits import QUERY, SHOT, WAY, enough, nearest, room, too_small
+    from lethax.data.folder import at_random
     from lethax.data.store import open_store
 
     store = open_store(name, root)
@@ -123,9 +124,9 @@ def _next(name: str, root: Path | None) -> None:
             f"{counted(len(small), 'class')} {'is' if len(small) == 1 else 'are'} too small for {episode}: {some}{more}."
         )
         if store.manifest["source"].get("kind") == "folder":
-            say(
-                f"To leave such classes out, add --least {SHOT + QUERY}. If they stay, all classes give smaller episodes."
-            )
+            without = f"To leave such classes out, add --least {SHOT + QUERY}. If they stay, all classes give smaller episodes."
+            few = "All classes give smaller episodes, because without such classes too few would be left: add pictures to them."
+            say(without if enough(store.splits, SHOT + QUERY, at_random(store)) else few)
     fits = nearest(store.splits, WAY, SHOT, QUERY)
     lacks = " and no ".join(split for split in ("train", "val") if split not in store.splits)
     if lacks:

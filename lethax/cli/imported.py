@@ -41,7 +41,8 @@ def _duplicates(found: dict, report: Path) -> None:
     for pair in found["first"]:
         say(f"  {shown(pair, 400)}")
     done = "left out" if found["rule"] == "drop" else "kept: --duplicates drop leaves them out"
-    say(f"{shown(report)} lists all of them. They are {done}.")
+    most = "of each kind as many as are kept, and there may be more"
+    say(f"{shown(report)} lists {'all of them' if found['whole'] else most}. They are {done}.")
 
 
 def _print(title: str, names: list[str], rows: list[list[str]]) -> None:

@@ -18,6 +18,7 @@ REPORT = "duplicates.csv"  # in the folder of the store
 NAMED = 10  # pairs that the manifest has, and the screen shows
 LIKENESS = ("same pixels", "nearly the same")
 PLACES = ("in two splits", "in two classes", "in one class")  # the worst first
+LEFT_OUT = "left out"  # stands for the split of a class that is in none
 
 
 class Copy(NamedTuple):
@@ -29,32 +30,62 @@ class Copy(NamedTuple):
     second: tuple[str, str, str]
 
 
-class Copies(DataError):
-    """The error of pictures that are there more than once. `found` has the reasons by name of those that have to go."""
+class Found(NamedTuple):
+    """The duplicates of some pictures: pairs, the worst first; whether these are all; reasons by name of what `drop` leaves out."""
 
-    def __init__(self, pairs: Sequence[Copy], found: dict[str, str]) -> None:
-        one = pairs[0]
+    pairs: list[Copy]
+    whole: bool
+    superfluous: dict[str, str]
+
+    def __or__(self, more: "Found") -> "Found":
+        return Found(_sorted(self.pairs + more.pairs), self.whole and more.whole, self.superfluous | more.superfluous)
+
+    def of(self, plan: Plan) -> "Found":
+        """The same where the classes are in these splits. A class that is in none of them was left out."""
+        split_of = {name: split for split, classes in plan.items() for name in classes}
+
+        def now(picture: tuple[str, str, str]) -> tuple[str, str, str]:
+            file, name, _ = picture
+            return file, name, split_of.get(name, LEFT_OUT)
+
+        return self._replace(
+            pairs=_sorted([_copy(one.likeness, now(one.first), now(one.second)) for one in self.pairs])
+        )
+
+
+class Copies(DataError):
+    """The error of pictures that are there more than once."""
+
+    def __init__(self, found: Found) -> None:
+        least = "" if found.whole else "At least "
         super().__init__(
-            f"{counted(len(pairs), 'pair')} of pictures are duplicates; the first is {_pair(one)}. "
+            f"{least}{counted(len(found.pairs), 'pair')} of pictures are duplicates; the first is {_pair(found.pairs[0])}. "
             "Leave them out with --duplicates drop, or have them listed only with --duplicates report."
         )
-        self.pairs, self.found = list(pairs), found
+        self.found = found
 
 
-def find_copies(plan: Plan, arrays: dict[str, np.ndarray], bits: int) -> tuple[list[Copy], dict[str, str]]:
-    """Find (the pairs of duplicates, the worst first; reasons by name of the pictures that `drop` leaves out).
-
-    arrays: the pictures of each split, in the order of the plan.
-    """
+def find_copies(plan: Plan, arrays: dict[str, np.ndarray], bits: int) -> Found:
+    """Find the duplicates. arrays: the pictures of each split, in the order of the plan."""
     pictures = [(file, name, split) for split in arrays for name, files in plan[split].items() for file in files]
-    twins = find_twins(list(arrays.values()), bits)
+    twins = find_twins(list(arrays.values()), bits, _numbered([(split, name) for _, name, split in pictures]))
     pairs = [
         _copy(likeness, pictures[a], pictures[b])
         for likeness, found in zip(LIKENESS, (_pairs(twins.same), twins.near), strict=True)
         for a, b in found
     ]
-    pairs.sort(key=lambda pair: (PLACES.index(pair.place), LIKENESS.index(pair.likeness)))
-    return pairs, _superfluous(pictures, twins)
+    return Found(_sorted(pairs), twins.whole, _superfluous(pictures, twins))
+
+
+def _numbered(rows: Sequence[tuple[str, ...]]) -> np.ndarray:
+    """A number in place of each different word of a column."""
+    return np.stack(
+        [np.unique(np.array(column, object), return_inverse=True)[1] for column in zip(*rows, strict=True)], 1
+    )
+
+
+def _sorted(pairs: list[Copy]) -> list[Copy]:
+    return sorted(pairs, key=lambda pair: (PLACES.index(pair.place), LIKENESS.index(pair.likeness)))
 
 
 def _pairs(groups: list[list[int]]) -> list[tuple[int, int]]:
@@ -62,7 +93,8 @@ def _pairs(groups: list[list[int]]) -> list[tuple[int, int]]:
 
 
 def _copy(likeness: str, first: tuple[str, str, str], second: tuple[str, str, str]) -> Copy:
-    place = PLACES[0] if first[2] != second[2] else PLACES[1] if first[1] != second[1] else PLACES[2]
+    apart = first[2] != second[2] and LEFT_OUT not in (first[2], second[2])
+    place = PLACES[0] if apart else PLACES[1] if first[1] != second[1] else PLACES[2]
     return Copy(likeness, place, first, second)
 
 
@@ -90,11 +122,12 @@ def _superfluous(pictures: Sequence[tuple[str, str, str]], twins: Twins) -> dict
     return {pictures[row][0]: why for row, why in gone.items()}
 
 
-def counts(pairs: Sequence[Copy], rule: Rule, bits: int) -> dict[str, Any]:
-    """What the manifest keeps: how many there are of each kind, and the first ones."""
+def counts(found: Found, rule: Rule, bits: int) -> dict[str, Any]:
+    """What the manifest keeps: how many there are of each kind, whether these are all, and the first ones."""
+    pairs = found.pairs
     numbers = Counter((pair.likeness, pair.place) for pair in pairs)
     return {
-        "rule": rule, "bits": bits, "file": REPORT,
+        "rule": rule, "bits": bits, "file": REPORT, "whole": found.whole,
         "pairs": {likeness: {place: numbers[likeness, place] for place in PLACES} for likeness in LIKENESS},
         "first": [_pair(pair) for pair in pairs[:NAMED]],
     }  # fmt: skip
@@ -102,8 +135,12 @@ def counts(pairs: Sequence[Copy], rule: Rule, bits: int) -> dict[str, Any]:
 
 def _pair(pair: Copy) -> str:
     (a, of_a, split_a), (b, of_b, split_b) = pair.first, pair.second
-    where = f"({shown(of_a, 40)} of {split_a}) and {shown(b, 80)} ({shown(of_b, 40)} of {split_b})"
+    where = f"({_class(of_a, split_a)}) and {shown(b, 80)} ({_class(of_b, split_b)})"
     return f"{shown(a, 80)} {where}: {pair.likeness}, {pair.place}"
+
+
+def _class(name: str, split: str) -> str:
+    return f"{shown(name, 40)}, {LEFT_OUT}" if split == LEFT_OUT else f"{shown(name, 40)} of {split}"
 
 
 def table(pairs: Sequence[Copy]) -> bytes:

@@ -60,6 +60,12 @@ def nearest(
     return (way, shot, query) if 2 <= way <= most.way and shot + query <= most.examples else None
 
 
+def enough(splits: Mapping[str, ClassSplit], examples: int, anew: bool) -> bool:
+    """Whether two classes a split are left without those of fewer `examples`. anew: these would be split at random again."""
+    left = [int((np.diff(part.starts) >= examples).sum()) for part in splits.values()]
+    return sum(left) >= 2 * len(left) if anew else min(left) >= 2
+
+
 def too_small(splits: Mapping[str, ClassSplit], examples: int) -> list[tuple[str, str, int]]:
     """List (split, class, its examples) of the classes that have fewer than `examples`, the smallest first."""
     found = [

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lethax.data.copies import REPORT, Copies, Copy, Rule, counts, find_copies, table
+from lethax.data.copies import REPORT, Copies, Found, Rule, counts, find_copies, table
 from lethax.data.decode import Resize
 from lethax.data.fits import WAY
 from lethax.data.layout import Classes, Layout, Plan, alike, class_folders, superclass
@@ -19,6 +19,8 @@ from lethax.data.tree import Tree
 from lethax.data.twins import BITS
 from lethax.errors import DataError
 from lethax.text import counted, shown
+
+_AT_RANDOM = "seed "  # how the rule of a random split begins in the manifest
 
 
 def check_disjoint(plan: Plan) -> None:
@@ -93,7 +95,7 @@ def _seeded(classes: Classes, seed: int, fractions: tuple[float, float, float], 
         raise DataError(
             f"{source} has {counted(len(classes), 'class folder')} with at least {least} pictures; each of "
             f"{', '.join(used)} needs one; "
-            "give a folder with one folder per class."
+            f"give a folder with one folder per class{_lower(least)}."
         )
     order = [sorted(classes)[i] for i in np.random.default_rng(seed).permutation(len(classes))]
     fewest = min(WAY, len(order) // len(used))
@@ -164,29 +166,28 @@ def prepare_folder(
     mean, std = statistics(channels)
     whole, least = {"": layout.flat} if plan is None else plan, least or (2 if plan is None else 1)
     broken: dict[str, str] = {}
-    copies: dict[str, str] = {}
-    pairs: list[Copy] = []
+    copies = Found([], True, {})
     while True:  # until no picture is broken or superfluous: most often once, and seldom more than twice
-        kept, dropped = _without(whole, broken, copies, least)
+        kept, dropped = _without(whole, broken, copies.superfluous, least)
         if dropped and not kept.get("" if plan is None else "train"):
-            raise DataError(_nothing(source, broken, dropped))
+            raise DataError(_nothing(source, broken, dropped, least))
         if plan is None:
-            kept, rule = _seeded(kept[""], seed, fractions, source, least), f"seed {seed}, fractions {fractions}"
+            kept, rule = _seeded(kept[""], seed, fractions, source, least), f"{_AT_RANDOM}{seed}, fractions {fractions}"
         record: dict[str, Any] = {
             "kind": "folder", "folder": source.resolve().name, "split": rule, "image": image, "resize": resize,
-            **_left({**_unread(tree, split), **layout.left_out, **dropped, **copies}, broken),
+            **_left({**_unread(tree, split), **layout.left_out, **dropped, **copies.superfluous}, broken),
             "alike": alike([name for classes in kept.values() for name in classes]),
         }  # fmt: skip
         try:
             with StoreWriter(root, name, mean=mean, std=std, source=record) as writer:
                 arrays = write_plan(writer, tree, kept, (image, image, channels), progress, resize)
                 progress("looking for duplicates", 0.0)
-                found, superfluous = find_copies(kept, arrays, near)
-                pairs += found
-                if found and duplicates == "error" or superfluous and duplicates == "drop":
-                    raise Copies(found, superfluous)
-                record["duplicates"] = counts(pairs, duplicates, near)
-                writer.report(REPORT, table(pairs))
+                found = find_copies(kept, arrays, near)
+                if found.pairs and duplicates == "error" or found.superfluous and duplicates == "drop":
+                    raise Copies(found)
+                found = (copies | found).of(kept if plan is None else plan)  # an earlier draw had other splits
+                record["duplicates"] = counts(found, duplicates, near)
+                writer.report(REPORT, table(found.pairs))
             return [name]
         except BrokenPictures as error:
             broken |= error.found
@@ -195,15 +196,20 @@ def prepare_folder(
             if duplicates == "error":
                 raise
             copies |= error.found
-            progress(f"once more without {counted(len(copies), 'duplicate')}", 0.0)
+            progress(f"once more without {counted(len(copies.superfluous), 'duplicate')}", 0.0)
 
 
-def _nothing(source: Path, broken: Mapping[str, str], dropped: Mapping[str, str]) -> str:
+def _nothing(source: Path, broken: Mapping[str, str], dropped: Mapping[str, str], least: int) -> str:
     """Why no class is left to train on."""
     if broken:
         return f"no picture of {shown(source)} for 'train' can be decoded; check the files."
     why = "; ".join(f"{shown(name, 60)}: {why}" for name, why in list(dropped.items())[:3])
-    return f"no class of {shown(source)} is left for the split 'train' ({why}); add pictures, or leave less out."
+    return f"no class of {shown(source)} is left for the split 'train' ({why}); add pictures{_lower(least)}."
+
+
+def _lower(least: int) -> str:
+    """Advice where classes are too small: --least can be lowered to 2."""
+    return ", or lower --least" if least > 2 else ""
 
 
 def _unread(tree: Tree, split: Path | None) -> dict[str, str]:
@@ -219,6 +225,11 @@ def _left(left_out: dict[str, str], broken: dict[str, str]) -> dict[str, list[di
         "skipped": [{"file": file, "reason": broken[file]} for file in sorted(broken)],
         "left_out": [{"name": entry, "reason": reason} for entry, reason in sorted(left_out.items())],
     }
+
+
+def at_random(store: Store) -> bool:
+    """Whether the classes of an import were split at random, so that other classes are split in another way."""
+    return str(store.manifest["source"].get("split")).startswith(_AT_RANDOM)
 
 
 def skipped(store: Store) -> list[tuple[str, str]]:

@@ -16,7 +16,7 @@ import numpy as np
 BITS = 6  # in which two hashes may differ: this finds 94 % of CIFAR's pictures that were saved as JPEG of quality 75
 MOST_BITS = 8  # each one more makes the bands narrower, and the search longer
 LIKE = 0.98  # of CIFAR's and Omniglot's pairs, those above are one picture twice to the eye, and most of those below are not
-MOST_PAIRS = 100_000  # that are listed
+MOST_PAIRS = 100_000  # that are listed of one kind: of pictures of two splits, say
 _FLAT = 4.0  # of 255: with a smaller deviation, a picture has nothing that it could share with another
 _BAND = 500  # pictures that one picture is compared with for each band
 _BLOCK = 256  # pictures that are in memory at a time
@@ -28,7 +28,7 @@ class Twins(NamedTuple):
     """same: the rows of pictures that have equal pixels, a list for each picture that is there more than once.
 
     near: pairs of rows of pictures that are nearly the same; of equal ones, the first stands for all. whole: whether all were
-    looked at; there may be more pairs otherwise.
+    compared and kept; there may be more pairs otherwise.
     """
 
     same: list[list[int]]
@@ -36,8 +36,12 @@ class Twins(NamedTuple):
     whole: bool
 
 
-def find_twins(parts: Sequence[np.ndarray], bits: int = BITS) -> Twins:
-    """Find the twins in arrays uint8 [n, height, width, channels]; rows are counted through all of them."""
+def find_twins(parts: Sequence[np.ndarray], bits: int = BITS, of: np.ndarray | None = None) -> Twins:
+    """Find the twins in arrays uint8 [n, height, width, channels]; rows are counted through all of them.
+
+    of: what each picture belongs to, integers [n, k], such as its split and its class. Pairs are of one kind if they differ in the
+    same column first, or in none; of each kind at most MOST_PAIRS are kept, so that no kind takes the place of another.
+    """
     rows: dict[bytes, list[int]] = {}
     small = np.empty((sum(map(len, parts)), _TALL, _WIDE), np.uint8)
     done = 0
@@ -49,7 +53,8 @@ def find_twins(parts: Sequence[np.ndarray], bits: int = BITS) -> Twins:
     firsts = np.array([found[0] for found in rows.values()], np.int64)
     contrast = np.concatenate([block.std((1, 2)) for block in _blocks([small])])
     firsts = firsts[contrast[firsts] >= _FLAT]
-    pairs, whole = _near(small[firsts], bits)
+    kinds = np.zeros((len(small), 1), np.int64) if of is None else of
+    pairs, whole = _near(small[firsts], bits, kinds[firsts])
     near = sorted((int(firsts[a]), int(firsts[b])) for a, b in pairs)
     return Twins([found for found in rows.values() if len(found) > 1], near, whole)
 
@@ -81,23 +86,36 @@ def difference_hashes(small: np.ndarray) -> np.ndarray:
     return np.packbits(lighter, axis=1).view(np.uint64).reshape(-1)
 
 
-def _near(small: np.ndarray, bits: int) -> tuple[set[tuple[int, int]], bool]:
-    """Find pairs of rows that are nearly the same, and whether all candidates were looked at."""
-    hashes, found = difference_hashes(small), set[tuple[int, int]]()
+def _near(small: np.ndarray, bits: int, of: np.ndarray) -> tuple[set[tuple[int, int]], bool]:
+    """Find pairs of rows that are nearly the same, at most MOST_PAIRS of each kind, and whether these are all."""
+    hashes, crowded = difference_hashes(small), False
+    found = [set[tuple[int, int]]() for _ in range(of.shape[1] + 1)]
     for a, b in _candidates(hashes, bits):
+        crowded |= not len(a)
         close = _ONES[(hashes[a] ^ hashes[b]).view(np.uint16).reshape(-1, 4)].sum(1) <= bits
-        a, b = a[close], b[close]
+        a, b = np.minimum(a, b)[close], np.maximum(a, b)[close]
+        kind = _kinds(of[a], of[b])
+        wanted = np.array([len(pairs) <= MOST_PAIRS for pairs in found])[kind]  # one more says that there are more
+        a, b, kind = a[wanted], b[wanted], kind[wanted]
         like = _correlations(small, a, b) >= LIKE
-        found.update(zip(np.minimum(a, b)[like].tolist(), np.maximum(a, b)[like].tolist(), strict=True))
-        if len(found) > MOST_PAIRS:
-            return set(sorted(found)[:MOST_PAIRS]), False
-    return found, True
+        for number, pairs in enumerate(found):
+            mine = like & (kind == number)
+            pairs.update(zip(a[mine].tolist(), b[mine].tolist(), strict=True))
+    kept = [sorted(pairs)[:MOST_PAIRS] for pairs in found]
+    return set().union(*kept), not crowded and sum(map(len, kept)) == sum(map(len, found))
+
+
+def _kinds(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The first column in which rows [n, k] differ, or k."""
+    differ = a != b
+    return np.where(differ.any(1), differ.argmax(1), a.shape[1])
 
 
 def _candidates(hashes: np.ndarray, bits: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield arrays (a, b) of rows whose hashes agree in all bits of a band. A pair may come more than once.
 
-    A band has every (bits + 1)-th bit, so that each is of the whole picture.
+    A band has every (bits + 1)-th bit, so that each is of the whole picture. Empty arrays say that more rows share a band than
+    are compared.
     """
     for band in range(bits + 1):
         shared = hashes & np.uint64(sum(1 << bit for bit in range(band, 64, bits + 1)))
@@ -106,8 +124,10 @@ def _candidates(hashes: np.ndarray, bits: int) -> Iterator[tuple[np.ndarray, np.
         places = np.arange(len(hashes))
         for ahead in count(1):
             places = places[places + ahead < ends[places]]
-            if not len(places) or ahead > _BAND:
+            if not len(places):
                 break
+            if ahead > _BAND:
+                places = places[:0]
             yield order[places], order[places + ahead]
 
 
