@@ -2,6 +2,7 @@
 
 import os
 import platform
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,6 +75,16 @@ def processor() -> Processor:
     flags = facts.get("flags", "").split()
     best = next((one for one in _SETS if one in flags), "no AVX") if flags else ""
     return Processor(facts.get("model name") or platform.processor() or kind, kind, best)
+
+
+def peak() -> int | None:
+    """The most bytes of memory that this process has held at once; None where it is not known."""
+    try:
+        import resource
+    except ImportError:  # on Windows
+        return None
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most << 10  # Linux counts KiB
 
 
 def _physical() -> int | None:

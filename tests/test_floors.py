@@ -30,7 +30,7 @@ STAIR = [
     ["recipe.resolve", "plugins"],
     ["runs"],
     ["embed", "report"],
-    ["reproduce", "compare", "doctor"],
+    ["reproduce", "compare", "doctor", "benchmark"],
     ["cli"],
     ["__main__"],
 ]

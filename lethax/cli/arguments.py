@@ -317,6 +317,18 @@ class Reproduce:
 
 
 @dataclasses.dataclass
+class Bench:
+    """Time outer steps on this machine, on random data, each case in a process of its own. Nothing else should run meanwhile."""
+
+    all: Switch = False
+    """Also time evaluation, images of 84 px and ResNet12. On two cores this takes about ten minutes."""
+    calls: int = 5
+    """Each case is timed this many times after its first step, and the median is given."""
+    json: Switch = False
+    """Print what was measured as JSON instead of a table."""
+
+
+@dataclasses.dataclass
 class Doctor:
     """Say what this machine has, what is wrong, and what to do. The exit code is 0 if nothing is wrong, else 1."""
 

@@ -65,6 +65,7 @@ def _commands(known: tuple[Option, ...]) -> dict[str, Any]:
         "reproduce": arguments.Reproduce,
         "demo": arguments.Demo,
         "doctor": arguments.Doctor,
+        "bench": arguments.Bench,
     }
 
 

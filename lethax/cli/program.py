@@ -15,6 +15,7 @@ from lethax import __version__, plugins, signals
 from lethax.cli import (
     analyse,
     arguments,
+    bench,
     commands,
     compare,
     data_sets,
@@ -95,7 +96,7 @@ def _actions() -> dict[type, Callable[[Any], None]]:
         "data": data_sets.data_sets, "models": models.models, "train": train.train, "recipe": train.show_recipe,
         "evaluate": evaluate.evaluate, "compare": compare.compare, "analyse": analyse.analyse, "predict": predict.predict,
         "export": export.export, "embed": embedding.embed_images, "report": report.report, "reproduce": tables.reproduce_targets,
-        "demo": _demo, "doctor": doctor.doctor,
+        "demo": _demo, "doctor": doctor.doctor, "bench": bench.bench,
     }  # fmt: skip
     return {kind: done[name] for name, kind in commands.commands().items()}
 
