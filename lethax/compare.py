@@ -9,11 +9,10 @@ import jax
 
 from lethax.domains import domain_of
 from lethax.errors import RecipeError, RunError
-from lethax.files import read_json
 from lethax.methods import method_of
 from lethax.recipe import Recipe, Resolved
 from lethax.recipe.resolve import fit, parts_of, resolve
-from lethax.runs.evaluation import evaluate_run, file_name, write_evaluation
+from lethax.runs.evaluation import evaluate_run, file_name, judged_before, write_evaluation
 from lethax.runs.folder import EVALUATIONS
 from lethax.runs.jobs import Job
 from lethax.runs.rivals import CLASSIFIERS, NETS, Against, Contest, check_baselines
@@ -132,13 +131,12 @@ def judge(
     against: the baselines that the record has to have as well.
     """
     path = job.folder / EVALUATIONS / file_name("test", SEED, comparison.episodes, ENSEMBLE)
-    if path.is_file():
-        record: dict[str, Any] = read_json(path)
-        if isinstance(record, dict) and record.get("episodes_hash") == wanted and _has(record, against):
-            return record
-    steps = job.recipe.inner.steps
+    run, steps = job.open(), job.recipe.inner.steps
+    record = judged_before(run, path, ENSEMBLE)
+    if record is not None and record.get("episodes_hash") == wanted and _has(record, against):
+        return record
     result = evaluate_run(
-        job.open(),
+        run,
         episodes=comparison.episodes,
         ensemble=ENSEMBLE,
         steps=steps,

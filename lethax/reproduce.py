@@ -22,7 +22,7 @@ from lethax.report.cells import Cell
 from lethax.report.paper_figures import PaperFigure
 from lethax.runs import folder as folders
 from lethax.runs import probes
-from lethax.runs.evaluation import evaluate_run, file_name, read_kept, write_evaluation
+from lethax.runs.evaluation import evaluate_run, file_name, judged_before, read_kept, write_evaluation
 from lethax.runs.jobs import Job
 
 MEASUREMENTS = 50  # of a probe in a run, unless another interval is given
@@ -70,9 +70,9 @@ def jobs(
 def judge(job: CellJob) -> None:
     """Evaluate a trained run, unless that is done already."""
     how = protocol(job.recipe)
+    run, steps = job.open(), max(job.recipe.inner.steps, how.steps)
     for data in (*domain_of(job.recipe).columns(job.recipe, "test"), *how.elsewhere):
-        if not (job.folder / folders.EVALUATIONS / file_of(how, data)).is_file():
-            run, steps = job.open(), max(job.recipe.inner.steps, how.steps)
+        if judged_before(run, job.folder / folders.EVALUATIONS / file_of(how, data), how.ensemble) is None:
             write_evaluation(
                 evaluate_run(run, episodes=how.episodes, ensemble=how.ensemble, steps=steps, seed=0, data=data)
             )

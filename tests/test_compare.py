@@ -114,7 +114,7 @@ def test_claims_are_made_by_the_wider_interval():
 def test_what_cannot_be_concluded_is_said():
     one = comparison.conclusions(record_of([("anil", 0.1, None, 0.01)], seeds=[3], full=400))
     assert one[0].startswith("Nothing can be concluded about the methods from one seed")
-    assert "anil is better than maml (+0.1000 ± 0.0100 over episodes)" in one[1]
+    assert one[1] == "The interval over episodes excludes 0: anil is better than maml (+0.1000 ± 0.0100 over episodes)."
     assert one[2].startswith("100 outer steps are 25 % of the published 400")
     record = record_of([("reptile", 0.1, 0.2, 0.01)])
     record["rows"][1] |= {"inner_steps": 5}
@@ -245,6 +245,19 @@ def test_runs_that_are_there_are_used_and_others_refused(done, monkeypatch, caps
     assert before == {path: path.stat().st_mtime_ns for path in done.rglob("*-seed*/**/*") if path.is_file()}
     assert cli.main([*COMMAND, "--inner-rate", "0.5"]) == 1
     assert "maml-seed0 holds a run of another recipe (inner.rate: 0.01 there, 0.5 now)" in capsys.readouterr().err
+
+
+def test_an_evaluation_of_earlier_checkpoints_is_no_score_of_the_run(done, monkeypatch, capsys):
+    """A run may have been judged half-way, on the same episodes and in the same file."""
+    monkeypatch.chdir(done)
+    (path,) = (done / "runs").rglob("maml-seed1/evaluations/*.json")
+    right = path.read_text()
+    record = json.loads(right)
+    path.write_text(json.dumps({**record, "checkpoints": [record["checkpoints"][0] - 20], "per_episode": [0.0] * 6}))
+    assert cli.main([*COMMAND, "--json"]) == 0
+    row = json.loads(capsys.readouterr().out)["rows"][0]
+    assert json.loads(path.read_text())["per_episode"] == record["per_episode"] and min(row["by_seed"]) > 0
+    path.write_text(right)
 
 
 def test_a_method_that_diverged_has_no_score_and_the_others_have(done, monkeypatch, capsys):

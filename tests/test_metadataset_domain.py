@@ -183,6 +183,7 @@ def test_defaults_are_the_benchmarks() -> None:
 
 @pytest.mark.parametrize("values, error, message", [
     ({"metadataset_train": "omniglto"}, RecipeError, "'omniglto', which is no source.*Did you mean 'omniglot'"),
+    ({"metadataset_train": "omniglot,omniglot"}, RecipeError, "names omniglot twice"),
     ({"metadataset_train": "fungi"}, DataError, "lethax data prepare metadataset-fungi"),
     ({"metadataset_train": "traffic_sign"}, DataError, "metadataset-traffic_sign has no training classes"),
     ({"way": 1}, RecipeError, "episode.way is 1; .*give 2, or 0 to draw it"),

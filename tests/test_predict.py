@@ -18,7 +18,7 @@ from pictures_run import SIDE, adapted_to, draw
 import lethax
 from lethax import checkpoint, cli
 from lethax.data import loose
-from lethax.errors import CheckpointError, DataError
+from lethax.errors import CheckpointError, DataError, DivergedError
 from lethax.methods.maml import NormMode
 from lethax.report.page import gather
 from lethax.runs import adapted
@@ -61,6 +61,15 @@ def test_a_prediction_depends_on_no_other_picture(picture_run: Path, norm: NormM
 def test_under_batch_they_do(picture_run: Path) -> None:
     model, images = adapted_to(picture_run, "batch")
     assert np.abs(model.probabilities(images[:1])[0] - model.probabilities(images[:5])[0]).max() > 1e-4
+    turned = np.arange(len(images))[::-1]  # more than one call has without norms: still one batch, in any order
+    np.testing.assert_allclose(model.probabilities(images[turned]), model.probabilities(images)[turned], atol=1e-5)
+
+
+def test_outputs_that_are_no_numbers_are_no_predictions(picture_run: Path) -> None:
+    model, images = adapted_to(picture_run, "support")
+    lost = replace(model, members=jax.tree.map(lambda w: w * jnp.nan, model.members))
+    with pytest.raises(DivergedError, match="of 2 predictions 2 are not numbers"):
+        lost.probabilities(images[:2])
 
 
 def test_probabilities_are_those_of_the_learner(picture_run: Path) -> None:

@@ -33,7 +33,7 @@ def test_a_model_is_listed_copied_and_judged_to_its_number(
     monkeypatch.chdir(tmp_path)
     assert cli.main(["models", "list"]) == 0
     listed = " ".join(capsys.readouterr().out.split())
-    assert "tiny own l2f 3-way 2-shot" in listed and "lethax models get tiny" in listed
+    assert "tiny 3-way 2-shot accuracy " in listed and "lethax models get tiny" in listed
     assert cli.main(["models", "get", "tiny"]) == 0
     assert "lethax evaluate runs/tiny" in capsys.readouterr().out
     assert not list(Path("runs/tiny").rglob("step-*")) and not Path("runs/tiny/measured.json").exists()

@@ -29,15 +29,16 @@ def _list() -> None:
     if not found:
         raise RunError("no models came with this installation of lethax: install it with its folder models.")
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
-    for header in ("model", "data", "method", "shape", "score", "episodes", "steps", "kB"):
+    for header in ("model", "shape", "score", "episodes", "steps", "kB"):
         table.add_column(header, overflow="fold")
     for model in found:
         recipe, record = model.run.recipe, model.measured
         way = f"{recipe.episode.way}-way " if recipe.episode.way > 1 else ""
         table.add_row(
             *map(Text, (
-                model.name, recipe.data, recipe.method, f"{way}{recipe.episode.shot}-shot",
-                interval(record["mean"], record["ci95"], record["n"]), f"{record['n']:,}", f"{recipe.outer.steps:,}",
+                model.name, f"{way}{recipe.episode.shot}-shot",
+                f"{record['score']} {interval(record['mean'], record['ci95'], record['n'])}", f"{record['n']:,}",
+                f"{recipe.outer.steps:,}",
                 f"{model.size / 1000:,.0f}",
             ))
         )  # fmt: skip

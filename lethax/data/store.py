@@ -265,6 +265,15 @@ def checked_name(name: str) -> str:
     return _checked(name)
 
 
+def own_name(name: str) -> str:
+    """Return the name if a data set of somebody's own may have it. DataError otherwise."""
+    if name in KNOWN:
+        raise DataError(
+            f"'{name}' is the name of a published data set, which lethax prepares by itself: choose another with --store."
+        )
+    return checked_name(name)
+
+
 def _checked(name: str) -> str:
     if not re.fullmatch(DATA_NAME, name):
         raise DataError(f"'{shown(name, 80)}' is no name for a data set: use lower-case letters, digits, - and _.")

@@ -17,7 +17,7 @@ from lethax.data.store import Store, find_store, open_store
 from lethax.data.variable_episodes import BENCHMARK, EpisodeRules, pool
 from lethax.domains import images
 from lethax.domains.contract import Family, Inputs, Values
-from lethax.domains.supervised import Supervised
+from lethax.domains.supervised import Supervised, blind
 from lethax.errors import DataError, RecipeError, did_you_mean
 from lethax.evaluation import bernoulli_std
 from lethax.learner import Net
@@ -62,7 +62,11 @@ class MetaDataset(Supervised):
             raise RecipeError(
                 "episode.way is 1; with one class there is nothing to tell apart: give 2, or 0 to draw it."
             )
-        for name in _asked(recipe):
+        for i, name in enumerate(_asked(recipe)):
+            if name in _asked(recipe)[:i]:
+                raise RecipeError(
+                    f"metadataset.train names {name} twice: each source is drawn with the same probability."
+                )
             if name not in METADATASET:
                 raise RecipeError(
                     f"metadataset.train names '{shown(name, 60)}', which is no source of Meta-Dataset."
@@ -73,11 +77,7 @@ class MetaDataset(Supervised):
         """Name the training sources that are prepared, so that a run knows them. DataError if there are none."""
         names = [_source(store) for store in training_stores(usual)]
         note = f"training on {', '.join(names)}, choosing on the validation classes of {', '.join(_chosen_on(names))}"
-        if blind(usual):
-            note += (
-                f"; under --head {usual.inner.head} the first gradient says nothing of the task, so L2F's gates are equal for all "
-                "tasks: --head prototypes lets them differ"
-            )
+        note = "; ".join(filter(None, [note, blind(usual)]))
         return replace(recipe, given={**recipe.given, "metadataset.train": ",".join(names)}), note
 
     def identity(self, recipe: Resolved) -> str:
@@ -130,11 +130,6 @@ class MetaDataset(Supervised):
         identity = open_store(self.column).identity if self.column else self.identity(recipe)
         mean = float(table[:, recipe.inner.steps].astype(np.float64).mean())
         return {"data_sha256": identity, "bernoulli_std": bernoulli_std(mean)}
-
-
-def blind(recipe: Resolved) -> bool:
-    """Whether L2F's gates read a gradient that says nothing of the task."""
-    return recipe.reads("gate") and recipe.inner.head in ("zero", "vector")
 
 
 def training_stores(recipe: Resolved) -> list[Store]:

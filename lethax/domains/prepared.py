@@ -13,7 +13,7 @@ from lethax.data.shared import shared
 from lethax.data.source import check_shape
 from lethax.data.store import ClassSplit, Store, open_store
 from lethax.domains.contract import Family, Inputs, Judging, Values
-from lethax.domains.supervised import Supervised, shape_of
+from lethax.domains.supervised import Supervised, blind, shape_of
 from lethax.errors import DataError, RecipeError
 from lethax.evaluation import bernoulli_std, evaluate, score
 from lethax.pretrained import caution
@@ -72,6 +72,7 @@ class Prepared(Supervised):
                 f"{key.partition('.')[2]} {value} instead of {usual.value(key)}" for key, value in changed.items()
             )
             note = f"{said}, to fit {recipe.data}, which allows {room(splits)}" + (f"; {note}" if note else "")
+        note = "; ".join(filter(None, [note, blind(usual)]))
         return replace(recipe, given={**recipe.given, **changed}), note
 
     def inputs(self, recipe: Resolved) -> Inputs:

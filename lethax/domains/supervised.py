@@ -35,6 +35,16 @@ def _judging(recipe: Resolved) -> Judging:
     return Judging(600, 1)
 
 
+def blind(recipe: Resolved) -> str:
+    """A remark if L2F's gates read a gradient that says nothing of the task, else the empty string."""
+    if not recipe.reads("gate") or recipe.inner.head not in ("zero", "vector"):
+        return ""
+    return (
+        f"under --head {recipe.inner.head} the first gradient says nothing of the task, so L2F's gates are equal for all tasks: "
+        "--head prototypes lets them differ"
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Supervised(ABC):
     """A domain whose tasks have a query loss.

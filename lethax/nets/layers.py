@@ -11,6 +11,7 @@ from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from lethax.errors import DataError
+from lethax.nets import convolution
 
 ConvForm = Literal["native", "patches"]
 
@@ -35,6 +36,8 @@ def conv(
     kernels without grouped convolutions.
     """
     height, width = kernel.shape[:2]
+    if form == "native" and stride == 1:
+        return convolution.conv(x, kernel)
     if form == "native":
         around = [(height // 2, height // 2), (width // 2, width // 2)]
         return lax.conv_general_dilated(x, kernel, (stride, stride), around, dimension_numbers=("NHWC", "HWIO", "NHWC"))

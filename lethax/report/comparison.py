@@ -137,7 +137,8 @@ def conclusions(record: Mapping[str, Any]) -> list[str]:
         else:
             open_.append(row["name"])
     if shown:
-        said.append(f"The wider of the two intervals excludes 0: {'; '.join(shown)}.")
+        which = "wider of the two intervals" if len(seeds) > 1 else "interval over episodes"
+        said.append(f"The {which} excludes 0: {'; '.join(shown)}.")
     if open_:
         said.append(f"No difference to {reference} is shown for {', '.join(open_)}.")
     if len(compared) > 1:

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lethax.evaluation import paired
-from lethax.text import counted, plural, showable, shown
+from lethax.text import counted, plural, showable, shown, sized
 
 BASELINE = "nearest prototype, no learning"
 _LONGEST = 32  # columns that names are given before the table is split in two
@@ -43,7 +43,8 @@ def title(results: Sequence[Any]) -> str:
         return " or ".join(dict.fromkeys(f"{x:,}" if name == "n" else shown(x, 60) for x in found))
 
     first = results[0].record
-    classes = f"{all_of('way')}-way " if first["way"] and first["way"] > 1 else ""
+    classes = "" if first["way"] == 1 else f"{sized(first['way'], 'way')} "
+    shots = " or ".join(dict.fromkeys(sized(r.record["shot"], "shot") for r in results))
     trained = list(
         dict.fromkeys(shown(r.record["elsewhere"]["trained_on"], 60) for r in results if "elsewhere" in r.record)
     )
@@ -54,7 +55,7 @@ def title(results: Sequence[Any]) -> str:
         f", {name} {first['changed'][name]}" for name in ("head", "norm") if name in first.get("changed", {})
     )
     meaning = "" if first["n"] == 1 else "; ± is 1.96 s/√n"
-    return f"{first['score']} on {episodes}: {classes}{all_of('shot')}-shot, {steps}{changed}, seed {all_of('seed')}{meaning}"
+    return f"{first['score']} on {episodes}: {classes}{shots}, {steps}{changed}, seed {all_of('seed')}{meaning}"
 
 
 def tables(folders: Sequence[Path], results: Sequence[Any], width: int, encoding: str) -> list[Table]:

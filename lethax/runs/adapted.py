@@ -17,7 +17,7 @@ from lethax.data.loose import Labelled, Pictures, pictures
 from lethax.data.source import normalised, unit_length
 from lethax.domains import domain_of
 from lethax.domains.contract import Inputs, read_inputs
-from lethax.errors import CheckpointError, DataError, RecipeError
+from lethax.errors import CheckpointError, DataError, DivergedError, RecipeError
 from lethax.learner import Traceable
 from lethax.methods.maml import Fast, NormMode
 from lethax.nets.heads import HeadStart
@@ -26,7 +26,7 @@ from lethax.recipe.resolve import resolve
 from lethax.records import Split
 from lethax.runs.evaluation import best_metas
 from lethax.runs.folder import Run
-from lethax.text import shown
+from lethax.text import counted, shown
 
 # Pictures in one call. A call is filled up, so that a picture's outputs do not depend on how many there are.
 _AT_ONCE = 32
@@ -53,22 +53,28 @@ class Adapted:
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """Compute the probability of every class [n, classes] of pictures, uint8 [n, height, width, channels].
 
-        It is the softmax of the outputs' mean over the ensemble. DataError for pictures of another shape.
+        It is the softmax of the outputs' mean over the ensemble. DataError for pictures of another shape, DivergedError if an
+        output is not a finite number.
         """
         images = np.asarray(images)
         if images.shape[1:] != self.inputs.pictures or images.dtype != np.uint8:
             reads = ", ".join(map(str, self.inputs.pictures))
             raise DataError(f"pictures are {images.dtype}{list(images.shape)}; this model reads uint8 [n, {reads}].")
         learner, read = learner_of(self.recipe, self.inputs), _read(self.inputs, images)
-        found = []
-        for first in range(0, len(read), _AT_ONCE):
-            part = filled = read[first : first + _AT_ONCE]
-            together = self.recipe.net.norm == "batch" and has_norms(self.recipe)
-            if not together:  # there, more pictures would change the moments
-                filled = np.concatenate([part, np.zeros((_AT_ONCE - len(part), *part.shape[1:]), part.dtype)])
+        together = self.recipe.net.norm == "batch" and has_norms(self.recipe)  # all of them make the moments
+        size, found = len(read) if together else _AT_ONCE, [np.zeros((0, len(self.classes)), np.float32)]
+        for first in range(0, len(read), max(size, 1)):
+            part = read[first : first + size]
+            filled = np.concatenate([part, np.zeros((size - len(part), *part.shape[1:]), part.dtype)])
             made = predicted(learner, self.members, self.inputs.mean, self.inputs.std, self.support, filled)
             found.append(np.asarray(made)[: len(part)])
-        return np.concatenate(found) if found else np.zeros((0, len(self.classes)))
+        probabilities = np.concatenate(found)
+        if lost := int((~np.isfinite(probabilities)).any(axis=1).sum()):
+            raise DivergedError(
+                f"of {counted(len(read), 'prediction')} {lost} are not numbers: the run diverged, or its files were changed. "
+                "Train or adapt it anew."
+            )
+        return probabilities
 
     def pictures(self, source: Path | str) -> Pictures:
         """Read the pictures of a folder or an archive in the size and the channels of this model, as `probabilities` takes them.

@@ -12,7 +12,7 @@ import safetensors.numpy
 from lethax import checkpoint
 from lethax.errors import DivergedError, RecipeError, RunError
 from lethax.evaluation import Score, score
-from lethax.files import to_json, write_atomic
+from lethax.files import read_json, to_json, write_atomic
 from lethax.outer import begin
 from lethax.recipe.resolve import resolve
 from lethax.runs.folder import (
@@ -58,6 +58,26 @@ def best_metas(run: Run, count: int) -> tuple[list[Any], list[int]]:
     return [checkpoint.load(best_path(run, step), fresh.meta)[0] for step in steps], steps
 
 
+def judged_before(run: Run, path: Path, ensemble: int) -> dict[str, Any] | None:
+    """The record of an earlier evaluation, if it is of the checkpoints that are the best ones now. No weights are read."""
+    if not path.is_file():
+        return None
+    record = read_json(path)
+    if not isinstance(record, dict):
+        return None
+    states = checkpoint.numbered(checkpoints(run), "step")
+    if states:
+        newest = states[max(states)]
+        if record.get("checkpoints") != _listed(newest, checkpoint.read_info(newest))[:ensemble]:
+            return None
+    return record
+
+
+def _listed(path: Path, info: dict[str, Any]) -> list[int]:
+    """The outer steps of the validations with a finite score that a state lists, the best first."""
+    return [int(step) for value, step in listed_best(path, info) if math.isfinite(value)]
+
+
 def _best_steps(run: Run, fresh: Any) -> list[int]:
     """The outer steps of the validated checkpoints, the best first. The newest state lists them.
 
@@ -74,7 +94,7 @@ def _best_steps(run: Run, fresh: Any) -> list[int]:
         raise RunError(f"{shown(run.folder)} has no checkpoint yet: train it with {go_on}.")
     state, info, path = found
     check_recipe(run, path, info)
-    steps = [int(step) for value, step in listed_best(path, info) if math.isfinite(value)]
+    steps = _listed(path, info)
     plan = run.plan()
     if not steps and int(state.step) < min(plan.epoch, plan.total):
         raise RunError(f"{shown(run.folder)} was not validated yet, at step {int(state.step)}: go on with {go_on}.")

@@ -114,6 +114,10 @@ def export_run(
         RecipeError: if the run is not of pictures, or its method cannot predict this number of classes.
     """
     way = run.recipe.episode.way if way is None else way
+    if way < 1:
+        raise RecipeError(
+            f"{shown(run.folder)} was trained on episodes of any number of classes: name theirs with --way."
+        )
     recipe, inputs = for_classes(run, way, head, norm)
     _of_pictures(inputs)
     learner, metas = learner_of(recipe, inputs), best_metas(run, ensemble)[0]
