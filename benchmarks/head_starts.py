@@ -54,7 +54,7 @@ def main() -> None:
                 )
                 rows.append({"head": start, **{name: record[name] for name in wanted}})
                 print(f"{record['method']} {start} {norm} {way}-way: {shown(rows[-1])}", flush=True)
-    made = {"command": shlex.join(["python", *sys.argv]), "processor": processor().name, "rows": rows}
+    made = {"command": shlex.join(["python", *sys.argv]), "processor": processor().model, "rows": rows}
     args.out.write_text(to_json(made) + "\n", encoding="utf-8")
     args.out.with_suffix(".md").write_text(table(rows), encoding="utf-8")
 

@@ -18,7 +18,7 @@ from lethax.data.buckets import PaddedEpisodes, PaddedExamples
 from lethax.devices import use_all_cores
 from lethax.domains import domain_of
 from lethax.learner import Learner
-from lethax.outer import TrainState, begin
+from lethax.outer import TrainState, begin, episode_keys
 from lethax.recipe import Recipe
 from lethax.recipe.resolve import fit
 
@@ -69,7 +69,7 @@ def main() -> None:
     state = begin(learner, plan, jax.random.key(args.seed))
     drawn, sizes, shapes = [], [], set()
     for number in range(args.episodes):
-        arrays = tasks.fetch(source, state.key, number, 1)
+        arrays = tasks.fetch(source, plan.shape, state.key, number, 1, episode_keys)
         shapes.add((arrays.support.labels.shape[1], arrays.query.labels.shape[1]))
         sizes.append((arrays.support.labels.max() + 1, arrays.support.mask.sum(), arrays.query.mask.sum()))
         seconds(learner, plan, state, tasks, Given(arrays))

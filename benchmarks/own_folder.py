@@ -127,7 +127,7 @@ def main() -> None:
     for way in [*heads, *(f"--backbone efficientnet-lite0 --classifier {kind}" for kind in ("prototype", "probe"))]:
         run(f"lethax predict {way} --support labelled --query new -o predictions.csv")
         found[way.removeprefix(name).strip()] = accuracy(args.work / "predictions.csv")
-    result = {"command": shlex.join(["python", *sys.argv]), "processor": processor().name, "commands": run.done,
+    result = {"command": shlex.join(["python", *sys.argv]), "processor": processor().model, "commands": run.done,
               "evaluations": judged, "accuracy_on_unseen_classes": found}  # fmt: skip
     args.out.write_text(to_json(result) + "\n", encoding="utf-8")
     for line, share in found.items():

@@ -15,7 +15,7 @@ from scipy.special import stdtrit
 from lethax import trees
 from lethax.baselines import Classifier
 from lethax.devices import TaskLoop, over_devices, over_tasks
-from lethax.learner import HostFamily, Learner, TaskFamily
+from lethax.learner import HostFamily, Learner, TaskFamily, read
 from lethax.objectives import ScoredObjective
 from lethax.records import Episode, EpisodeShape
 
@@ -98,24 +98,23 @@ def draw(
 ) -> Episode:
     """Draw the episodes `first`, `first` + 1, … of a key, as many as `together`, with a leading axis.
 
-    A `HostFamily` reads them, in shapes of its own.
+    A `HostFamily` reads them, some in shapes of their own.
     """
     if isinstance(family, HostFamily):
-        return _made(family, family.fetch(source, key, int(first), together))
+        return read(family, source, shape, key, int(first), together, episode_keys)
     return _drawn(family, shape, together, source, key, first)
-
-
-@partial(jax.jit, static_argnums=0)
-def _made(family: HostFamily, arrays: Any) -> Episode:
-    return family.episodes(arrays)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
 def _drawn(
     family: TaskFamily, shape: EpisodeShape, together: int, source: Any, key: PRNGKeyArray, first: Array
 ) -> Episode:
-    keys = jax.vmap(lambda t: jax.random.fold_in(key, t))(first + jnp.arange(together))
-    return jax.vmap(lambda k: family.draw(source, shape, k))(keys)
+    return jax.vmap(lambda k: family.draw(source, shape, k))(episode_keys(key, first, together))
+
+
+def episode_keys(key: PRNGKeyArray, first: Any, count: int) -> Array:
+    """The keys of `count` test episodes from number `first` on."""
+    return jax.vmap(lambda t: jax.random.fold_in(key, t))(first + jnp.arange(count))
 
 
 @partial(jax.jit, static_argnums=(0, 1))

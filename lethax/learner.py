@@ -4,6 +4,7 @@ All functions are written for one task and are pure; `vmap`, or a loop inside th
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -143,6 +144,10 @@ class TaskFamily(Protocol):
         """One episode, a function of its arguments alone, which is compiled; `source` is a tree of arrays."""
 
 
+# The keys [count] of the episodes `first` … `first` + `count` − 1 of a key.
+EpisodeKeys = Callable[[PRNGKeyArray, Any, int], Array]
+
+
 @runtime_checkable
 class HostFamily(Protocol):
     """Tasks whose episodes are read on the host, because their shapes differ or the device has no room for all examples.
@@ -150,8 +155,26 @@ class HostFamily(Protocol):
     A frozen dataclass, compared by value. `episodes` is part of the program, which is compiled once for each shape of arrays.
     """
 
-    def fetch(self, source: Any, key: PRNGKeyArray, first: int, count: int, /) -> Any:
-        """Read the episodes `first` … `first` + `count` − 1 of a key, each a function of source, key and its number alone."""
+    def fetch(
+        self, source: Any, shape: EpisodeShape, key: PRNGKeyArray, first: int, count: int, keys: EpisodeKeys, /
+    ) -> Any:
+        """Read the episodes `first` … `first` + `count` − 1 of a key, each a function of source, key and its number alone.
+
+        keys: gives their keys, with which a `TaskFamily` would draw the same episodes; shape is theirs. A family whose episodes
+        follow from their numbers reads neither.
+        """
 
     def episodes(self, arrays: Any, /) -> Episode:
         """The episodes that `fetch` read, with a leading axis."""
+
+
+def read(
+    family: HostFamily, source: Any, shape: EpisodeShape, key: PRNGKeyArray, first: int, count: int, keys: EpisodeKeys
+) -> Episode:
+    """The episodes `first` … `first` + `count` − 1 of a key, with a leading axis, on the device; see `HostFamily.fetch`."""
+    return _made(family, family.fetch(source, shape, key, first, count, keys))
+
+
+@partial(jax.jit, static_argnums=0)
+def _made(family: HostFamily, arrays: Any) -> Episode:
+    return family.episodes(arrays)

@@ -16,7 +16,7 @@ from jaxtyping import Array, Int, PRNGKeyArray
 
 from lethax import optimizer, trees
 from lethax.devices import TaskLoop, divided, everywhere, over_chunks, over_devices, over_tasks
-from lethax.learner import HostFamily, Learner
+from lethax.learner import HostFamily, Learner, read
 from lethax.records import Episode, EpisodeShape, Info, Progress
 from lethax.streams import Stream, stream
 
@@ -134,14 +134,11 @@ class Plan:
         return outer_step(learner, self, state, *draw_batch(tasks, source, self, state))
 
     def single(self, learner: Learner, state: TrainState, tasks: Any, source: Any) -> tuple[TrainState, Info]:
-        """Draw and step in two programs. The images then stay on one device, and no loop surrounds the net.
-
-        Episodes of the host are read, and the program has the rest.
-        """
-        if isinstance(tasks, HostFamily):
-            arrays = tasks.fetch(source, state.key, int(state.step) * self.batch, self.batch)
-            return _step_on(learner, self, tasks, state, arrays)
-        return _step(learner, self, state, *_draw(tasks, source, self, state))
+        """Draw and step in two programs. The images then stay on one device, and no loop surrounds the net."""
+        drawn = (
+            _read(tasks, source, self, state) if isinstance(tasks, HostFamily) else _draw(tasks, source, self, state)
+        )
+        return _step(learner, self, state, *drawn)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -209,16 +206,23 @@ def draw_batch(tasks: Any, source: Any, plan: Plan, state: TrainState) -> tuple[
 
 def _keys(plan: Plan, state: TrainState) -> tuple[Array, Array]:
     """The keys of the episodes of an outer step, and of what a learner draws in each."""
-    keys = jax.random.split(jax.random.fold_in(state.key, state.step), 2 * plan.batch)
+    keys = _batch_keys(state.key, state.step * plan.batch, plan.batch)
     return keys[: plan.batch], keys[plan.batch :]
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))
-def _step_on(
-    learner: Learner, plan: Plan, tasks: HostFamily, state: TrainState, arrays: Any
-) -> tuple[TrainState, Info]:
-    """One outer step on episodes that were read on the host."""
-    return outer_step(learner, plan, state, tasks.episodes(arrays), _keys(plan, state)[1])
+def _batch_keys(key: PRNGKeyArray, first: Any, count: int) -> Array:
+    return jax.random.split(jax.random.fold_in(key, first // count), 2 * count)
+
+
+def episode_keys(key: PRNGKeyArray, first: Any, count: int) -> Array:
+    """The keys of the meta-batch of `count` episodes that begins with number `first`, a multiple of `count`."""
+    return _batch_keys(key, first, count)[:count]
+
+
+def _read(tasks: HostFamily, source: Any, plan: Plan, state: TrainState) -> tuple[Episode, Array]:
+    """What `draw_batch` gives, of episodes that are read on the host."""
+    first = int(state.step) * plan.batch
+    return read(tasks, source, plan.shape, state.key, first, plan.batch, episode_keys), _keys(plan, state)[1]
 
 
 def _scan(
@@ -254,8 +258,7 @@ def lowered(learner: Learner, state: TrainState, tasks: Any, source: Any, plan: 
     """The largest program of the next call of `fit`, not compiled yet: what it costs can be read from it."""
     learner = learner.at(int(state.step))
     if isinstance(tasks, HostFamily):
-        arrays = tasks.fetch(source, state.key, int(state.step) * plan.batch, plan.batch)
-        return _step_on.lower(learner, plan, tasks, state, arrays)
+        return _step.lower(learner, plan, state, *_read(tasks, source, plan, state))
     if plan.chunk == 1:
         episodes, keys = jax.eval_shape(lambda s: draw_batch(tasks, source, plan, s), state)
         return _step.lower(learner, plan, state, episodes, keys)
@@ -272,7 +275,7 @@ def fit(
     Arguments:
         learner: the method. If it switches from first to second order, it has to do so at a multiple of `plan.chunk`.
         state: where to go on from: `begin(learner, plan, key)`, or any state that an earlier `fit` yielded.
-        tasks: a task family: `tasks.draw(source, shape, key)` gives an `Episode`. A `HostFamily` takes a plan with `chunk` 1.
+        tasks: a task family: `tasks.draw(source, shape, key)` gives an `Episode`. Of a `HostFamily` every step is a call.
         source: the family's arrays on the device.
         plan: how the outer loop runs.
 
@@ -297,10 +300,10 @@ def fit(
         4 (2,)
     """
     done = int(state.step)
-    state = everywhere(state, plan.devices)
+    state, hosted = everywhere(state, plan.devices), isinstance(tasks, HostFamily)
     while done < plan.total:
-        now, steps = learner.at(done), steps_of_call(plan, done)
-        if plan.chunk == 1:
+        now, steps = learner.at(done), 1 if hosted else steps_of_call(plan, done)
+        if hosted or plan.chunk == 1:
             state, info = plan.single(now, state, tasks, source)
             info = jax.tree.map(lambda leaf: leaf[None], info)
         else:

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lethax.data.buckets import SIZES, PaddedEpisodes, PaddedExamples, bucket, episodes_of, padded, prefetched
+from lethax.data.ahead import prefetched
+from lethax.data.buckets import SIZES, PaddedEpisodes, PaddedExamples, bucket, episodes_of, padded
 from lethax.data.store import Store, StoreWriter, open_store
 from lethax.data.variable_episodes import BENCHMARK, EpisodeRules, Pool, VariableEpisodes, pool, shots_and_query, some
 from lethax.errors import DataError, RecipeError

@@ -1,23 +1,21 @@
 """Put episodes of any shape into arrays of a few shapes, so that few programs are compiled, and read them ahead in a thread."""
 
 import hashlib
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
+from lethax.data.ahead import Ahead
 from lethax.data.source import normalised
 from lethax.data.store import ClassSplit
 from lethax.data.variable_episodes import BENCHMARK, DrawnEpisode, EpisodeRules, Pool, VariableEpisodes
-from lethax.records import Episode, Split
-
-T = TypeVar("T")
+from lethax.learner import EpisodeKeys
+from lethax.records import Episode, EpisodeShape, Split
 
 # Of support and query sets: sixteen shapes. Over the eight training sources of Meta-Dataset, support sets become 11 % larger and
 # query sets 25 %; see docs/results/meta-dataset-episodes.json.
@@ -85,19 +83,6 @@ def episodes_of(found: PaddedEpisodes, mean: tuple[float, ...], std: tuple[float
     ))  # fmt: skip
 
 
-def prefetched(items: Iterable[T], ahead: int = 2) -> Iterator[T]:
-    """Yield the same items, of which a thread makes the next ones while one is used. Its errors are raised here, in their place."""
-    left, end = iter(items), object()
-    with ThreadPoolExecutor(1) as pool:
-        try:
-            waiting = deque(pool.submit(next, left, end) for _ in range(ahead))
-            while (item := waiting.popleft().result()) is not end:
-                waiting.append(pool.submit(next, left, end))
-                yield item  # type: ignore[misc]
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
 class Reader:
     """Reads the episodes of some splits by their numbers, the ones that come next while others are used.
 
@@ -113,15 +98,11 @@ class Reader:
     def __init__(self, pools: Sequence[Pool], splits: Sequence[ClassSplit], rules: EpisodeRules = BENCHMARK) -> None:
         VariableEpisodes(pools, rules)  # which checks them
         self._pools, self._splits, self._rules = tuple(pools), tuple(splits), rules
-        self._next: tuple[int, int, int] | None = None
-        self._ahead: Iterator[PaddedEpisodes] = iter(())
+        self._ahead = Ahead(self._from)
 
     def read(self, seed: int, first: int, count: int) -> PaddedEpisodes:
         """The episodes `first` … `first` + `count` − 1 of a seed, whatever was read before."""
-        if self._next != (seed, first, count):
-            self._ahead = prefetched(self._from(seed, first, count))
-        self._next = seed, first + count, count
-        return next(self._ahead)
+        return self._ahead.take(seed, first, count)
 
     def _from(self, seed: int, first: int, count: int) -> Iterator[PaddedEpisodes]:
         stream = VariableEpisodes(self._pools, self._rules, seed)
@@ -137,8 +118,10 @@ class ReadEpisodes:
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
-    def fetch(self, source: Reader, key: PRNGKeyArray, first: int, count: int) -> PaddedEpisodes:
-        """Read episodes, whose seed is a hash of the key."""
+    def fetch(
+        self, source: Reader, shape: EpisodeShape, key: PRNGKeyArray, first: int, count: int, keys: EpisodeKeys
+    ) -> PaddedEpisodes:
+        """Read episodes, whose seed is a hash of the key. Each draws a shape of its own."""
         content = np.ascontiguousarray(jax.random.key_data(key)).tobytes()
         return source.read(int.from_bytes(hashlib.sha256(content).digest()[:8], "little"), first, count)
 

@@ -116,11 +116,18 @@ class ImageTasks:
     def draw(self, pixels: Pixels, shape: EpisodeShape, key: PRNGKeyArray) -> Episode:
         """Draw an episode. Pixels are (pixel / 255 − mean) / std, and labels are positions in the drawn list of classes."""
         chosen = pixels.images[self.places(pixels.starts, shape, key)]
+        return self.made(chosen, self.turns(shape, key), shape)
+
+    def made(self, chosen: Array, turns: Array, shape: EpisodeShape) -> Episode:
+        """The episode of pixels [way, shot + query, height, width, channels], each class turned by a multiple of 90°."""
         if self.rotate:
-            turns = jax.random.randint(jax.random.split(key, 3)[2], (shape.way,), 0, 4)
             quarter = [lambda c, k=k: jnp.rot90(c, k, axes=(1, 2)) for k in range(4)]
             chosen = jax.vmap(lambda c, turn: jax.lax.switch(turn, quarter, c))(chosen, turns)
         return _episode(normalised(chosen, self.mean, self.std), shape)
+
+    def turns(self, shape: EpisodeShape, key: PRNGKeyArray) -> Int[Array, " way"]:
+        """By how many times 90° each class is turned, where classes are."""
+        return jax.random.randint(jax.random.split(key, 3)[2], (shape.way,), 0, 4)
 
     def places(self, starts: Int[Array, " classes_1"], shape: EpisodeShape, key: PRNGKeyArray) -> Array:
         """The rows of an episode's examples [way, shot + query]."""

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from lethax import nets
 from lethax.data.decode import resize_array
-from lethax.data.source import on_device
+from lethax.data.host import images_of
 from lethax.domains import prepared, supervised
 from lethax.domains.contract import Family, Inputs, Values
 from lethax.domains.own_nets import NETS
@@ -66,14 +66,14 @@ def _family(recipe: Resolved, split: str) -> Family:
     """The pictures of a split, on the device. Classes are turned only in training."""
     store = prepared.store_of(recipe, split)
     rotate = recipe.episode.rotate and split == "train"
-    return Family(*on_device(store.splits[split], store.mean, store.std, rotate))
+    return Family(*images_of(store.splits[split], store.mean, store.std, rotate))
 
 
 def _as_seen(recipe: Resolved, split: str, trained: Inputs) -> Family:
     """The pictures of a split of any data set, in the size and with the normalisation of those that a run was trained on."""
     part = prepared.store_of(recipe, split).splits[split]
     part = replace(part, images=resize_array(part.images, trained.example[0]))
-    return Family(*on_device(part, trained.mean, trained.std, rotate=False))
+    return Family(*images_of(part, trained.mean, trained.std, rotate=False))
 
 
 DOMAIN = Prepared(

@@ -10,6 +10,7 @@ from lethax import hardware, trees
 from lethax.domains import domain_of
 from lethax.domains.supervised import Supervised
 from lethax.errors import RecipeError
+from lethax.learner import HostFamily
 from lethax.outer import begin, fit, lowered, steps_of_call
 from lethax.recipe import Resolved
 
@@ -60,8 +61,8 @@ def cost(recipe: Resolved, timed: bool = True, clock: Callable[[], float] = time
     memory = _memory(program.compile().memory_analysis())
     weights = state.meta["weights"]
     moving = trees.partition(weights, learner.mask(weights))[0] if hasattr(learner, "mask") else weights
-    steps = steps_of_call(plan, start)
-    operations = counted.get("flops", 0.0) / (steps if plan.chunk > 1 else 1)
+    steps = 1 if isinstance(family.tasks, HostFamily) else steps_of_call(plan, start)
+    operations = counted.get("flops", 0.0) / steps
     usable = hardware.memory().usable if jax.default_backend() == "cpu" else _of_device()
     found = Cost(
         trees.size(weights), trees.size(moving), trees.size(state.meta), operations or None, memory, usable, None

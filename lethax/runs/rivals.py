@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from lethax.baselines import LinearProbe, NearestPrototype
+from lethax.data.host import HostImages
 from lethax.data.source import Features, FeaturesBeside, FeatureTasks, ImageTasks
 from lethax.data.store import ClassSplit, open_store
 from lethax.domains import Domain, Family, domain_of
@@ -220,7 +221,8 @@ def _family(contest: Contest, split: str, name: str) -> Family:
     family = contest.domain.family(contest.recipe, split)
     if name not in CLASSIFIERS or not contest.features:
         return family
-    if not isinstance(family.tasks, ImageTasks | FeatureTasks):
+    tasks = family.tasks.tasks if isinstance(family.tasks, HostImages) else family.tasks
+    if not isinstance(tasks, ImageTasks | FeatureTasks):
         raise RecipeError(f"{contest.recipe.data} is no data set of pictures or features: leave --features out.")
     known, store = open_store(contest.recipe.data), open_store(contest.features)
     if not store.features:
@@ -236,7 +238,7 @@ def _family(contest: Contest, split: str, name: str) -> Family:
         )
     part = store.splits[split]
     source = Features(jax.numpy.asarray(part.images), jax.numpy.asarray(part.starts, jax.numpy.int32))
-    return Family(FeaturesBeside(family.tasks), source)
+    return Family(FeaturesBeside(tasks), source)
 
 
 def _alike(one: ClassSplit, other: ClassSplit) -> bool:
