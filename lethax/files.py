@@ -34,6 +34,12 @@ def write_atomic(path: Path, content: str | bytes) -> None:
             beside.unlink()
 
 
+def in_the_way(path: Path) -> Path | None:
+    """What stands where a folder above a path has to be, so that nothing can be written there; None if nothing does."""
+    above = next((folder for folder in path.parents if os.path.lexists(folder)), None)
+    return above if above is not None and not above.is_dir() else None
+
+
 def sync(path: Path) -> None:
     """Force a file's content, or a folder's names, to the disk: a rename itself has to survive a power cut.
 

@@ -50,8 +50,10 @@ def counted(number: int, one: str) -> str:
 
 
 def in_bytes(count: float) -> str:
-    """A number of bytes: "3.1 GiB", "120 MiB"."""
-    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:,.0f} MiB"
+    """A number of bytes: "3.1 GiB", "120 MiB", "7 KiB"."""
+    if count >= 2**30:
+        return f"{count / 2**30:.1f} GiB"
+    return f"{count / 2**20:,.0f} MiB" if count >= 2**20 else f"{count / 2**10:,.0f} KiB"
 
 
 def showable(text: str, encoding: str) -> str:

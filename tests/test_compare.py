@@ -153,7 +153,7 @@ def test_options_hold_where_they_are_read_and_the_budget_is_the_references():
         ("sinusoid --methods maml,l2f --seeds 0", "--seeds is 0; it has to be from 1 to 1,000."),
         ("sinusoid --methods maml,l2f --episodes 0", "--episodes is 0; it has to be from 1 to 10,000,000."),
         ("sinusoid --methods maml,l2f --first-seed 4294967295", "seed is 4294967297; it has to be from 0 to 4294967295."),
-        ("sinusoid --methods maml,l2f --baselines", "sinusoid has no classes, which prototype takes: name of finetune, scratch."),
+        ("sinusoid --methods maml,l2f --baselines", "prototype compares classes, and sinusoid has none: leave it out"),
         ("sinusoid --methods maml,l2f --features x", "--features are read by baselines: name some"),
         ("sinusoid --methods maml,l2f --seed 1", "lethax compare has no option '--seed'. Did you mean '--seeds'?"),
     ],

@@ -4,8 +4,10 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from lethax import cli
+from lethax.data.decode import resize_array
 from lethax.data.embeddings import write_features
 from lethax.data.feature_files import split_of
 from lethax.data.origin import Origin
@@ -59,7 +61,7 @@ def test_pictures_have_the_size_and_the_normalisation_of_training(own):
     assert about["shared"] == {"classes": 3, "pictures": 12, "by_name": [], "by_picture": None, "seen": None}
     assert scores.elsewhere(record) == [
         "The pictures of large were resized from 20 x 20 to 16 x 16 pixels, and normalised as those of own.",
-        "Whether pictures of large are among those of own was not looked at, because their sizes differ.",
+        "Whether pictures of large are among those of own was not looked at, because their shapes differ.",
     ]
 
 
@@ -103,10 +105,24 @@ def test_the_runs_own_data_are_not_elsewhere_and_have_the_normalisation_of_train
     assert family.tasks.mean == (0.2,) and record["elsewhere"]["shared"]["by_picture"] is None
 
 
+def test_colours_are_made_gray_for_a_run_on_gray_pictures_and_gray_ones_are_given_three_channels(own):
+    write_pictures("colour", 20, ["A", "x", "y"], np.random.default_rng(4), channels=3)
+    record, family = judged(own, "colour")
+    assert family.source.images.shape == (12, 16, 16, 1) and record["elsewhere"]["resized_from"] == [20, 20, 3]
+    assert scores.elsewhere(record)[0] == (
+        "The pictures of colour were made gray, resized from 20 x 20 to 16 x 16 pixels, and normalised as those of own."
+    )
+    as_pillow = Image.fromarray(open_store("colour").splits["test"].images[3]).convert("L")
+    as_pillow = as_pillow.resize((16, 16), Image.Resampling.BICUBIC, reducing_gap=3.0)
+    np.testing.assert_array_equal(family.source.images[3, ..., 0], np.asarray(as_pillow))
+    gray = open_store("own").splits["test"].images
+    np.testing.assert_array_equal(resize_array(gray, (16, 16, 3)), np.repeat(gray, 3, 3))
+
+
 def test_what_a_net_cannot_read_is_refused(own):
-    write_pictures("colour", 16, "abc", np.random.default_rng(4), channels=3)
-    with pytest.raises(RecipeError, match=r"colour has examples of shape \(16, 16, 3\), own of \(16, 16, 1\)"):
-        images.DOMAIN.elsewhere(*own, "colour")
+    write_pictures("seven", 16, "abc", np.random.default_rng(4), channels=7)
+    with pytest.raises(RecipeError, match=r"seven has examples of shape \(16, 16, 7\), own of \(16, 16, 1\)"):
+        images.DOMAIN.elsewhere(*own, "seven")
 
 
 def test_the_title_says_what_the_runs_were_trained_on():

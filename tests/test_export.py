@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from jax import export
 from pictures_run import adapted_to
+from PIL import Image
 
 from lethax import cli
 from lethax.data import loose
@@ -33,6 +34,7 @@ def test_the_page_on_export_loads_a_model_in_a_process_that_cannot_import_lethax
     assert (
         about["classes"] == list(model.classes) and about["norm"] == "support" and "uint8 [n, 16, 16, 3]" in str(about)
     )
+    assert "in RGB, the square in their middle, scaled to 16 x 16" in about["pictures"]
     np.save(tmp_path / "images.npy", images)
     page = (Path(__file__).parent.parent / "docs" / "export.md").read_text(encoding="utf-8")
     code = textwrap.dedent(page.partition("In a process that has JAX:\n\n")[2].partition("\n## ")[0])
@@ -40,6 +42,34 @@ def test_the_page_on_export_loads_a_model_in_a_process_that_cannot_import_lethax
     done = subprocess.run([sys.executable, "-I", "-c", code + last], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     np.testing.assert_allclose(np.load(tmp_path / "found.npy"), model.probabilities(images), atol=1e-5)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_page_on_export_reads_pictures_as_predict_does(
+    channels: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Large JPEGs, which are decoded smaller, turned ones, transparent ones, palettes, and those of the size or a smaller one."""
+    monkeypatch.chdir(tmp_path)
+    Path("new").mkdir()
+    coarse = np.random.default_rng(0).integers(0, 256, (9, 7, 3), np.uint8)
+    scene = Image.fromarray(coarse).resize((70, 91), Image.Resampling.BICUBIC)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    scene.resize((431, 377)).save("new/a.jpg", exif=turned)
+    scene.resize((64, 16)).save("new/b.jpg")
+    scene.quantize(9).save("new/c.png", transparency=2)
+    scene.convert("LA").save("new/d.png")
+    shade = Image.linear_gradient("L").resize(scene.size)
+    scene.putalpha(shade)
+    scene.save("new/e.png")
+    scene.convert("RGB").resize((16, 16)).save("new/f.bmp")
+    scene.convert("CMYK").resize((9, 12)).save("new/g.tiff")
+    page = (Path(__file__).parent.parent / "docs" / "export.md").read_text(encoding="utf-8")
+    code = textwrap.dedent(page.partition("give the same numbers:\n\n")[2].partition("\nPictures of 16 bits")[0])
+    exec(code.replace("read(file, 84, 3)", f"read(file, 16, {channels})"), {})
+    expected = loose.pictures(Path("new"), (16, 16, channels), lambda *_: None)
+    assert expected.names == [file.name for file in sorted(Path("new").iterdir())] and len(expected.names) == 7
+    np.testing.assert_array_equal(np.load("images.npy"), expected.images)
 
 
 def test_a_run_adapts_in_its_program(picture_run: Path, tmp_path: Path) -> None:
@@ -56,6 +86,22 @@ def test_a_run_adapts_in_its_program(picture_run: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(found, model.probabilities(images[:3]), atol=1e-5)
     fewer = called(file, model.support[::-1][:8], labels[::-1][:8], images[:1])
     assert fewer.shape == (1, 3) and np.isclose(fewer.sum(), 1)
+
+
+def test_a_place_that_cannot_be_written_is_said_before_anything_is_computed(
+    picture_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("lethax.runs.export.export_run", None)  # would fail if it were called
+    (tmp_path / "afile").touch()
+    (tmp_path / "x.stablehlo.json").mkdir()
+    export_to = ["export", str(picture_run / "run"), "-o"]
+    assert cli.main([*export_to, str(tmp_path / "afile" / "x.stablehlo")]) == 2
+    assert "afile is a file, not a folder" in capsys.readouterr().err
+    assert cli.main([*export_to, str(tmp_path / "x.stablehlo")]) == 1
+    assert (
+        "x.stablehlo.json is a folder or a device" in capsys.readouterr().err
+        and not (tmp_path / "x.stablehlo").exists()
+    )
 
 
 def test_what_cannot_be_exported(picture_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -230,11 +230,15 @@ def replace(path: Path, before: bytes, after: bytes) -> None:
 
 
 @pytest.mark.parametrize("change, says", [
-    (lambda f: (f / "1.tfrecords").unlink(), "1.tfrecords cannot be read"),
+    (lambda f: (f / "1.tfrecords").unlink(), "1.tfrecords is missing, which has the pictures of .*: copy"),
+    (lambda f: replace(f / "dataset_spec.json", b'"0": 3', b'"0": 549755813888'),
+     "0.tfrecords has .* bytes, too few for the 549,755,813,888 records"),
     (lambda f: (f / "1.tfrecords").write_bytes((f / "0.tfrecords").read_bytes()), "is labelled 0, expected 1"),
     (lambda f: (f / "0.tfrecords").write_bytes(files.record(files.example(b"\xff\xd8\xff\xd9", 0)) * 3),
      "picture 0.tfrecords, record 0 is broken .*and 2 more"),
-    (lambda f: (f / "0.tfrecords").write_bytes(b""), "has 0 records, but dataset_spec.json says 3"),
+    (lambda f: (f / "0.tfrecords").write_bytes(b""), "has 0 bytes, too few for the 3 records that dataset_spec.json"),
+    (lambda f: (f / "0.tfrecords").write_bytes((f / "0.tfrecords").read_bytes()[: len((f / "0.tfrecords").read_bytes()) // 3]),
+     "has 1 record, but dataset_spec.json says 3|ends within"),
     (lambda f: (f / "0.tfrecords").write_bytes((f / "0.tfrecords").read_bytes() * 2), "has 6 records"),
     (lambda f: replace(f / "dataset_spec.json", b'"woven"', b'"weaved"'),
      "lacks 1 class of the published split, the first being woven"),

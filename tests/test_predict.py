@@ -18,7 +18,7 @@ from pictures_run import SIDE, adapted_to, draw
 import lethax
 from lethax import checkpoint, cli
 from lethax.data import loose
-from lethax.errors import CheckpointError, DataError, DivergedError
+from lethax.errors import CheckpointError, DataError, DivergedError, RecipeError, RunError
 from lethax.methods.maml import NormMode
 from lethax.report.page import gather
 from lethax.runs import adapted
@@ -130,9 +130,11 @@ def test_unsure() -> None:
     (["--model", "m", "--query", "q", "--norm", "batch"], "is adapted already: leave --norm out"),
     (["RUN", "--support", "s", "--query", "q", "-o", "q/0.png"], "--out is q/0.png; its name has to end in .csv"),
     (["RUN", "--support", "s", "--query", "q", "--save", "p.csv"], "--save is p.csv; its name has to end in .safetensors"),
+    (["RUN", "--support", "s", "--query", "q", "-o", "RUN/recipe.toml/a/p.csv"], "is a file, not a folder: name another"),
+    (["RUN", "--support", "s", "--query", "q", "--save", "RUN/recipe.toml/m.safetensors"], "recipe.toml is a file, not a folder"),
 ])  # fmt: skip
 def test_usage(words: list[str], said: str, picture_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = [str(picture_run / "run") if word == "RUN" else word for word in words]
+    words = [word.replace("RUN", str(picture_run / "run")) for word in words]
     assert cli.main(["predict", *words]) == 2
     assert said in " ".join(capsys.readouterr().err.split())
 
@@ -161,6 +163,45 @@ def test_other_runs_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "predict takes runs on pictures, and on features that lethax embed made" in " ".join(
         capsys.readouterr().err.split()
     )
+    assert cli.main(["export", str(tmp_path / "run"), "-o", str(tmp_path / "run.stablehlo")]) == 2
+    assert (
+        "export takes runs on pictures." in (said := " ".join(capsys.readouterr().err.split()))
+        and "predict" not in said
+    )
+
+
+@pytest.mark.parametrize("change, said", [
+    ({"example": [0, 16, 3]}, "its example is [0, 16, 3], expected sizes above 0"),
+    ({"example": [-1, 16, 3]}, "its example is [-1"),
+    ({"example": [16, 16, 7]}, "its mean and std are not 7 numbers each"), ({"example": []}, "its example is []"),
+    ({"example": [100_000, 100_000, 3]}, "expected sizes above 0 of at most 268,435,456 numbers together"),
+    ({"example": [16.5, 16, 3]}, "its example is [16.5"), ({"example": 5}, "it has not the data, sha256, example"),
+    ({"mean": [0.5, 0.5]}, "its mean and std are not 3 numbers"),
+    ({"mean": [float("inf"), 0.0, 0.0]}, "its mean and std are not 3"),
+    ({"std": [1.0, 1.0, 0.0]}, "the latter above 0"), ({"std": [1.0, 1.0, -1.0]}, "the latter above 0"),
+    ({"classes": [1]}, "a name of its classes is no text"), ({"sha256": 5}, "its sha256"), ({"sha256": None}, "its sha256 is null"),
+])  # fmt: skip
+def test_a_run_whose_inputs_were_edited_is_refused(
+    change: dict[str, object], said: str, picture_run: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "recipe.toml").write_bytes((picture_run / "run" / "recipe.toml").read_bytes())
+    kept = json.loads((picture_run / "run" / "inputs.json").read_text())
+    (tmp_path / "inputs.json").write_text(json.dumps({**kept, **change}))
+    with pytest.raises(RunError, match="inputs.json does not say what the run was trained on: ") as caught:
+        open_run(tmp_path)
+    assert said in str(caught.value)
+
+
+def test_inputs_of_another_kind_than_the_recipe_are_one_sentence(picture_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_bytes((picture_run / "run" / "recipe.toml").read_bytes())
+    kept = json.loads((picture_run / "run" / "inputs.json").read_text())
+    (tmp_path / "inputs.json").write_text(json.dumps({**kept, "example": [5], "mean": [], "std": []}))
+    with pytest.raises(RecipeError, match="does not fit data 'own': it holds features"):
+        open_run(tmp_path).learner()
+    seven = {"example": [16, 16, 7], "mean": [0.5] * 7, "std": [1.0] * 7}  # as of a data set of one's own
+    (tmp_path / "inputs.json").write_text(json.dumps({**kept, **seven}))
+    with pytest.raises(RecipeError, match="predict takes runs on pictures"):
+        adapted.check(open_run(tmp_path))
 
 
 def test_names_that_are_not_utf8(picture_run: Path, tmp_path: Path) -> None:
@@ -189,7 +230,9 @@ def test_the_page_on_predict_shows_python_that_works(
 @pytest.mark.parametrize("change, said", [
     ({"classes": ["a"]}, "its classes are not 3 different names"), ({"classes": ["a", "a", "b"]}, "are not 3 different"),
     ({"classes": [1, 2, 3]}, "are not 3 different"), ({"mean": "x"}, "is no adapted model"),
-    ({"mean": [1.0]}, "its mean and std are not 3 numbers"), ({"adapted": 7}, "its format is 7, expected 1"),
+    ({"mean": [1.0]}, "its mean and std are not 3 numbers"),
+    ({"std": [1.0, 0.0, 1.0]}, "its mean and std are not 3 numbers"),
+    ({"example": [16, 17, 3]}, "which are no pictures"), ({"adapted": 7}, "its format is 7, expected 1"),
 ])  # fmt: skip
 def test_a_model_whose_info_was_edited_is_refused(
     change: dict[str, object], said: str, picture_run: Path, tmp_path: Path

@@ -302,7 +302,7 @@ def test_runs_on_features_predict_pictures(
     outputs = learner.net.apply(model.members[0], jnp.asarray(by_hand))
     np.testing.assert_allclose(together, jax.nn.softmax(outputs), atol=1e-5)
     assert cli.main(["export", "--model", "m.safetensors"]) == 2
-    assert "export takes models that read pictures" in capsys.readouterr().err
+    assert "export takes runs and models that read pictures; this one reads features" in capsys.readouterr().err
 
 
 def test_leo_predicts_as_well(folders: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -348,7 +348,7 @@ def test_pictures_are_predicted_without_training(
     ("more", "why"),
     [(["RUN", "--backbone", "efficientnet-lite0", "--head", "zero"], "leave RUN and --head out"),
      (["--backbone", "efficientnet-lite0", "--save", "m.safetensors"], "leave --save out"),
-     (["RUN", "--size", "96"], "--size belong to --backbone"),
+     (["RUN", "--size", "96"], "--size is an option of --backbone: add --backbone efficientnet-lite0, or leave --size out"),
      (["--backbone", "efficientnet-lite0", "--size", "50"], "multiple of 32")],
 )  # fmt: skip
 def test_options_that_do_not_go_together_are_refused(

@@ -19,7 +19,7 @@ def shelf(picture_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     """A folder of one model."""
     monkeypatch.setenv("LETHAX_DATA", str(picture_run / "data"))
     monkeypatch.setattr(published, "FOLDER", tmp_path / "models")
-    for function in (published.models, published.get):
+    for function in (published.names, published.model, published.models, published.get):
         monkeypatch.setattr(function, "__defaults__", (tmp_path / "models",))
     run = open_run(picture_run / "run")
     judged = evaluate_run(run, episodes=3, ensemble=1, steps=2, seed=0)
@@ -47,6 +47,34 @@ def test_a_model_is_listed_copied_and_judged_to_its_number(
     assert cli.main(["train", "--resume", "runs/tiny"]) == 1
     assert "without states, from which training cannot go on" in " ".join(capsys.readouterr().err.split())
     assert list(Path("runs/tiny").rglob("best-*"))
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "words", '{"mean": "x", "ci95": 1, "n": 2}'])
+def test_a_damaged_model_does_not_hide_the_others(
+    content: str, shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(shelf / "tiny", shelf / "another")
+    (shelf / "another" / "measured.json").write_text(content)
+    assert cli.main(["models", "list"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "another is left out: " in said and "tiny own l2f" in said
+    assert cli.main(["models", "get", "tiny"]) == 0
+
+
+def test_nothing_is_left_of_a_copy_that_fails(
+    shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("dangling").symlink_to("nowhere")
+    assert cli.main(["models", "get", "tiny", "--out", "dangling"]) == 1
+    assert "dangling is there already" in capsys.readouterr().err
+    monkeypatch.setattr(Path, "rename", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    assert cli.main(["models", "get", "tiny", "--out", "new/x"]) == 1
+    assert not list(Path("new").iterdir()) and not list(Path().glob(".*"))
+    shutil.copytree(shelf / "tiny", ".x.tmp")
+    assert cli.main(["evaluate", "y"]) == 1
+    assert ".x.tmp" not in capsys.readouterr().err
 
 
 def test_no_models(tmp_path: Path, shelf: Path, capsys: pytest.CaptureFixture[str]) -> None:

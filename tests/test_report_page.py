@@ -14,7 +14,6 @@ from run_folders import STEPS, evaluated, probed, trained, walked
 from lethax import cli
 from lethax.cli import report
 from lethax.data.store import StoreWriter
-from lethax.errors import RunError
 from lethax.files import append_line, read_json, write_atomic
 from lethax.recipe import Recipe
 from lethax.recipe.resolve import resolve
@@ -162,9 +161,21 @@ def test_a_cell_of_the_paper_is_known_at_any_budget_and_seed(tmp_path):
     "change", [{"mean": "0.5"}, {"by_inner_steps": []}, {"per_episode": [1.0]}, {"gates": [3]}, {"seed": None}]
 )
 def test_a_damaged_record_is_named(two, change):
-    evaluated(two[0], **change)
-    with pytest.raises(RunError, match="is no record of an evaluation"):
-        gather([two[0].folder])
+    evaluated(two[0])
+    evaluated(two[0], episodes=7, **change)
+    (told,) = gather([two[0].folder])
+    assert len(told.evaluations) == 1 and "n7-best1.json is no record of an evaluation" in "".join(told.damaged)
+
+
+def test_a_damaged_record_does_not_stop_the_page(two, tmp_path, capsys):
+    evaluated(two[0], shift=5.0)
+    (two[0].folder / "evaluations" / "<b>.json").write_text("{")
+    words = ["report", *(str(run.folder) for run in two), "--out", str(tmp_path / "p.html")]
+    assert cli.main(words) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    page = without_plotly((tmp_path / "p.html").read_text(encoding="utf-8"))
+    assert said.count("An evaluation is left out:") == 1 and "<b>.json is not JSON" in said
+    assert "An evaluation is left out:" in page and "&lt;b&gt;.json is not JSON" in page and "5.4" in page
 
 
 def test_damaged_probes_are_named(two, tmp_path, capsys):
@@ -233,8 +244,9 @@ def test_only_a_watched_page_reloads_itself(two, tmp_path, monkeypatch, capsys):
     def sleep(seconds):
         slept.append(seconds)
         if len(slept) == 1:
-            evaluated(two[0], mean="torn")  # a run that cannot be read just now
+            (two[0].folder / folders.RECIPE).rename(tmp_path / "recipe")  # a run that cannot be read just now
         elif len(slept) == 2:
+            (tmp_path / "recipe").rename(two[0].folder / folders.RECIPE)
             evaluated(two[0], shift=5.0)
         else:
             raise KeyboardInterrupt
@@ -253,12 +265,13 @@ def test_only_a_watched_page_reloads_itself(two, tmp_path, monkeypatch, capsys):
     (["report", "maml", "--samples", "-1"], "--samples is -1", 2),
     (["report", "maml", "--watch", "0.1"], "--watch is 0.1", 2),
     (["report", "maml", "--watch", "nan"], "--watch is nan", 2),
-    (["report", "maml", "-o", "."], ". is a folder", 2),
+    (["report", "maml", "-o", "f.html/p.html"], "f.html is a file, not a folder", 2),
     (["report", "maml", "-o", "maml/recipe.toml"], "its name has to end in .html", 2),
     (["report", "maml", "maml/"], "a run is named twice", 2),
 ])  # fmt: skip
 def test_one_sentence(words, said, code, two, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "f.html").touch()
     assert cli.main(words) == code
     err = capsys.readouterr().err
     assert said in err and err.count("\n") == 1

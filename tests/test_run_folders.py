@@ -147,6 +147,15 @@ def test_overwrite_refuses_a_folder_that_is_no_run(tmp_path, capsys):
     assert "thesis.tex" in capsys.readouterr().err and len(list(tmp_path.iterdir())) == 2
 
 
+@pytest.mark.parametrize("content", ['"x"', '{"extended": 5}', '{"extended": ["x"]}', "[]", "{"])
+def test_more_steps_for_a_run_whose_environment_was_edited(content, trained, capsys):
+    (trained.folder / "environment.json").write_text(content)
+    assert train("--resume", trained.folder, "--steps", 7) == 1
+    err = capsys.readouterr().err
+    assert "environment.json" in err and "restore or delete it" in err and err.count("\n") == 1
+    assert folders.open_run(trained.folder).recipe.outer.steps == 4
+
+
 def test_more_steps_for_a_finished_run(trained, whole, capsys):
     """Under a constant rate it ends as a run that was given them at once; its calls end where that one's do."""
     assert train("--resume", trained.folder, "--steps", 3) == 2

@@ -132,6 +132,18 @@ def test_no_memory_is_one_sentence(error, monkeypatch, capsys):
     monkeypatch.setattr(program.train, "train", fail)
     assert cli.main(["train", "sinusoid"]) == 1
     assert capsys.readouterr().err.startswith("lethax: the memory does not suffice for this; lower --batch")
+    monkeypatch.setattr(program.predict, "predict", fail)  # which has no such options
+    assert cli.main(["predict", "--query", "q"]) == 1
+    assert "suffice for this; predict fewer pictures at a time." in capsys.readouterr().err
+
+
+def test_a_file_in_place_of_a_folder_is_named(tmp_path, capsys):
+    (tmp_path / "afile").touch()
+    assert (
+        cli.main(["train", *"sinusoid --steps 1 --filters 2".split(), "--out", str(tmp_path / "afile" / "a" / "run")])
+        == 1
+    )
+    assert capsys.readouterr().err == f"lethax: {tmp_path / 'afile'} is a file, not a folder: name another path.\n"
 
 
 def test_reproduce_names_every_missing_data_set_before_anything_runs(monkeypatch, capsys, tmp_path):

@@ -4,7 +4,7 @@ from lethax.cli import arguments
 from lethax.cli.usage import check_output, check_range
 from lethax.errors import RecipeError
 from lethax.progress import compiling, say
-from lethax.text import shown
+from lethax.text import in_bytes, shown
 
 _OF_A_RUN = ("way", "head", "norm", "ensemble")  # options that an adapted model has behind it
 
@@ -13,10 +13,10 @@ def export(args: arguments.Export) -> None:
     """Write the program of a run or of an adapted model."""
     _check(args)
     from lethax.runs.adapted import load_adapted
-    from lethax.runs.export import check_package, export_adapted, export_run
+    from lethax.runs.export import check_place, export_adapted, export_run
     from lethax.runs.folder import open_run
 
-    check_package(args.out)  # now, because what takes long comes before it is written
+    check_place(args.out)  # now, because what takes long comes before it is written
     with compiling("exporting") as first:
         if args.model is not None:
             model = load_adapted(args.model)
@@ -41,7 +41,7 @@ def export(args: arguments.Export) -> None:
     for number, argument in enumerate(program.about["arguments"], 1):
         say(f"argument {number}: {argument}")
     say(f"result: {program.about['result']}")
-    say(f"written: {shown(args.out)}, {args.out.stat().st_size / 1e6:.1f} MB, and {shown(beside)}, which says the same")
+    say(f"written: {shown(args.out)}, {in_bytes(args.out.stat().st_size)}, and {shown(beside)}, which says the same")
 
 
 def _check(args: arguments.Export) -> None:

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from lethax.cli import arguments
 from lethax.cli.commands import ModelsCommand
-from lethax.errors import RunError
+from lethax.errors import LethaxError, RunError
 from lethax.progress import console, say
 from lethax.text import command_line, shown
 
@@ -23,9 +23,15 @@ def models(args: ModelsCommand) -> None:
 
 def _list() -> None:
     from lethax.report.scores import interval
-    from lethax.runs.published import models
+    from lethax.runs.published import model as opened
+    from lethax.runs.published import names
 
-    found = models()
+    found = []
+    for name in names():
+        try:
+            found.append(opened(name))
+        except LethaxError as error:  # of one model: it must not hide the others
+            say(f"{shown(name, 60)} is left out: {error}")
     if not found:
         raise RunError("no models came with this installation of lethax: install it with its folder models.")
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
@@ -37,7 +43,7 @@ def _list() -> None:
         table.add_row(
             *map(Text, (
                 model.name, f"{way}{recipe.episode.shot}-shot",
-                f"{record['score']} {interval(record['mean'], record['ci95'], record['n'])}", f"{record['n']:,}",
+                f"{shown(record['score'], 40)} {interval(record['mean'], record['ci95'], record['n'])}", f"{record['n']:,}",
                 f"{recipe.outer.steps:,}",
                 f"{model.size / 1000:,.0f}",
             ))
@@ -52,6 +58,6 @@ def _get(args: arguments.ModelsGet) -> None:
     run = get(args.name, args.out or Path("runs") / args.name)
     say(f"written: {shown(run.folder)}, a run of {run.recipe.method} on {run.recipe.data} without states of training")
     say(f"to judge it: {command_line('evaluate', run.folder)}")
-    if run.inputs is not None and len(run.inputs.example) == 3:
+    if run.inputs is not None and run.inputs.pictures:
         words = ("predict", run.folder, "--support", "FOLDER", "--query", "FOLDER")
         say(f"to adapt it to your own classes: {command_line(*words)}")

@@ -74,7 +74,9 @@ def _check(args: arguments.Predict) -> None:
         if args.support is None:
             raise RecipeError("--backbone needs labelled pictures: name their folder with --support.")
     elif given := [name for name, value in of_backbone.items() if value is not None]:
-        raise RecipeError(f"{' and '.join(given)} belong to --backbone {PRETRAINED[0]}: name it, or leave them out.")
+        both = " and ".join(given)
+        are = "is an option" if len(given) == 1 else "are options"
+        raise RecipeError(f"{both} {are} of --backbone: add --backbone {PRETRAINED[0]}, or leave {both} out.")
     elif args.model is not None:
         of_run = {"RUN": args.run, **{f"--{name}": getattr(args, name) for name in _OF_A_RUN}}
         if given := [name for name, value in of_run.items() if value is not None]:

@@ -7,6 +7,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import tyro
@@ -34,6 +35,7 @@ from lethax.cli import (
 )
 from lethax.cli.fields import WITH_RECIPE
 from lethax.errors import LethaxError, RecipeError
+from lethax.files import in_the_way
 from lethax.text import ENCODING_ERRORS, shown
 
 _ABOUT = """Train, evaluate and compare methods of meta-learning.
@@ -41,7 +43,15 @@ _ABOUT = """Train, evaluate and compare methods of meta-learning.
 `lethax --version` prints the version.
 
 `lethax --plugin FILE ...` loads methods and tasks of your own."""
-_LESS_MEMORY = "lower --batch, --shot, --query, --filters or --inner-steps, or take --task-chunk 1 or --memory lean"
+_LESS_MEMORY = {  # by command
+    **dict.fromkeys(
+        WITH_RECIPE,
+        "lower --batch, --shot, --query, --filters or --inner-steps, or take --task-chunk 1 or --memory lean",
+    ),
+    "data": "prepare smaller pictures with --image, or fewer of them",
+    "predict": "predict fewer pictures at a time",
+    "evaluate": "lower --way, --shot or --ensemble",
+}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -75,19 +85,28 @@ def main(argv: list[str] | None = None) -> int:
             return 1
         if os.environ.get("LETHAX_DEBUG"):
             traceback.print_exc()
-        where = shown(error.filename or "standard output")
-        print(f"lethax: {where}: {shown(error.strerror or error)}; check the path and the disk.", file=sys.stderr)
+        print(f"lethax: {_of_the_system(error)}", file=sys.stderr)
         return 1
     except (MemoryError, RuntimeError) as error:  # of JAX too, whose error cannot be named here without importing it
         if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
             raise
         if os.environ.get("LETHAX_DEBUG"):
             traceback.print_exc()
-        print(f"lethax: the memory does not suffice for this; {_LESS_MEMORY}.", file=sys.stderr)
+        advice = _LESS_MEMORY.get(argv[0], "close other programs, or use a machine that has more")
+        print(f"lethax: the memory does not suffice for this; {advice}.", file=sys.stderr)
         return 1
     except KeyboardInterrupt as error:
         return _interrupted(getattr(error, "number", signal.SIGINT))
     return 0
+
+
+def _of_the_system(error: OSError) -> str:
+    """A sentence for an error of the system that nothing has turned into one of ours."""
+    if isinstance(error, FileExistsError | NotADirectoryError) and error.filename:
+        if other := in_the_way(Path(os.fsdecode(error.filename)) / "in it"):
+            return f"{shown(other)} is a file, not a folder: name another path."
+    where = shown(error.filename or "standard output")
+    return f"{where}: {shown(error.strerror or error)}; check the path and the disk."
 
 
 def _actions() -> dict[type, Callable[[Any], None]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lethax import signals
 from lethax.cli import arguments
-from lethax.cli.usage import check_once
+from lethax.cli.usage import check_once, check_output
 from lethax.errors import LethaxError, RecipeError
 from lethax.files import write_atomic
 from lethax.progress import say
@@ -26,15 +26,13 @@ def report(args: arguments.Report) -> None:
         raise RecipeError(f"--samples is {args.samples}; it has to be 0 or more.")
     if args.watch is not None and not args.watch >= LEAST_SECONDS:
         raise RecipeError(f"--watch is {args.watch}; it has to be at least {LEAST_SECONDS:g} second.")
-    if args.out.is_dir():
-        raise RecipeError(f"{shown(args.out)} is a folder: name a file, as in --out report.html")
-    if args.out.suffix not in (".html", ".htm"):  # so that no file of a run is written over
-        raise RecipeError(f"--out is {shown(args.out)}; its name has to end in .html, as in --out report.html")
+    check_output("out", args.out, ".html", ".htm")
     check_once(args.runs)
     plotly_script()  # it says so if it is missing
     use_all_cores()
     runs = _runs(args.runs)
-    size = write(runs, args.out, args.samples, args.watch)
+    size, damaged = write(runs, args.out, args.samples, args.watch)
+    _tell(damaged)
     say(f"written: {shown(args.out)}, {size / 1e6:.1f} MB, {counted(len(runs), 'run')}; open it in a browser")
     if args.watch is None:
         return
@@ -43,7 +41,9 @@ def report(args: arguments.Report) -> None:
     while True:
         time.sleep(args.watch)
         try:
-            write(runs, args.out, args.samples, args.watch)
+            _, now = write(runs, args.out, args.samples, args.watch)
+            _tell([one for one in now if one not in damaged])
+            damaged = now
         except LethaxError as error:  # a run may be replaced just now
             say(f"not written this time: {error}")
 
@@ -59,8 +59,16 @@ def _runs(folders: Sequence[Path]) -> Sequence[Path]:
     return found or folders
 
 
-def write(folders: Sequence[Path], out: Path, samples: int, refresh: float | None) -> int:
-    """Write the page once, and return its size in bytes. In a page that is written again and again nothing is compiled."""
+def _tell(damaged: Sequence[str]) -> None:
+    for sentence in damaged:
+        say(f"An evaluation is left out: {sentence}")
+
+
+def write(folders: Sequence[Path], out: Path, samples: int, refresh: float | None) -> tuple[int, list[str]]:
+    """Write the page once. Returns its size in bytes, and what is wrong with evaluations that are left out.
+
+    In a page that is written again and again nothing is compiled.
+    """
     from lethax.report.page.document import document
     from lethax.report.page.gather import gather
     from lethax.report.page.samples import samples as sampled
@@ -70,4 +78,4 @@ def write(folders: Sequence[Path], out: Path, samples: int, refresh: float | Non
     content = document(runs, found, why, refresh).encode()
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(out, content)
-    return len(content)
+    return len(content), [sentence for told in runs for sentence in told.damaged]

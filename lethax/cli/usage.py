@@ -10,6 +10,7 @@ import tyro
 
 from lethax.cli import commands
 from lethax.errors import RecipeError, did_you_mean
+from lethax.files import in_the_way
 from lethax.recipe import sections
 from lethax.recipe.toml import noun
 from lethax.text import shown
@@ -160,7 +161,7 @@ def check_range(name: str, value: float | None, least: float, most: float) -> No
 
 
 def check_output(name: str, path: Path | None, *endings: str) -> None:
-    """RecipeError if a file that is to be written has another ending, so that no picture and no run is written over."""
+    """RecipeError if a file that is to be written has another ending, so that no picture is written over, or has no place."""
     if path is not None and path.suffix not in endings:
         known = " or ".join(endings)
         raise RecipeError(
@@ -168,6 +169,8 @@ def check_output(name: str, path: Path | None, *endings: str) -> None:
         )
     if path is not None and path.exists() and not path.is_file():
         raise RecipeError(f"--{name} is {shown(path)}, which is there and is no file: name another.")
+    if path is not None and (other := in_the_way(path)):
+        raise RecipeError(f"--{name} is {shown(path)}, but {shown(other)} is a file, not a folder: name another.")
 
 
 def check_once(runs: Sequence[Path]) -> None:

@@ -219,10 +219,14 @@ def _reason(error: Exception) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
 
 
-def resize_array(pixels: np.ndarray, image: int) -> np.ndarray:
-    """Resize decoded pictures [n, H, W, C], C = 1 or 3, to [n, image, image, C]. Those of that size are returned as they are."""
-    if pixels.shape[1:3] == (image, image):
+def resize_array(pixels: np.ndarray, example: Sequence[int]) -> np.ndarray:
+    """Decoded pictures [n, H, W, 1 or 3] in the size and the channels of `example`, [n, image, image, 1 or 3].
+
+    Colours become gray as in `decode`, and gray becomes three equal channels. Those of that shape are returned as they are.
+    """
+    image, _, channels = example
+    if pixels.shape[1:] == tuple(example):
         return pixels
-    plain = pixels[..., 0] if pixels.shape[3] == 1 else pixels
-    resized = np.stack([np.asarray(_resized(Image.fromarray(one), image, "stretch")) for one in plain])
-    return resized.reshape(len(pixels), image, image, pixels.shape[3])
+    plain, mode = pixels[..., 0] if pixels.shape[3] == 1 else pixels, "L" if channels == 1 else "RGB"
+    resized = np.stack([np.asarray(_resized(Image.fromarray(one).convert(mode), image, "stretch")) for one in plain])
+    return resized.reshape(len(pixels), image, image, channels)

@@ -135,7 +135,7 @@ def _from_caches(
             out = writer.split(part, (image, image, 3), [(name, "", len(places)) for name, places in rows.items()])
             begin = 0
             for places in rows.values():  # class by class: the array is never copied as a whole
-                out[begin : begin + len(places)] = resize_array(pixels[places], image)
+                out[begin : begin + len(places)] = resize_array(pixels[places], out.shape[1:])
                 begin += len(places)
             del pixels
     progress("reading test", 1.0)

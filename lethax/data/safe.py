@@ -30,7 +30,9 @@ def open_file(path: Path) -> BufferedReader:
     try:
         return open_plain(path)
     except OSError as error:
-        raise DataError(f"{shown(path)} cannot be read: {error.strerror}.") from None
+        raise DataError(
+            f"{shown(path)} cannot be read: {error.strerror}; check that it is there, is a file, and may be read."
+        ) from None
 
 
 def mapped(path: Path) -> bytes | mmap.mmap:

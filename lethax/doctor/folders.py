@@ -62,7 +62,7 @@ def _stores(root: Path, quick: bool) -> Iterator[Row]:
             "data sets",
             OK,
             "none is prepared yet",
-            "lethax data prepare --help says how; sinusoid and glyphs need no files.",
+            "lethax data prepare --help says how. lethax data prepare glyphs needs no files, and sinusoid no preparation.",
         )
     for name in names:
         yield of_store(name, root, quick)

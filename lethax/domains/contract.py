@@ -5,6 +5,7 @@ particular to it: of `Made` if its data are drawn, of `Prepared` if they are cla
 package is one more record: `register(Made(kind="toys", …))`. See docs/extend.md.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -12,11 +13,15 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from lethax.data.origin import Origin, read_origin
+from lethax.data.store import LEAST_STD
+from lethax.errors import DataError
 from lethax.learner import Learner
 from lethax.methods.registry import Method
 from lethax.outer import OuterPlan
 from lethax.recipe import Recipe, Resolved
+from lethax.text import shown
 
+_LARGEST = 1 << 28  # numbers of one example: more are in no data set that could be trained on
 Values = Mapping[str, Any]  # of options, by "SECTION.NAME"
 
 
@@ -53,16 +58,36 @@ class Inputs(NamedTuple):
 
     @property
     def pictures(self) -> tuple[int, ...]:
-        """The shape of the pictures that the run can predict: its examples, or what their features were made of; else ()."""
-        return self.origin.pictures if self.origin else self.example if len(self.example) == 3 else ()
+        """The shape of the pictures that the run can predict: its examples, or what their features were made of.
+
+        It is () where these are no square pictures in gray or colour.
+        """
+        shape = self.origin.pictures if self.origin else self.example
+        return shape if len(shape) == 3 and shape[0] == shape[1] and shape[2] in (1, 3) else ()
 
 
 def read_inputs(kept: Mapping[str, Any]) -> Inputs:
-    """Read what `Inputs.record` wrote. KeyError, TypeError, ValueError or DataError for anything else."""
-    return Inputs(
-        str(kept["data"]), kept["sha256"], tuple(map(int, kept["example"])), tuple(map(float, kept["mean"])),
-        tuple(map(float, kept["std"])), tuple(map(str, kept["classes"])), read_origin(kept.get("origin"), "the run"),
-    )  # fmt: skip
+    """Read what `Inputs.record` wrote. DataError says what is wrong with anything else."""
+    try:
+        sha256, example, classes = kept["sha256"], tuple(kept["example"]), tuple(kept["classes"])
+        mean, std = tuple(map(float, kept["mean"])), tuple(map(float, kept["std"]))
+        made = Inputs(
+            str(kept["data"]), sha256, example, mean, std, classes, read_origin(kept.get("origin"), "the run")
+        )
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError):
+        raise DataError("it has not the data, sha256, example, mean, std and classes of a run") from None
+    if not (sha256 is None or isinstance(sha256, str)) or not all(isinstance(name, str) for name in classes):
+        raise DataError("its sha256 or a name of its classes is no text")
+    sizes = all(type(size) is int and size > 0 for size in example)
+    if not example or not sizes or math.prod(example) > _LARGEST:
+        found = shown(list(example), 80)
+        raise DataError(f"its example is {found}, expected sizes above 0 of at most {_LARGEST:,} numbers together")
+    channels = example[-1] if len(example) == 3 else 0
+    if not (
+        len(mean) == len(std) == channels and all(map(math.isfinite, mean + std)) and min(std, default=1) >= LEAST_STD
+    ):
+        raise DataError(f"its mean and std are not {channels} numbers each, the latter above 0")
+    return made
 
 
 class Judging(NamedTuple):

@@ -65,6 +65,7 @@ def _check_inputs(recipe: Resolved, inputs: Inputs) -> None:
 
 def _net(recipe: Resolved, inputs: Inputs | None) -> Net:
     assert inputs is not None
+    _check_inputs(recipe, inputs)  # those of a run folder may be edited
     if recipe.net.kind in NETS:
         return NETS[recipe.net.kind](recipe, inputs)
     hidden = (recipe.net.filters,) * recipe.net.depth

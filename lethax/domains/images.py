@@ -50,6 +50,7 @@ def _check_inputs(recipe: Resolved, inputs: Inputs) -> None:
 def net_of(recipe: Resolved, inputs: Inputs | None) -> Net:
     """Make the network. DataError if the pictures are too small for it."""
     assert inputs is not None
+    _check_inputs(recipe, inputs)  # those of a run folder may be edited
     form: ConvForm = "patches" if supervised.loops(recipe) else "native"
     norm_steps = recipe.inner.steps if recipe.net.per_step_norm else 0
     height, _, channels = inputs.example
@@ -70,9 +71,9 @@ def _family(recipe: Resolved, split: str) -> Family:
 
 
 def _as_seen(recipe: Resolved, split: str, trained: Inputs) -> Family:
-    """The pictures of a split of any data set, in the size and with the normalisation of those that a run was trained on."""
+    """The pictures of a split of any data set, in the shape and with the normalisation of those that a run was trained on."""
     part = prepared.store_of(recipe, split).splits[split]
-    part = replace(part, images=resize_array(part.images, trained.example[0]))
+    part = replace(part, images=resize_array(part.images, trained.example))
     return Family(*images_of(part, trained.mean, trained.std, rotate=False))
 
 

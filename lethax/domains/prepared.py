@@ -29,7 +29,7 @@ class Prepared(Supervised):
     """A domain whose tasks are N classes of a prepared data set, with K support and Q query examples of each. It scores accuracy.
 
     claims: whether a recipe's data are of this kind. check_inputs: RecipeError for data sets that hold something else. as_seen: the
-    family of a split of other data, whose examples are given the size and the normalisation of those that a run was trained on;
+    family of a split of other data, whose examples are given the shape and the normalisation of those that a run was trained on;
     None: only examples of the same shape are taken, as they are. trained: what a run that is judged on other data was trained on.
     The other fields: see `Supervised`.
     """
@@ -89,10 +89,12 @@ class Prepared(Supervised):
         """The domain and the recipe on another data set, whose examples are seen as those of the run's own."""
         assert inputs is not None
         other = inputs_of(open_store(data))
-        resized = self.as_seen is not None and other.example[2:] == inputs.example[2:] and len(other.example) == 3
+        channels = {*other.example[2:], *inputs.example[2:]}
+        resized = self.as_seen is not None and len(other.example) == 3 and channels <= {1, 3}
         if other.example != inputs.example and not resized:
             raise RecipeError(
-                f"{data} has examples of shape {other.example}, {recipe.data} of {inputs.example}: prepare it in that shape."
+                f"{data} has examples of shape {other.example}, {recipe.data} of {inputs.example}, and the network reads no other: "
+                "name data that hold such examples."
             )
         if len(other.example) == 1 and other.origin != inputs.origin:
             raise RecipeError(

@@ -95,11 +95,11 @@ def elsewhere(record: dict[str, Any]) -> list[str]:
     data, own = shown(record["data"], 60), shown(found["trained_on"], 60)
     said = []
     if len(found["example"]) == 3:
-        as_own = f"normalised as those of {own}"
-        if found["resized_from"]:
-            was, now = (" x ".join(map(str, size[:2])) for size in (found["resized_from"], found["example"]))
-            as_own = f"resized from {was} to {now} pixels, and {as_own}"
-        said.append(f"The pictures of {data} were {as_own}.")
+        done = [
+            *_reshaped(found["resized_from"] or found["example"], found["example"]),
+            f"normalised as those of {own}",
+        ]
+        said.append(f"The pictures of {data} were {', '.join(done[:-1])}{', and ' if done[:-1] else ''}{done[-1]}.")
     known = found["shared"]
     for how, names in (("pictures", known["by_picture"]), ("names", known["by_name"])):
         if names:
@@ -114,9 +114,20 @@ def elsewhere(record: dict[str, Any]) -> list[str]:
             f"{known['seen']:,} of its {counted(known['pictures'], 'test picture')} are, bit for bit, among those of {own}."
         )
     if known["by_picture"] is None:
-        why = "their sizes differ" if found["resized_from"] else f"the data set {own} is not there as it was"
+        why = "their shapes differ" if found["resized_from"] else f"the data set {own} is not there as it was"
         said.append(f"Whether pictures of {data} are among those of {own} was not looked at, because {why}.")
     return said
+
+
+def _reshaped(was: Sequence[int], now: Sequence[int]) -> list[str]:
+    """What was done with pictures of one shape to have another."""
+    done = []
+    if was[2] != now[2]:
+        done.append("made gray" if now[2] == 1 else "given three equal channels")
+    if was[:2] != now[:2]:
+        before, after = (" x ".join(map(str, size[:2])) for size in (was, now))
+        done.append(f"resized from {before} to {after} pixels")
+    return done
 
 
 def short_names(folders: Sequence[Path]) -> list[str]:

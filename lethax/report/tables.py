@@ -14,6 +14,7 @@ from lethax.files import read_json, read_log, to_json, write_all
 from lethax.methods import METHODS, method_of
 from lethax.recipe import Resolved
 from lethax.report.cells import Cell
+from lethax.runs.folder import read_environment
 from lethax.text import counted, plural
 
 
@@ -73,7 +74,7 @@ def common_entry(cell: Cell, recipe: Resolved, folders: Sequence[Path], command:
     return {
         "cell": cell.name, "method": method_of(recipe).full, "seeds": len(folders),
         "outer_steps": recipe.outer.steps, "full_outer_steps": recipe.outer.full_steps,
-        "device": read_json(folders[0] / "environment.json")["device"],
+        "device": read_environment(folders[0]).get("device", ""),
         "hours": round(sum(_seconds(folder) for folder in folders) / 3600, 4) or None, "command": command,
     }  # fmt: skip
 

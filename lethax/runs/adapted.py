@@ -1,6 +1,5 @@
 """A trained run adapted to classes of one's own: probabilities for pictures, and one file that holds all of it."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -184,11 +183,11 @@ def load_adapted(path: Path | str) -> Adapted:
         recipe = resolve(Recipe(**made, given=given))
         inputs = read_inputs(known)
         classes = tuple(info["classes"])
-        channels, way = 0 if inputs.origin else inputs.example[-1], recipe.episode.way
+        way = recipe.episode.way
         if len(set(classes)) != way or len(classes) != way or not all(isinstance(name, str) for name in classes):
             raise ValueError(f"its classes are not {way} different names")
-        if not all(len(values) == channels and all(map(math.isfinite, values)) for values in (inputs.mean, inputs.std)):
-            raise ValueError(f"its mean and std are not {channels} numbers each")
+        if not inputs.pictures:
+            raise ValueError(f"it reads {shown(list(inputs.example), 60)}, which are no pictures")
         learner = learner_of(recipe, inputs)
         count, shots = int(info["members"]), int(info["pictures"])
         if not (0 < count <= 1000 and 0 < shots <= 1_000_000):

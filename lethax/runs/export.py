@@ -13,7 +13,7 @@ from jax import export
 from lethax import __version__
 from lethax.data.source import normalised
 from lethax.domains.contract import Inputs
-from lethax.errors import EnvironmentFault, RecipeError
+from lethax.errors import EnvironmentFault, RecipeError, RunError
 from lethax.files import to_json, write_atomic
 from lethax.methods.maml import NormMode
 from lethax.nets.heads import HeadStart
@@ -44,10 +44,10 @@ class Program(NamedTuple):
         """Write the program, and `about` as JSON beside it; return the path of the latter.
 
         A path that ends in .onnx is written as ONNX, any other as StableHLO for all PLATFORMS. EnvironmentFault if the package is
-        missing that writes such a file: see `check_package`.
+        missing that writes such a file: see `check_place`.
         """
-        check_package(path)
-        beside = path.with_name(f"{path.name}.json")
+        check_place(path)
+        beside = _beside(path)
         write_atomic(path, self._onnx() if path.suffix == ONNX else self._stablehlo())
         write_atomic(beside, to_json(self.about) + "\n")
         return beside
@@ -72,8 +72,18 @@ class Program(NamedTuple):
         return blob
 
 
-def check_package(path: Path) -> None:
-    """Raise EnvironmentFault if the package is missing that writes such a file: jax2onnx for .onnx, else flatbuffers."""
+def _beside(path: Path) -> Path:
+    """The file that says what a program takes and gives."""
+    return path.with_name(f"{path.name}.json")
+
+
+def check_place(path: Path) -> None:
+    """Raise RunError if what stands beside a program cannot be written, before the program is.
+
+    EnvironmentFault if the package is missing that writes such a file: jax2onnx for .onnx, else flatbuffers.
+    """
+    if (beside := _beside(path)).exists() and not beside.is_file():
+        raise RunError(f"{shown(beside)} is a folder or a device, and a file is written there: name another --out.")
     package, extra = ("jax2onnx", "onnx") if path.suffix == ONNX else ("flatbuffers", "export")
     try:
         importlib.import_module(package)
@@ -98,7 +108,7 @@ def export_adapted(model: Adapted) -> Program:
         "result": f"the probability of every class: float32 [n, {len(model.classes)}]",
         "classes": list(model.classes),
     }  # fmt: skip
-    return _exported(program, [(_sizes(inputs, "n"), jnp.uint8)], {**about, **_settings(model.recipe)})
+    return _exported(program, [(_sizes(inputs, "n"), jnp.uint8)], {**about, **_settings(model.recipe, inputs)})
 
 
 def export_run(
@@ -113,6 +123,10 @@ def export_run(
     Raises:
         RecipeError: if the run is not of pictures, or its method cannot predict this number of classes.
     """
+    if run.inputs is None or not run.inputs.pictures:
+        raise RecipeError(
+            f"{shown(run.folder)} is a run of {run.recipe.method} on {run.recipe.data}; export takes runs on pictures."
+        )
     way = run.recipe.episode.way if way is None else way
     if way < 1:
         raise RecipeError(
@@ -136,14 +150,15 @@ def export_run(
         "result": f"the probability of every class: float32 [n, {way}]",
     }  # fmt: skip
     of = [(_sizes(inputs, "s"), jnp.uint8), ("s", jnp.int32), (_sizes(inputs, "n"), jnp.uint8)]
-    return _exported(program, of, {**about, **_settings(recipe)})
+    return _exported(program, of, {**about, **_settings(recipe, inputs)})
 
 
 def _of_pictures(inputs: Inputs) -> Inputs:
     """RecipeError for a model that reads features, whose backbone is no part of the program."""
     if inputs.origin is not None:
         raise RecipeError(
-            f"export takes models that read pictures; this one reads features of {inputs.origin.backbone}."
+            f"export takes runs and models that read pictures; this one reads features of {inputs.origin.backbone}, which are "
+            "predicted by lethax predict."
         )
     return inputs
 
@@ -153,8 +168,12 @@ def _sizes(inputs: Inputs, count: str) -> str:
     return ", ".join([count, *map(str, inputs.example)])
 
 
-def _settings(recipe: Resolved) -> dict[str, Any]:
+def _settings(recipe: Resolved, inputs: Inputs) -> dict[str, Any]:
+    size, _, channels = inputs.example
+    colours = "gray" if channels == 1 else "RGB"
     return {
+        "pictures": f"turned as their orientation tag says, white where they are transparent, in {colours}, the square in their "
+        f"middle, scaled to {size} x {size} by Pillow's bicubic filter with reducing_gap=3.0",
         "data": recipe.data, "method": recipe.method, "inner_steps": recipe.inner.steps, "norm": recipe.net.norm,
         "head": recipe.inner.head,
     }  # fmt: skip

@@ -75,8 +75,8 @@ def open_run(folder: Path, advice: str = "Name the one that you mean") -> Run:
 def _check_plugins(folder: Path) -> None:
     """RunError where the run was made with a plugin that is not loaded."""
     try:
-        known = read_json(folder / ENVIRONMENT).get("plugins")
-    except (LethaxError, OSError, AttributeError):  # missing or damaged: it only tells of the run
+        known: Any = read_environment(folder).get("plugins")
+    except LethaxError:  # damaged: it only tells of the run
         return
     if names := plugins.missing(known):
         what = ", ".join(f"{shown(name, 60)} ({shown(', '.join(map(str, known[name])), 200)})" for name in names)
@@ -91,13 +91,15 @@ def _inputs(folder: Path, recipe: Resolved) -> Inputs | None:
     if not path.is_file():
         found = None if recipe.data in domain.made else domain.inputs(recipe)
         return found and found._replace(sha256=None)
-    kept = read_json(path)
     try:
-        if not isinstance(kept["sha256"], str):
-            raise ValueError
-        return read_inputs(kept)
-    except (KeyError, TypeError, ValueError, DataError):
-        raise RunError(f"{shown(path)} does not say what the run was trained on: restore or delete it.") from None
+        found = read_inputs(read_json(path))
+        if found.sha256 is None:
+            raise DataError("its sha256 is null")
+    except DataError as error:
+        raise RunError(
+            f"{shown(path)} does not say what the run was trained on: {error}. Restore or delete it."
+        ) from None
+    return found
 
 
 def _no_run(folder: Path, advice: str) -> str:
@@ -112,9 +114,9 @@ def _no_run(folder: Path, advice: str) -> str:
 
 
 def _runs_in(folder: Path) -> list[Path]:
-    """The run folders in a folder and in its subfolders."""
+    """The run folders in a folder and in its subfolders, without hidden ones, which are copies that were not finished."""
     found = [path.parent for depth in ("*", "*/*") for path in folder.glob(f"{depth}/recipe.toml")]
-    return sorted(found)
+    return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
 
 
 def checkpoints(run: Run) -> Path:
@@ -175,17 +177,12 @@ def check_recipe(run: Run, path: Path, info: dict[str, Any]) -> None:
 
 def is_model(run: Run) -> bool:
     """Whether it is a trained model that came with lethax: it has no states of training, on purpose."""
-    path = run.folder / ENVIRONMENT
-    known = read_json(path) if path.is_file() else {}
-    return isinstance(known, dict) and "model" in known
+    return "model" in read_environment(run.folder)
 
 
 def _extensions(run: Run) -> list[Any]:
     """The numbers of outer steps that `extend` gave a run."""
-    path = run.folder / ENVIRONMENT
-    known = read_json(path) if path.is_file() else {}
-    told = known.get("extended", []) if isinstance(known, dict) else []
-    return [entry.get("to") for entry in told if isinstance(entry, dict)] if isinstance(told, list) else []
+    return [entry.get("to") for entry in read_environment(run.folder).get("extended", [])]
 
 
 def check_data(run: Run, advice: str) -> None:
@@ -198,6 +195,16 @@ def check_data(run: Run, advice: str) -> None:
             f"data set {run.recipe.data} is not the one that {shown(run.folder)} was trained on: its SHA-256 is {found[:12]}…, the "
             f"run's {known[:12]}…, so classes to test on may be classes trained on. Prepare it as it was, or {advice}."
         )
+
+
+def read_environment(folder: Path) -> dict[str, Any]:
+    """What environment.json says of how a run was made; {} where it is not there. RunError if it is damaged."""
+    path = folder / ENVIRONMENT
+    known = read_json(path) if path.is_file() else {}
+    told = known.get("extended", []) if isinstance(known, dict) else None
+    if not isinstance(told, list) or not all(isinstance(entry, dict) for entry in told):
+        raise RunError(f"{shown(path)} does not say how the run was made: restore or delete it.")
+    return dict(known)
 
 
 def environment() -> dict[str, Any]:

@@ -12,7 +12,7 @@ import jax
 from lethax import checkpoint, plugins
 from lethax.domains import Inputs, domain_of
 from lethax.errors import CheckpointError, RecipeError, RunError
-from lethax.files import read_json, to_json, write_atomic
+from lethax.files import to_json, write_atomic
 from lethax.learner import Learner
 from lethax.lock import RunLock
 from lethax.recipe import Resolved, dump
@@ -32,6 +32,7 @@ from lethax.runs.folder import (
     environment,
     open_run,
     reached,
+    read_environment,
     when,
 )  # fmt: skip
 from lethax.text import command_line, counted, shown
@@ -169,9 +170,10 @@ def extend(run: Run, steps: int) -> Run:
             newest = states[max(states)]
             with suppress(CheckpointError):  # a damaged one is passed over in training, where it is named
                 check_recipe(run, newest, checkpoint.read_info(newest))
-        path = run.folder / ENVIRONMENT
-        known = read_json(path) if path.is_file() else {}
+        known = read_environment(run.folder)
         told = {"from": before, "to": steps, "at": reached(run), **when()}
-        write_atomic(path, to_json({**known, "extended": [*known.get("extended", []), told]}) + "\n")
+        write_atomic(
+            run.folder / ENVIRONMENT, to_json({**known, "extended": [*known.get("extended", []), told]}) + "\n"
+        )
         write_atomic(run.folder / RECIPE, dump(recipe))
     return run._replace(recipe=recipe)

@@ -96,7 +96,9 @@ def check_baselines(contest: Contest, names: Sequence[str]) -> None:
     _ = contest.domain
     asked = [name for name in names if name in CLASSIFIERS]
     if asked and not domain_of(contest.recipe).classes:
-        raise RecipeError(f"{contest.recipe.data} has no classes, which {asked[0]} takes: name of {', '.join(NETS)}.")
+        raise RecipeError(
+            f"{asked[0]} compares classes, and {contest.recipe.data} has none: leave it out, as in --baselines {' '.join(NETS)}."
+        )
     if contest.features and not asked:
         raise RecipeError("--features are what prototype and probe read: name one of them with --baselines.")
     if contest.features:

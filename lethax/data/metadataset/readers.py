@@ -10,7 +10,7 @@ import numpy as np
 from lethax.data.decode import Box, aligned, cuts
 from lethax.data.metadataset.example import read_example
 from lethax.data.metadataset.spec import SPEC, Specified
-from lethax.data.metadataset.tfrecord import records
+from lethax.data.metadataset.tfrecord import LEAST_BYTES, records
 from lethax.data.tree import Blob
 from lethax.errors import DataError
 from lethax.text import counted, shown
@@ -57,6 +57,20 @@ class RecordReader:
     @property
     def counts(self) -> dict[str, int]:
         return {name: one.images for name, one in self.specified.items()}
+
+    def __post_init__(self) -> None:
+        """DataError if a file is missing or too short for its records: a damaged specification must not take all memory."""
+        for name, (number, images) in self.specified.items():
+            path = self.folder / f"{number}.tfrecords"
+            if not path.is_file():
+                raise DataError(
+                    f"{shown(path)} is missing, which has the pictures of {shown(name, 60)}: copy or download it again."
+                )
+            if (size := path.stat().st_size) < images * LEAST_BYTES:
+                raise DataError(
+                    f"{shown(path)} has {counted(size, 'byte')}, too few for the {counted(images, 'record')} that {SPEC} says: "
+                    "copy or download both again."
+                )
 
     def jobs(self, chosen: Sequence[Chosen]) -> Iterator[tuple[int, str, bytes]]:
         for first, name, kept in chosen:

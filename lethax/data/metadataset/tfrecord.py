@@ -20,6 +20,7 @@ from lethax.text import shown
 
 RECORD_BYTES = 1 << 28  # of the largest payload
 _HEAD, _TAIL = struct.Struct("<QI"), struct.Struct("<I")
+LEAST_BYTES = _HEAD.size + _TAIL.size  # of a record
 _POLYNOMIAL, _ONES = 0x82F63B78, 0xFFFFFFFF  # reflected, as all of this
 
 

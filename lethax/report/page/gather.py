@@ -12,7 +12,7 @@ from lethax.files import read_json, read_log
 from lethax.recipe.record import TOP
 from lethax.report.scores import short_names
 from lethax.report.tables import progress
-from lethax.runs.folder import ENVIRONMENT, EVALUATIONS, METRICS, PROBES, Run, open_run
+from lethax.runs.folder import EVALUATIONS, METRICS, PROBES, Run, open_run, read_environment
 from lethax.text import shown
 
 
@@ -60,7 +60,8 @@ class Evaluated(NamedTuple):
 class Told(NamedTuple):
     """A run as the page tells of it. `number` is its place among the runs, which gives its colour.
 
-    score: what it is judged by. factor: from a logged score to the unit of the page. steps, seconds: of training so far.
+    score: what it is judged by. factor: from a logged score to the unit of the page. steps, seconds: of training so far. damaged:
+    what is wrong with the evaluations that cannot be read.
     """
 
     number: int
@@ -76,6 +77,7 @@ class Told(NamedTuple):
     metrics: list[dict[str, Any]]
     evaluations: list[Evaluated]
     probes: list[dict[str, Any]]
+    damaged: list[str]
 
     @property
     def finished(self) -> bool:
@@ -84,7 +86,7 @@ class Told(NamedTuple):
 
 
 def gather(folders: Sequence[Path]) -> list[Told]:
-    """Read the runs. RunError for a folder that holds none, and for a file that cannot be read."""
+    """Read the runs. RunError for a folder that holds none, and for a file of training that cannot be read."""
     folders = list({folder.resolve(): folder for folder in folders}.values())
     return [_told(i, name, open_run(f)) for i, (name, f) in enumerate(zip(short_names(folders), folders, strict=True))]
 
@@ -94,11 +96,23 @@ def _told(number: int, name: str, run: Run) -> Told:
     score = learner.objective.score_name
     factor = factor_of(score)
     steps, seconds = progress(run.folder)
+    evaluations, damaged = _evaluations(run)
     return Told(
         number, name, run, score, factor, {**{key: getattr(run.recipe, key) for key in TOP}, **run.recipe.values()},
-        _environment(run.folder / ENVIRONMENT), steps, seconds, list(learner.gate_names()), read_log(run.folder / METRICS),
-        [evaluated(path, run) for path in sorted((run.folder / EVALUATIONS).glob("*.json"))], read_log(run.folder / PROBES),
+        _environment(run.folder), steps, seconds, list(learner.gate_names()), read_log(run.folder / METRICS),
+        evaluations, read_log(run.folder / PROBES), damaged,
     )  # fmt: skip
+
+
+def _evaluations(run: Run) -> tuple[list[Evaluated], list[str]]:
+    """The evaluations of a run, and a sentence for each that is damaged: it must not hide the others."""
+    found, damaged = [], []
+    for path in sorted((run.folder / EVALUATIONS).glob("*.json")):
+        try:
+            found.append(evaluated(path, run))
+        except RunError as error:
+            damaged.append(str(error))
+    return found, damaged
 
 
 def factor_of(score: str) -> float:
@@ -151,9 +165,11 @@ def number(value: Any) -> float:
         return float("inf")
 
 
-def _environment(path: Path) -> dict[str, Any]:
-    found = read_json(path) if path.is_file() else {}
-    return found if isinstance(found, dict) else {}
+def _environment(folder: Path) -> dict[str, Any]:
+    try:
+        return read_environment(folder)
+    except RunError:  # damaged: the page only tells of it
+        return {}
 
 
 def now() -> str:

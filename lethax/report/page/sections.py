@@ -94,8 +94,12 @@ def _marked(column: Sequence[str], cell: str) -> str:
     return f"<mark>{cell}</mark>" if few and cell != _UNREAD else cell
 
 
+def _damaged(runs: Sequence[Told]) -> str:
+    return "".join(f"<p>An evaluation is left out: {text(one, 600)}</p>" for told in runs for one in told.damaged)
+
+
 def scores(runs: Sequence[Told]) -> str:
-    """All evaluations as a table."""
+    """All evaluations as a table, and what is wrong with those that are left out."""
     rows, numbers = [], []
     for told in runs:
         for row in curves.evaluation_rows([told]):
@@ -115,7 +119,7 @@ def scores(runs: Sequence[Told]) -> str:
             )
             numbers.append(told.number)
     if not rows:
-        return "<p>None of the runs is evaluated yet: <code>lethax evaluate RUN</code> does it.</p>"
+        return f"<p>None of the runs is evaluated yet: <code>lethax evaluate RUN</code> does it.</p>{_damaged(runs)}"
     head = [
         "run",
         "data",
@@ -130,7 +134,7 @@ def scores(runs: Sequence[Told]) -> str:
     ]
     seen = dict.fromkeys(one.caution for told in runs for one in told.evaluations if one.caution)
     return (
-        "<h3>All evaluations</h3>"
+        f"<h3>All evaluations</h3>{_damaged(runs)}"
         + table(head, rows, runs=numbers)
         + "".join(f"<p>{text(said, _SEEN)}</p>" for said in seen)
     )
