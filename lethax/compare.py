@@ -133,7 +133,8 @@ def judge(
     path = job.folder / EVALUATIONS / file_name("test", SEED, comparison.episodes, ENSEMBLE)
     run, steps = job.open(), job.recipe.inner.steps
     record = judged_before(run, path, ENSEMBLE)
-    if record is not None and record.get("episodes_hash") == wanted and _has(record, against):
+    same = record is not None and (record.get("episodes_hash"), record["n"]) == (wanted, comparison.episodes)
+    if record is not None and same and _has(record, against):
         return record
     result = evaluate_run(
         run,

@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+from run_folders import evaluated, trained
 
 from lethax import cli, compare
 from lethax.domains import supervised
@@ -18,6 +19,7 @@ from lethax.evaluation import over_seeds
 from lethax.recipe import Recipe
 from lethax.report import comparison
 from lethax.runs import jobs, rivals
+from lethax.runs.evaluation import judged_before
 
 OPTIONS = "sinusoid --methods maml,l2f --seeds 2 --steps 40 --epoch 20 --val-episodes 3 --filters 4".split()
 COMMAND = ["compare", *OPTIONS, "--gate.scope", "layer", "--episodes", "6"]
@@ -254,10 +256,37 @@ def test_an_evaluation_of_earlier_checkpoints_is_no_score_of_the_run(done, monke
     right = path.read_text()
     record = json.loads(right)
     path.write_text(json.dumps({**record, "checkpoints": [record["checkpoints"][0] - 20], "per_episode": [0.0] * 6}))
+    (other,) = (done / "runs").rglob("l2f-seed1/evaluations/*.json")
+    whole = other.read_text()
+    other.write_text(
+        json.dumps({**json.loads(whole), "per_episode": [1, 2], "n": 2})
+    )  # of the same hash, and yet of others
     assert cli.main([*COMMAND, "--json"]) == 0
     row = json.loads(capsys.readouterr().out)["rows"][0]
     assert json.loads(path.read_text())["per_episode"] == record["per_episode"] and min(row["by_seed"]) > 0
+    assert json.loads(other.read_text())["per_episode"] == json.loads(whole)["per_episode"]
     path.write_text(right)
+
+
+PROBE = {"title": "probe", "on": "birds", "chosen": "", "setting": {"decay": 0.1}, "per_episode": [0.1] * 30}
+
+
+@pytest.mark.parametrize("change", [
+    {"per_episode": [1, 2]}, {"per_episode": [1]}, {"per_episode": {}}, {"per_episode": ["x"] * 30}, {"n": 29}, {"data": 5},
+    {"nearest_prototype": 5}, {"nearest_prototype": {"per_episode": [0.1]}}, {"baselines": []}, {"caution": []},
+    {"baselines": {"probe": {**PROBE, "per_episode": []}}}, {"baselines": {"probe": {**PROBE, "setting": {"decay": "x"}}}},
+    {"baselines": {"probe": {**PROBE, "title": 5}}},
+])  # fmt: skip
+def test_what_is_no_evaluation_is_judged_anew(change, tmp_path):
+    run = trained(tmp_path / "run")
+    evaluated(run, baselines={"probe": PROBE}, nearest_prototype={"per_episode": [None] * 30})
+    (path,) = (run.folder / "evaluations").iterdir()
+    assert judged_before(run, path, 1) is not None
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    assert judged_before(run, path, 1) is None
+    for text in ("{", "[]", "null", "5"):
+        path.write_text(text)
+        assert judged_before(run, path, 1) is None
 
 
 def test_a_method_that_diverged_has_no_score_and_the_others_have(done, monkeypatch, capsys):

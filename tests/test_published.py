@@ -58,7 +58,7 @@ def test_a_damaged_model_does_not_hide_the_others(
     (shelf / "another" / "measured.json").write_text(content)
     assert cli.main(["models", "list"]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "another is left out: " in said and "tiny own l2f" in said
+    assert "another is left out: " in said and "tiny 3-way 2-shot" in said
     assert cli.main(["models", "get", "tiny"]) == 0
 
 

@@ -59,11 +59,15 @@ def best_metas(run: Run, count: int) -> tuple[list[Any], list[int]]:
 
 
 def judged_before(run: Run, path: Path, ensemble: int) -> dict[str, Any] | None:
-    """The record of an earlier evaluation, if it is of the checkpoints that are the best ones now. No weights are read."""
-    if not path.is_file():
+    """The record of an earlier evaluation, if it is of the checkpoints that are the best ones now. No weights are read.
+
+    None where it is not there, and where the file is no such record: what is damaged is judged anew.
+    """
+    try:
+        record: dict[str, Any] | None = read_json(path) if path.is_file() else None
+    except RunError:
         return None
-    record = read_json(path)
-    if not isinstance(record, dict):
+    if record is None or not _is_record(record):
         return None
     states = checkpoint.numbered(checkpoints(run), "step")
     if states:
@@ -71,6 +75,32 @@ def judged_before(run: Run, path: Path, ensemble: int) -> dict[str, Any] | None:
         if record.get("checkpoints") != _listed(newest, checkpoint.read_info(newest))[:ensemble]:
             return None
     return record
+
+
+def _is_record(record: Any) -> bool:
+    """Whether it has what is read of the record of an evaluation: scores of n episodes, and of every baseline as many."""
+    if not isinstance(record, dict) or not isinstance(record.get("data"), str):
+        return False
+    beside = record.get("baselines", {})
+    if not isinstance(beside, dict) or not all(map(_is_baseline, beside.values())):
+        return False
+    judged = [record, *beside.values(), *([record["nearest_prototype"]] if "nearest_prototype" in record else [])]
+    return all(_has_scores(part, record.get("n")) for part in judged)
+
+
+def _is_baseline(entry: Any) -> bool:
+    words = ("title", "on", "chosen")
+    if not isinstance(entry, dict) or not all(isinstance(entry.get(word), str) for word in words):
+        return False
+    setting = entry.get("setting")
+    return isinstance(setting, dict) and all(type(value) in (int, float) for value in setting.values())
+
+
+def _has_scores(entry: Any, episodes: Any) -> bool:
+    found = entry.get("per_episode") if isinstance(entry, dict) else None
+    if not isinstance(found, list) or len(found) != episodes or not isinstance(entry.get("caution", ""), str):
+        return False
+    return all(value is None or type(value) in (int, float) for value in found)
 
 
 def _listed(path: Path, info: dict[str, Any]) -> list[int]:
