@@ -101,6 +101,7 @@ def compare(case: Case, rounds: int, calls: int) -> dict[str, Any]:
     found: dict[str, list[Measured]] = {}
     known = {runner.name: runner for runner in runners(case)}
     failed: dict[str, str] = {}
+    load = os.getloadavg()
     with tempfile.TemporaryDirectory() as cache:
         for _ in range(rounds):
             for name, runner in known.items():
@@ -113,7 +114,7 @@ def compare(case: Case, rounds: int, calls: int) -> dict[str, Any]:
                     failed[name] = str(error)
                     print(error, file=sys.stderr, flush=True)
     rows = {name: summary(known[name], parts) for name, parts in found.items() if name not in failed}
-    row = {"case": asdict(case), "load": os.getloadavg(), "implementations": rows, "failed": failed}
+    row = {"case": asdict(case), "load_before": load, "implementations": rows, "failed": failed}
     peers = {name: one["median_s"] for name, one in rows.items() if known[name].peer}
     if not peers or OURS not in rows:
         return row

@@ -5,9 +5,10 @@ import subprocess
 from dataclasses import replace
 from pathlib import Path
 
+import jax
 import pytest
 
-from lethax import benchmark, cli
+from lethax import benchmark, cli, trees
 from lethax.benchmark import Case, Measured
 
 TINY = replace(benchmark.SINUSOID, name="tiny", filters=4, batch=2)
@@ -30,6 +31,19 @@ def test_images_are_trained_and_judged(case: Case, tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("LETHAX_CACHE", str(tmp_path))
     measured = benchmark.measure(case, 2)
     assert len(measured.seconds) == 2 and min(measured.seconds) > 0 and measured.first > 0
+
+
+@pytest.mark.parametrize("case", [benchmark.SINUSOID, benchmark.CONV_84, benchmark.RESNET])
+def test_the_weights_that_peers_get_are_those_of_the_net(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "benchmarks"))
+    from peers import problem
+
+    learner = benchmark.learner_of(case)[2]
+    weights = jax.eval_shape(learner.init, jax.random.key(0))["weights"]
+    shapes = [leaf.shape for leaf in jax.tree.leaves(weights)]
+    assert dict(zip(trees.names(weights), shapes, strict=True)) == problem.shapes(case)
+    moved = jax.tree.leaves(learner.mask(weights))
+    assert [problem.moves(name) for name in trees.names(weights)] == moved
 
 
 def test_the_table_has_a_line_for_each_case(

@@ -22,12 +22,17 @@ def widths(case: Case) -> tuple[int, ...]:
     return tuple(case.filters * 2**block for block in range(4))
 
 
+def widths_of_layers(case: Case) -> tuple[int, ...]:
+    """The inputs, hidden units and outputs of the fully connected net."""
+    return 1, case.filters, case.filters, 1
+
+
 def shapes(case: Case) -> dict[str, tuple[int, ...]]:
     """The shape of every weight: kernels [height, width, in, out], matrices [in, out]."""
     found: dict[str, tuple[int, ...]] = {}
     if case.net == "mlp":
-        sizes = (1, case.filters, case.filters, 1)
-        for i in range(3):
+        sizes = widths_of_layers(case)
+        for i in range(len(sizes) - 1):
             found |= {f"layer{i}/weight": sizes[i : i + 2], f"layer{i}/bias": (sizes[i + 1],)}
         return found
     inputs, features = 3, case.filters * (case.px // 16) ** 2

@@ -26,6 +26,7 @@ GIVES = {
     "tensorboard": "lethax train --tensorboard",
     "export": "lethax export",
     "onnx": "lethax export to ONNX",
+    "bench": "the peers of benchmarks/compare_peers.py",
     "pretrained": "features of a pretrained network, by lethax embed --backbone",
 }
 
