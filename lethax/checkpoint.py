@@ -114,10 +114,6 @@ def prune(folder: Path, keep: int) -> None:
         path.unlink(missing_ok=True)
 
 
-def _is_key(leaf: Any) -> bool:
-    return hasattr(leaf, "dtype") and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
 def _named(tree: Any) -> dict[str, Any]:
     """The leaves by their paths, in the order of leaves."""
     found: dict[str, Any] = {}
@@ -129,7 +125,7 @@ def _named(tree: Any) -> dict[str, Any]:
 
 
 def _stored(name: str, leaf: Any) -> np.ndarray:
-    array = np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+    array = np.asarray(jax.random.key_data(leaf) if trees.is_key(leaf) else leaf)
     if not any(array.dtype == dtype for dtype in _DTYPES.values()):
         raise CheckpointError(
             f"{name} is {array.dtype}, which a checkpoint cannot hold; convert it to float32, for example."
@@ -153,7 +149,7 @@ def _restore(path: Path, arrays: dict[str, np.ndarray], like: T) -> T:
 
 def _fit(where: str, array: np.ndarray, leaf: Any) -> Any:
     """Convert the array to the kind of `leaf`: a typed key, a NumPy array or a JAX array."""
-    kind = jax.random.key_data(leaf) if _is_key(leaf) else leaf
+    kind = jax.random.key_data(leaf) if trees.is_key(leaf) else leaf
     if array.shape == kind.shape and {str(array.dtype), str(kind.dtype)} == {"float32", "float64"}:
         how = "with" if array.dtype == np.float64 else "without"
         raise CheckpointError(f"{where} is {array.dtype}: it was trained {how} JAX_ENABLE_X64=1; go on {how} it.")
@@ -162,7 +158,7 @@ def _fit(where: str, array: np.ndarray, leaf: Any) -> Any:
             f"{where} is {array.dtype}{list(array.shape)}, expected {kind.dtype}{list(kind.shape)}: "
             "it is of another net or method; open it with its own recipe."
         )
-    if _is_key(leaf):
+    if trees.is_key(leaf):
         return jax.random.wrap_key_data(jnp.array(array), impl=jax.random.key_impl(leaf))
     if isinstance(leaf, np.ndarray | np.generic):
         return array.copy() if isinstance(leaf, np.ndarray) else array[()]

@@ -1,10 +1,12 @@
-"""The devices of this process, and how work is divided among tasks and devices."""
+"""The devices of a run, and how work is divided among tasks and devices. With several processes they are those of all."""
 
 import logging
 import os
 import tempfile
 import warnings
+from collections import Counter
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -14,6 +16,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from lethax import processes
+from lethax.errors import RecipeError
 from lethax.text import shown
 
 _log = logging.getLogger("lethax")
@@ -25,12 +29,13 @@ TaskLoop = Literal["vmap", "unroll", "scan"]
 
 
 def use_all_cores() -> None:
-    """Give JAX one host device for each core, and a cache of compiled programs. Call it before anything else of JAX runs.
+    """Give JAX a host device for each core of this process, and a cache of compiled programs. Call it before anything of JAX runs.
 
     If the cache cannot be written, a warning says so, and programs are compiled anew.
     """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
-        jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
+        jax.config.update("jax_num_cpu_devices", cores)
     except RuntimeError:
         pass  # JAX already runs: it keeps the devices it has
     cache = Path(os.environ.get("LETHAX_CACHE") or Path.home() / ".cache" / "lethax") / "programs"
@@ -78,23 +83,50 @@ def over_chunks(function: Callable[[A], tuple[B, C]], items: A, size: int, zero:
     return jax.tree.map(lambda leaf: leaf.reshape(count, *leaf.shape[2:]), kept), total
 
 
-def devices_for(count: int) -> int:
-    """The largest number of devices that can share `count` equal pieces of work evenly."""
-    return max(d for d in range(1, len(jax.devices()) + 1) if count % d == 0)
+def each_has() -> int:
+    """The number of devices that every process has at least."""
+    return min(Counter(device.process_index for device in jax.devices()).values())
 
 
+def devices_for(count: int, each: int | None = None) -> int:
+    """The largest number of devices that can share `count` equal pieces of work evenly: as many of every process, at most `each`.
+
+    RecipeError where the pieces are no multiple of the processes.
+    """
+    of_all = processes.count()
+    if count % of_all:
+        raise RecipeError(
+            f"{count} episodes cannot be divided among {of_all} processes: take a --batch that is a multiple of {of_all}."
+        )
+    return max(of_all * own for own in range(1, (each or each_has()) + 1) if count % (of_all * own) == 0)
+
+
+@cache
 def _mesh(devices: int) -> Mesh:
-    return Mesh(np.array(jax.devices()[:devices]), ("task",))
+    """The first devices of every process, in the order of processes."""
+    own = devices // processes.count()
+    chosen = [[d for d in jax.devices() if d.process_index == p][:own] for p in range(processes.count())]
+    return Mesh(np.array(sum(chosen, [])), ("task",))
 
 
-def everywhere(tree: A, devices: int, place: Callable[[Any, Any], Any] = jax.device_put) -> A:
+@cache
+def _placing(where: NamedSharding) -> Callable[[Any], Any]:
+    """A program that places a tree which every process has whole. `device_put` would compare what they have, array by array."""
+    return jax.jit(lambda tree: tree, out_shardings=where)
+
+
+def _placed(tree: A, where: NamedSharding) -> A:
+    return jax.device_put(tree, where) if processes.count() == 1 else _placing(where)(tree)
+
+
+def everywhere(tree: A, devices: int, place: Callable[[Any, Any], Any] = _placed) -> A:
     """Copy the tree to each device. A state that is placed otherwise would compile the step a second time."""
     return tree if devices == 1 else place(tree, NamedSharding(_mesh(devices), P()))
 
 
 def divided(tree: A, devices: int) -> A:
     """Divide the leading axis of every array among the devices, as `over_devices` does."""
-    return tree if devices == 1 else jax.device_put(tree, NamedSharding(_mesh(devices), P("task")))
+    return tree if devices == 1 else _placed(tree, NamedSharding(_mesh(devices), P("task")))
 
 
 def over_devices(function: Callable[[A, B], C], devices: int) -> Callable[[A, B], C]:

@@ -12,9 +12,9 @@ import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 from scipy.special import stdtrit
 
-from lethax import trees
+from lethax import processes, trees
 from lethax.baselines import Classifier
-from lethax.devices import TaskLoop, over_devices, over_tasks
+from lethax.devices import TaskLoop, divided, everywhere, over_devices, over_tasks
 from lethax.learner import HostFamily, Learner, TaskFamily, read
 from lethax.objectives import ScoredObjective
 from lethax.records import Episode, EpisodeShape
@@ -139,7 +139,8 @@ def _judge(learner: Judged, trial: Trial, metas: tuple[Any, ...], episodes: Epis
     def local(metas: tuple[Any, ...], episodes: Episode) -> tuple[Array, Any]:
         return over_tasks(lambda episode: one(metas, episode), episodes, trial.task_loop)
 
-    return over_devices(local, trial.devices)(metas, episodes)
+    judged = over_devices(local, trial.devices)(metas, episodes)
+    return everywhere(judged, trial.devices, jax.lax.with_sharding_constraint)  # where every process can read them
 
 
 def evaluate(
@@ -177,9 +178,10 @@ def evaluate(
         >>> np.concatenate([scores for scores, _ in parts]).shape
         (4, 3)
     """
+    models = everywhere(processes.here(tuple(metas)), trial.devices)  # of training, which may have other devices
     for first in range(0, trial.episodes, trial.together):
         episodes = draw(family, trial.shape, trial.together, source, key, jnp.asarray(first))
-        scores, seen = _judge(learner, trial, tuple(metas), episodes)
+        scores, seen = _judge(learner, trial, models, divided(episodes, trial.devices))
         keep = min(trial.together, trial.episodes - first)
         yield np.asarray(scores)[:keep], {name: np.asarray(leaf)[:keep] for name, leaf in seen.items()}
 

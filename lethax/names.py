@@ -1,7 +1,7 @@
 """The names of the tasks that lethax makes itself, for which nothing is prepared."""
 
 # Options of the command line that no section of a recipe can have.
-COMMAND_LINE = ("data", "recipe", "resume", "out", "overwrite", "root", "plugin", "help", "version")
+COMMAND_LINE = ("data", "recipe", "resume", "out", "overwrite", "root", "plugin", "distributed", "help", "version")
 DATA_NAME = r"[a-z0-9][a-z0-9_-]*"  # of prepared data sets, which are folders of that name
 CURVES = ("sinusoid", "sinusoid_shift", "sinusoid_maml", "sinusoid_reptile", "modes2", "modes3", "modes5")
 NAVIGATION = ("navigation", "navigation_b", "navigation_c", "navigation_d")

@@ -14,7 +14,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Int, PRNGKeyArray
 
-from lethax import optimizer, trees
+from lethax import optimizer, processes, trees
 from lethax.devices import TaskLoop, divided, everywhere, over_chunks, over_devices, over_tasks
 from lethax.learner import HostFamily, Learner, read
 from lethax.records import Episode, EpisodeShape, Info, Progress
@@ -135,10 +135,9 @@ class Plan:
 
     def single(self, learner: Learner, state: TrainState, tasks: Any, source: Any) -> tuple[TrainState, Info]:
         """Draw and step in two programs. The images then stay on one device, and no loop surrounds the net."""
-        drawn = (
-            _read(tasks, source, self, state) if isinstance(tasks, HostFamily) else _draw(tasks, source, self, state)
-        )
-        return _step(learner, self, state, *drawn)
+        mine = processes.here(TrainState((), (), state.step, state.key))
+        drawn = _read(tasks, source, self, mine) if isinstance(tasks, HostFamily) else _draw(tasks, source, self, mine)
+        return _step(learner, self, state, *divided(drawn, self.devices))
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -195,7 +194,7 @@ def outer_step(
     meta = optax.apply_updates(state.meta, updates)
     seen = {name: jnp.mean(leaf, axis=0) for name, leaf in infos.items()}
     after = TrainState(meta, optim, state.step + 1, state.key)
-    return everywhere(after, plan.devices, jax.lax.with_sharding_constraint), {**seen, "finite": finite}
+    return everywhere((after, {**seen, "finite": finite}), plan.devices, jax.lax.with_sharding_constraint)
 
 
 def draw_batch(tasks: Any, source: Any, plan: Plan, state: TrainState) -> tuple[Episode, Array]:
@@ -301,6 +300,8 @@ def fit(
     """
     done = int(state.step)
     state, hosted = everywhere(state, plan.devices), isinstance(tasks, HostFamily)
+    if plan.chunk > 1 and not hosted:  # the whole program runs on all devices; else episodes are drawn on one
+        source = everywhere(source, plan.devices)
     while done < plan.total:
         now, steps = learner.at(done), 1 if hosted else steps_of_call(plan, done)
         if hosted or plan.chunk == 1:

@@ -11,6 +11,11 @@ from jaxtyping import Array
 T = TypeVar("T")
 
 
+def is_key(leaf: Any) -> bool:
+    """Whether a leaf holds JAX keys, which are no numbers."""
+    return hasattr(leaf, "dtype") and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
 def names(tree: Any) -> list[str]:
     """The path of every leaf, `conv0/weight`, in leaf order (JAX sorts the keys of dicts)."""
     paths = jax.tree_util.tree_flatten_with_path(tree)[0]

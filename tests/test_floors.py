@@ -22,6 +22,7 @@ STAIR = [
     ["records", "objectives", "trees", "gaussian"],
     ["errors", "progress", "inner", "conjugate"],
     ["files", "lock", "learner", "hardware"],
+    ["processes"],
     ["rules", "devices", "optimizer", "baselines"],
     ["outer", "evaluation", "pretrain", "checkpoint"],
     ["nets", "data", "recipe", "analysis"],

@@ -235,14 +235,14 @@ def test_logs_are_on_the_disk_before_the_state(tmp_path, monkeypatch):
 def test_a_score_that_is_not_finite_is_never_best(tmp_path, monkeypatch):
     scores = iter([float("nan"), 2.0, float("inf"), 1.0])
     run = making.create(resolve(TINY.with_values(steps=8, keep=2)), tmp_path / "run")
-    monkeypatch.setattr(recorder.Recorder, "_validate", lambda self, meta: {"val_score": next(scores)})
+    monkeypatch.setattr(training, "validated", lambda run, meta: {"val_score": next(scores)})
     list(training.train(run))
     assert list(checkpoint.numbered(folders.checkpoints(run), "best")) == [4, 8]
     assert runs.best_metas(run, 2)[1] == [8, 4]
 
 
 def test_a_run_whose_validations_are_all_nan_failed(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(recorder.Recorder, "_validate", lambda self, meta: {"val_score": float("nan")})
+    monkeypatch.setattr(training, "validated", lambda run, meta: {"val_score": float("nan")})
     for _ in range(2):  # and the same command says so again
         assert train(*OPTIONS, "--out", tmp_path / "run") == 1
         assert "has learned nothing: no validation has a finite score. Try a smaller" in capsys.readouterr().err

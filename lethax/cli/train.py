@@ -1,5 +1,6 @@
 """The commands `lethax train` and `lethax recipe`. JAX is imported by what needs it."""
 
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +16,10 @@ from lethax.text import command_line, counted, in_bytes, shown, sized
 
 def train(args: Any) -> None:
     """Run the command `lethax train`: train a new run, or go on with one."""
+    from lethax import processes
+    from lethax.devices import use_all_cores
     from lethax.runs import folder as folders
-    from lethax.runs import probes, tensorboard
+    from lethax.runs import heard, probes, tensorboard
 
     _check_probes(args)
     if args.dry_run:
@@ -24,7 +27,21 @@ def train(args: Any) -> None:
         return
     if args.tensorboard:
         tensorboard.check()
-    run, note = (_resumed if args.resume else _begun)(args)
+    use_all_cores()
+    processes.join(args.distributed)
+    words = shlex.join(sys.argv[1:])
+    of_first = processes.told(words)
+    with processes.agreed():
+        if words != of_first:
+            raise RecipeError(
+                f"the first process of this run was called by {shown(of_first, 400)}, this one by {shown(words, 400)}: give all "
+                f"the same options, or set {processes.PROCESSES}=1 for runs of their own."
+            )
+        made, note = (_resumed if args.resume else _begun)(args) if processes.first() else (None, "")
+    run = heard.heard(made)
+    if not processes.first():
+        _help(run)
+        return
     signals.say("nothing was saved yet", f"go on with {command_line('train', '--resume', run.folder)}")
     if args.probe:
         probes.ask(run, args.probe, args.probe_every)
@@ -35,6 +52,15 @@ def train(args: Any) -> None:
     if seen := _seen(run):
         say(seen)
     show_training(run, tensorboard.mirrored if args.tensorboard else None)
+
+
+def _help(run: Any) -> None:
+    """Train a run as one of its other processes, which neither write nor speak."""
+    from lethax.runs import training
+
+    signals.say("the first process of the run saves its state", "")
+    for _ in training.train(run):
+        pass
 
 
 def show_cost(args: Any) -> None:
@@ -110,7 +136,6 @@ def _fitted(args: Any) -> tuple[Resolved, str]:
 
 
 def _resumed(args: Any) -> tuple[Any, str]:
-    from lethax.devices import use_all_cores
     from lethax.runs import folder as folders
     from lethax.runs import making
 
@@ -120,19 +145,16 @@ def _resumed(args: Any) -> tuple[Any, str]:
             "--resume goes on with a run as it is, so the only options beside it are --steps, for more outer steps, --probe and "
             "--tensorboard. Leave the others out, or start a new run with --out."
         )
-    use_all_cores()
     run = folders.open_run(args.resume)
     return (making.extend(run, given["outer.steps"]) if given else run), ""
 
 
 def _begun(args: Any) -> tuple[Any, str]:
     """The run of these options, new or begun before, and a note on values that were fitted to the data."""
-    from lethax.devices import use_all_cores
     from lethax.runs import making
 
     if not args.data and not args.recipe:
         raise RecipeError("train needs DATA, --recipe FILE or --resume RUN.")
-    use_all_cores()
     recipe, note = _fitted(args)
     shape = f"{recipe.episode.shot}shot-" if recipe.episode.shot else ""
     name = f"{recipe.data}-{recipe.method}-{shape}seed{recipe.seed}"

@@ -13,7 +13,8 @@ import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from lethax.devices import TaskLoop, devices_for
+from lethax import processes
+from lethax.devices import TaskLoop, devices_for, each_has
 from lethax.domains.contract import Family, Inputs, Judged, Judging, Values
 from lethax.evaluation import Trial, episodes_hash, evaluate
 from lethax.inner import Loop
@@ -113,14 +114,14 @@ class Supervised(ABC):
     def _through(self, recipe: Resolved, tasks: int) -> tuple[TaskLoop, int]:
         """How a device goes through its tasks, and how many devices there are."""
         if not self.convolutional:
-            return "vmap", 1
+            return "vmap", devices_for(tasks, each=1)
         if not on_cpu():
             return "vmap", devices_for(tasks)
         return ("scan" if recipe.memory == "lean" else "unroll"), devices_for(tasks)
 
     def trial(self, recipe: Resolved, episodes: int, steps: int, curve: bool) -> Trial:
         """Make the trial of an evaluation on `episodes` episodes."""
-        together = len(jax.devices()) if self.convolutional else self.at_once
+        together = processes.count() * (each_has() if self.convolutional else self.at_once)
         task_loop, devices = self._through(recipe, together)
         return Trial(shape_of(recipe, "test"), episodes, steps, curve, task_loop, together, devices)
 

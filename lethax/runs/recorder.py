@@ -143,21 +143,22 @@ class Recorder:
                 if number > step:
                     path.unlink()
 
-    def after_call(self, done: int, seen: dict[str, Any], state: Callable[[], TrainState]) -> dict[str, Any] | None:
-        """Record a call that ended at outer step `done`. Returns the line of metrics, if one is due."""
+    def after_call(
+        self, done: int, seen: dict[str, Any], state: Callable[[], TrainState], validation: dict[str, Any] | None
+    ) -> dict[str, Any] | None:
+        """Record a call that ended at outer step `done`, and its validation if it had one. Returns the line of metrics, if due."""
         self.window.add(seen)
         before, ends = done - len(seen["finite"]), done == self.plan.total
         line = self._line(done) if done % LOG_EVERY == 0 or ends else None
-        if done % self.plan.epoch == 0 or ends:
-            meta = state().meta
-            line = (line or self._line(done)) | self._validate(meta)
-            self._keep_best(meta, line["val_score"], done)
+        if validation:
+            line = (line or self._line(done)) | validation
+            self._keep_best(state().meta, line["val_score"], done)
         if line:
             append_line(self.run.folder / METRICS, to_json(line, None))
         if self.prober and self.prober.due(before, done):
             self.probe(state())
         # The first call has compiled, which may have taken longer than all that a kill costs from then on.
-        if "val_score" in (line or {}) or not self.at or time.monotonic() - self.saved > SAVE_SECONDS:
+        if validation or not self.at or time.monotonic() - self.saved > SAVE_SECONDS:
             self.save(state())
         return line
 
@@ -218,27 +219,6 @@ class Recorder:
             checkpoints(self.run).mkdir(exist_ok=True)
             checkpoint.save(best_path(self.run, step), meta, {"step": step, "val_score": value})
 
-    def _validate(self, meta: Any) -> dict[str, Any]:
-        run, scores = self.run, []
-        judged = run.domain.judge(
-            run.recipe, run.inputs, "val", [meta], run.recipe.outer.val_episodes, run.recipe.inner.steps,
-            validation_key(run.recipe.seed), curve=False,
-        )  # fmt: skip
-        for part, _ in judged:
-            signals.check()  # a validation can take minutes, and the state before it can be saved
-            scores.append(part)
-        result = score(np.concatenate(scores)[:, -1])
-        return {"val_score": result.mean, "val_ci95": result.ci95, "val_episodes": result.n}
-
-    def diverged(self, step: int, tensor: str) -> DivergedError:
-        """Make the error for a meta-gradient that is not finite."""
-        at = reached(self.run)
-        last = f"the last good checkpoint is of step {at}" if at else "there is no checkpoint yet"
-        return DivergedError(
-            f"outer step {step} of {shown(self.run.folder)}: the meta-gradient of {tensor} is not finite; {last}. "
-            f"Try {self._milder()}, or --non-finite skip."
-        )
-
     def judge_end(self) -> None:
         """Raise DivergedError at the end of a run that has learned nothing."""
         if self.skipped >= self.plan.total:
@@ -247,7 +227,32 @@ class Recorder:
             why = "no validation has a finite score"
         else:
             return
-        raise DivergedError(f"{shown(self.run.folder)} has learned nothing: {why}. Try {self._milder()}.")
+        raise DivergedError(f"{shown(self.run.folder)} has learned nothing: {why}. Try {_milder(self.run)}.")
 
-    def _milder(self) -> str:
-        return f"a smaller {self.run.domain.milder}"
+
+def validated(run: Run, meta: Any) -> dict[str, Any]:
+    """Validate meta-parameters: what a line of metrics holds of their scores."""
+    scores = []
+    judged = run.domain.judge(
+        run.recipe, run.inputs, "val", [meta], run.recipe.outer.val_episodes, run.recipe.inner.steps,
+        validation_key(run.recipe.seed), curve=False,
+    )  # fmt: skip
+    for part, _ in judged:
+        signals.check()  # a validation can take minutes, and the state before it can be saved
+        scores.append(part)
+    result = score(np.concatenate(scores)[:, -1])
+    return {"val_score": result.mean, "val_ci95": result.ci95, "val_episodes": result.n}
+
+
+def diverged(run: Run, step: int, tensor: str) -> DivergedError:
+    """Make the error for a meta-gradient that is not finite."""
+    at = reached(run)
+    last = f"the last good checkpoint is of step {at}" if at else "there is no checkpoint yet"
+    return DivergedError(
+        f"outer step {step} of {shown(run.folder)}: the meta-gradient of {tensor} is not finite; {last}. "
+        f"Try {_milder(run)}, or --non-finite skip."
+    )
+
+
+def _milder(run: Run) -> str:
+    return f"a smaller {run.domain.milder}"

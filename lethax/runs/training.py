@@ -8,14 +8,17 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from lethax import signals
+from lethax import processes, signals
 from lethax.devices import devices_for, part
 from lethax.errors import RunError
 from lethax.lock import RunLock
-from lethax.outer import TrainState, fit, fit_together, not_finite
+from lethax.outer import OuterPlan, TrainState, begin, fit, fit_together, not_finite
 from lethax.runs.folder import Run, check_data, open_run
-from lethax.runs.recorder import Recorder
-from lethax.text import shown
+from lethax.runs.probes import asked
+from lethax.runs.recorder import Recorder, diverged, validated
+from lethax.text import command_line, shown
+
+_ANEW = "start a new run with another --out"  # what to do where the data have changed
 
 
 class Status(NamedTuple):
@@ -27,19 +30,42 @@ class Status(NamedTuple):
     skipped: int
 
 
+class Call(NamedTuple):
+    """A compiled call as all processes know it: the step reached, the states there, what was seen and validated in each run."""
+
+    done: int
+    states: Any
+    seen: list[dict[str, Any]]
+    validations: list[dict[str, Any] | None]
+
+
 def train(run: Run) -> Generator[Status, None, None]:
     """Train a run to its last outer step, from the newest checkpoint if there is one. Yields after every compiled call.
 
     RunError if another process trains here, or its data were prepared anew; DivergedError, naming step and tensor, when a
-    meta-gradient is NaN or Inf, and at the end where nothing was learned.
+    meta-gradient is NaN or Inf, and at the end where nothing was learned. Of several processes that train it together, the first
+    alone reads and writes the folder; `processes.Lost` says in each of the others that one was lost.
     """
-    with RunLock(run.folder):
-        _check(run)
-        learner, plan = run.learner(), run.plan()
-        recorder = Recorder(run, learner, plan)
-        state = recorder.restore()
-        calls = fit(learner, state, *run.domain.family(run.recipe, "train"), plan)
-        yield from _follow([recorder], int(state.step), calls, lambda tree, _: tree)
+    recorders: list[Recorder] = []
+    with ExitStack() as stack:
+        with processes.agreed():
+            if processes.first():
+                stack.enter_context(RunLock(run.folder))
+                _check(run)
+            check_data(run, _ANEW)
+            learner, plan = run.learner(), run.plan()
+            _check_joint(run, plan)
+            if processes.first():
+                recorders.append(Recorder(run, learner, plan))
+            state = recorders[0].restore() if recorders else begin(learner, plan, jax.random.key(run.recipe.seed))
+            family = run.domain.family(run.recipe, "train")
+        stack.enter_context(processes.bound())
+        state = processes.of_first(state)
+        calls = _computed([run], plan, int(state.step), fit(learner, state, *family, plan), lambda tree, _: tree)
+        if recorders:
+            yield from _follow(recorders, int(state.step), calls, lambda tree, _: processes.here(tree))
+        else:
+            yield from (Status(call.done, plan.total, None, 0) for call in calls)
 
 
 def train_together(runs: Sequence[Run]) -> Generator[Status, None, None]:
@@ -51,6 +77,7 @@ def train_together(runs: Sequence[Run]) -> Generator[Status, None, None]:
         for run in runs:
             locks.enter_context(RunLock(run.folder))
             _check(run)
+            check_data(run, _ANEW)
         learner, plan = runs[0].learner(), runs[0].plan()
         recorders = [Recorder(run, learner, plan, len(runs)) for run in runs]
         states = _at_one_step(recorders)
@@ -58,15 +85,25 @@ def train_together(runs: Sequence[Run]) -> Generator[Status, None, None]:
         stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
         sources = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[f.source for f in families])
         devices = devices_for(len(runs))
-        calls = fit_together(learner, stacked, families[0].tasks, sources, plan, devices)
-        yield from _follow(recorders, int(states[0].step), calls, part)
+        trained = fit_together(learner, stacked, families[0].tasks, sources, plan, devices)
+        done = int(states[0].step)
+        yield from _follow(recorders, done, _computed(runs, plan, done, trained, part), part)
 
 
 def _check(run: Run) -> None:
-    """Raise RunError if the folder, which is locked now, or the data have changed since the run was opened."""
+    """Raise RunError if the folder, which is locked now, has changed since the run was opened."""
     if open_run(run.folder).recipe != run.recipe:
         raise RunError(f"{shown(run.folder)} was given another recipe by another process: choose another --out.")
-    check_data(run, "start a new run with another --out")
+
+
+def _check_joint(run: Run, plan: OuterPlan) -> None:
+    """Raise RunError for what several processes cannot do together."""
+    if processes.count() == 1:
+        return
+    if plan.devices % processes.count():
+        raise RunError(f"training on {run.recipe.data} is not divided among processes: start one alone.")
+    if asked(run):
+        raise RunError(f"{shown(run.folder)} has probes, which one process measures: train it in one alone.")
 
 
 def _at_one_step(recorders: list[Recorder]) -> list[TrainState]:
@@ -77,43 +114,72 @@ def _at_one_step(recorders: list[Recorder]) -> list[TrainState]:
     return states
 
 
+def _computed(
+    runs: Sequence[Run], plan: OuterPlan, done: int, calls: Iterator[Any], take: Callable[[Any, int], Any]
+) -> Iterator[Call]:
+    """What all processes compute alike: the calls of `fit`, and validations. `take(tree, i)` gives the part of run i.
+
+    DivergedError at the first meta-gradient that is not finite, unless those are skipped; `processes.Lost`.
+    """
+    with processes.waiting():
+        for states, infos in calls:
+            fetched = jax.device_get(infos)
+            seen = [take(fetched, i) for i in range(len(runs))]
+            for i, run in enumerate(runs):
+                broken = None if plan.skip else not_finite(seen[i], take(states, i).meta, done)
+                if broken:
+                    raise diverged(run, *broken)
+            done += len(seen[0]["finite"])
+            due = done % plan.epoch == 0 or done == plan.total
+            yield Call(
+                done,
+                states,
+                seen,
+                [validated(run, take(states, i).meta) if due else None for i, run in enumerate(runs)],
+            )
+
+
 def _follow(
-    recorders: list[Recorder], done: int, calls: Iterator[Any], take: Callable[[Any, int], Any]
+    recorders: list[Recorder], done: int, calls: Iterator[Call], take: Callable[[Any, int], Any]
 ) -> Generator[Status, None, None]:
-    """Record every call. `take(tree, i)` gives the part of run i."""
+    """Record every call. `take(tree, i)` gives the part of run i, for this process alone."""
     for recorder in recorders:
         recorder.drop_after(done)
         if not done:
             recorder.probe(recorder.fresh)
     _say(recorders)
-    plan = recorders[0].plan
     # The last states of which all is recorded, and the recorders' marks there.
     settled: tuple[Any, list[Any]] | None = None
     with ExitStack() as stack:
         try:
-            for states, infos in calls:
-                fetched = jax.device_get(infos)
-                seen = [take(fetched, i) for i in range(len(recorders))]
-                for i, recorder in enumerate(recorders):
-                    broken = None if plan.skip else not_finite(seen[i], recorder.fresh.meta, done)
-                    if broken:
-                        raise recorder.diverged(*broken)
-                done += len(seen[0]["finite"])
-                lines = [r.after_call(done, seen[i], partial(take, states, i)) for i, r in enumerate(recorders)]
+            for call in calls:
+                lines = [
+                    r.after_call(call.done, call.seen[i], partial(take, call.states, i), call.validations[i])
+                    for i, r in enumerate(recorders)
+                ]
                 if settled is None:  # until here there is nothing to save
                     stack.enter_context(signals.deferred())
-                settled = states, [recorder.mark() for recorder in recorders]
+                settled = call.states, [recorder.mark() for recorder in recorders]
                 _say(recorders)
                 signals.check()
-                yield Status(done, plan.total, lines[0], recorders[0].skipped)
-        except (KeyboardInterrupt, GeneratorExit):
+                yield Status(call.done, recorders[0].plan.total, lines[0], recorders[0].skipped)
+        except (KeyboardInterrupt, GeneratorExit, processes.Lost) as error:
             if settled:
                 for i, (recorder, mark) in enumerate(zip(recorders, settled[1], strict=True)):
                     recorder.save_marked(take(settled[0], i), mark)
                 _say(recorders)
+            if isinstance(error, processes.Lost):
+                raise _ended(recorders[0], error) from None
             raise
     for recorder in recorders:
         recorder.judge_end()
+
+
+def _ended(recorder: Recorder, error: processes.Lost) -> processes.Lost:
+    """The error of a run that has lost a process, with what is saved and how to go on."""
+    saved = f"the state is saved at step {recorder.at}" if recorder.at else "nothing was saved yet"
+    again = command_line("train", "--resume", recorder.run.folder)
+    return processes.Lost(f"{error}; {saved}. Go on in any number of processes: {again}")
 
 
 def _say(recorders: list[Recorder]) -> None:
