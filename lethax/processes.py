@@ -7,9 +7,11 @@ A process that is alone is the first of one, and everything here costs it nothin
 import atexit
 import itertools
 import os
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 import jax
@@ -54,6 +56,7 @@ def join(asked: bool) -> None:
         raise RunError(
             f"the processes did not find each other at {shown(where, 200)} ({shown(error, 200)}): {what}."
         ) from None
+    _name_address()
     progress.console.quiet = not first()
 
 
@@ -81,6 +84,23 @@ def _place(given: dict[str, str]) -> dict[str, Any]:
         "process_id": int(given[PROCESS]),
         "cluster_detection_method": "deactivate",
     }
+
+
+def _name_address() -> None:
+    """Let Gloo tell the others the address that this machine has on the way to the first process.
+
+    It would tell what the machine's own name stands for, which on many machines is 127.0.1.1, and JAX has no setting for that.
+    """
+    from jax._src import distributed
+    from jax._src.lib import _jax
+
+    host, _, port = str(distributed.global_state.coordinator_address).rpartition(":")
+    family, kind, _, _, there = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_DGRAM)[0]
+    with socket.socket(family, kind) as probe:
+        probe.connect(there)  # which sends nothing
+        own = probe.getsockname()[0]
+    if make := getattr(_jax, "make_gloo_tcp_collectives", None):
+        _jax.make_gloo_tcp_collectives = partial(make, hostname=own)
 
 
 def count() -> int:

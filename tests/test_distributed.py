@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -53,30 +55,51 @@ print("numbers:" + json.dumps(found))
 """
 
 
-def environment(number: int = 0, of: int = 1, port: int = 0, **others: str) -> dict[str, str]:
-    several = {
-        processes.COORDINATOR: f"127.0.0.1:{port}", processes.PROCESSES: str(of), processes.PROCESS: str(number),
-    }  # fmt: skip
-    return {**os.environ, "PYTHONPATH": str(ROOT), **(several if of > 1 else {}), **others}
-
-
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
+class Network(NamedTuple):
+    """Where processes run: the words before their command, and the address of the first one."""
+
+    before: list[list[str]]
+    address: str
+
+
+SHARED = Network([[], []], "127.0.0.1")
+
+
+@pytest.fixture
+def apart() -> Iterator[Network]:
+    """Two machines, as far as the network goes: two namespaces with a cable between them. Without the rights for that, one."""
+    names = [f"lethax{os.getpid()}{end}" for end in "ab"]
+    lines = [f"ip netns add {name}" for name in names]
+    lines.append(f"ip link add a netns {names[0]} type veth peer name b netns {names[1]}")
+    for name, cable, own in zip(names, "ab", (1, 2), strict=True):
+        lines += [f"ip -n {name} addr add 10.77.0.{own}/24 dev {cable}", f"ip -n {name} link set {cable} up"]
+        lines += [f"ip -n {name} link set lo up"]
+    may = bool(shutil.which("ip")) and all(
+        subprocess.run(line.split(), capture_output=True).returncode == 0 for line in lines
+    )
+    yield Network([["ip", "netns", "exec", name] for name in names], "10.77.0.1") if may else SHARED
+    for name in names if shutil.which("ip") else []:
+        subprocess.run(["ip", "netns", "del", name], capture_output=True)
+
+
 @contextlib.contextmanager
-def started(*commands: list[str], **others: str) -> Iterator[list[subprocess.Popen[str]]]:
+def started(*commands: list[str], network: Network = SHARED, **others: str) -> Iterator[list[subprocess.Popen[str]]]:
     """A process for each command, all of one run, which are gone at the end."""
-    port, found = free_port(), []
+    port, found, pipe = free_port(), [], subprocess.PIPE
     try:
-        for number, words in enumerate(commands):
-            around = environment(number, len(commands), port, **others)
-            pipe = subprocess.PIPE
-            found.append(
-                subprocess.Popen([sys.executable, *words], env=around, stdout=pipe, stderr=pipe, text=True, cwd=ROOT)
-            )
+        for number, (words, before) in enumerate(zip(commands, network.before, strict=False)):
+            around = {**os.environ, "PYTHONPATH": str(ROOT), **others}
+            if len(commands) > 1:
+                around |= {processes.COORDINATOR: f"{network.address}:{port}", processes.PROCESSES: str(len(commands)),
+                           processes.PROCESS: str(number)}  # fmt: skip
+            whole = [*before, sys.executable, *words]
+            found.append(subprocess.Popen(whole, env=around, stdout=pipe, stderr=pipe, text=True, cwd=ROOT))
         yield found
     finally:
         for process in found:
@@ -92,13 +115,13 @@ def numbers(process: subprocess.Popen[str]) -> dict[str, list[float]]:
     return found
 
 
-def test_devices_and_processes_give_the_same_numbers() -> None:
+def test_devices_and_processes_give_the_same_numbers(apart: Network) -> None:
     alone = [[1, 1, 0], [4, 3, 1]]
     together = [[4, 1, 0], [2, 3, 2]]
     with started(["-c", STEPS, json.dumps(alone), "4"], JAX_ENABLE_X64="1") as (one,):
         of_one = numbers(one)
     words = ["-c", STEPS, json.dumps(together), "2"]
-    with started(words, words, JAX_ENABLE_X64="1") as (first, second):
+    with started(words, words, network=apart, JAX_ENABLE_X64="1") as (first, second):
         of_two = numbers(first), numbers(second)
     expected = of_one.pop("1 1 0")
     assert len(of_one) == 1 and len(of_two[0]) == 2
