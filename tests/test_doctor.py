@@ -192,12 +192,12 @@ def test_data_sets_are_compared_with_their_checksums(tmp_path, monkeypatch):
     content[-1] ^= 1
     part.write_bytes(content)
     rows = list(folders.rows(quick=False, numpy=True))
-    assert row_of(rows, "data fine")[1:3] == (OK, "train, 0 MiB; its checksums are right")
+    assert row_of(rows, "data fine")[1:3] == (OK, "train, 1 KiB; its checksums are right")
     assert (
         row_of(rows, "data spoilt").state == WRONG and "is damaged: its SHA-256 is" in row_of(rows, "data spoilt").found
     )
     rows = list(folders.rows(quick=True, numpy=True))
-    assert row_of(rows, "data spoilt")[1:3] == (OK, "train, 0 MiB; its checksums were not compared")
+    assert row_of(rows, "data spoilt")[1:3] == (OK, "train, 1 KiB; its checksums were not compared")
     (tmp_path / "spoilt" / "manifest.json").write_text("{")
     assert row_of(folders.rows(quick=True, numpy=True), "data spoilt").state == WRONG
     assert row_of(folders.rows(quick=True, numpy=False), "data sets").state == WARNING
