@@ -32,6 +32,7 @@ CASES = {
 }
 OURS, LEAN = "Lethax", "Lethax, lean"
 TOLERANCE = 1e-9
+EXACT = {"JAX_ENABLE_X64": "1", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}  # of a check, which is mostly compilation
 PACKAGES = ("jax", "jaxlib", "numpy", "torch", "higher", "torchopt", "jax-meta", "dm-haiku")
 # What could slow one of them down is not handed on: with OMP_WAIT_POLICY=passive PyTorch takes a third longer.
 FOREIGN = ("OMP_", "GOMP_", "KMP_", "MKL_", "MALLOC_", "GLIBC_TUNABLES", "XLA_FLAGS", "JAX_")
@@ -69,7 +70,7 @@ def check(cases: list[Case]) -> bool:
         for runner in runners(case):
             with tempfile.TemporaryDirectory() as folder:
                 file = Path(folder) / "answer.npz"
-                command, env = runner.process(["--answer", str(file)], Path(folder), JAX_ENABLE_X64="1")
+                command, env = runner.process(["--answer", str(file)], Path(folder), **EXACT)
                 done = subprocess.run(command, env=env, capture_output=True, text=True)
                 if done.returncode:
                     print(f"{case.name}: {runner.name} failed: {done.stderr.strip().splitlines()[-1]}", flush=True)
