@@ -9,9 +9,9 @@ from lethax.nets import convolution
 
 pytestmark = pytest.mark.usefixtures("x64")
 
-# Pictures of 12 rows and 11 columns are large, those of 4 small; 2 channels are few, 16 many.
-SHAPES = [((12, 11), 2, (3, 3)), ((12, 11), 16, (3, 3)), ((4, 4), 16, (3, 3)),
-          ((12, 11), 16, (3, 5)), ((12, 11), 2, (1, 1))]  # fmt: skip
+# Pictures of 15 rows and 14 columns are large, those of 4 small; 2 channels are few, 32 many.
+SHAPES = [((15, 14), 2, (3, 3)), ((15, 14), 32, (3, 3)), ((4, 4), 32, (3, 3)),
+          ((15, 14), 32, (3, 5)), ((15, 14), 2, (1, 1))]  # fmt: skip
 
 
 def loss(conv, target, between):
@@ -66,7 +66,7 @@ def test_derivatives_are_those_of_xla(sides, channels, kernel, mode):
 
 def test_a_gradient_of_a_kernel_runs_without_a_loop_elsewhere():
     """Its form for CPUs is one of its lowerings: an accelerator has XLA's own."""
-    x, w = jnp.zeros((3, 12, 12, 16)), jnp.zeros((3, 3, 16, 4))
+    x, w = jnp.zeros((3, 15, 15, 32)), jnp.zeros((3, 3, 32, 4))
     gradient = jax.jit(jax.grad(lambda w: convolution.conv(x, w).sum()))
     for platform, loops in (("cpu", True), ("cuda", False)):
         program = export.export(gradient, platforms=[platform])(w).mlir_module()

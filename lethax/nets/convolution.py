@@ -20,7 +20,8 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Float
 
-_LARGE = 100  # positions of a picture from which the gradient of a kernel is faster picture by picture
+_FEW = 32  # channels
+_LARGE = 200  # positions of a picture from which the gradient of a kernel is faster picture by picture
 
 
 @jax.custom_jvp
@@ -84,7 +85,7 @@ def _by_picture(x: Array, g: Array, *, height: int, width: int) -> Array:
     def add(total: Array, pair: tuple[Array, Array]) -> tuple[Array, None]:
         picture, grad = pair
         moved = [picture[:, move : move + grad.shape[0]] for move in moves]
-        if inputs < 16:  # products with so few rows are slow: all entries at once
+        if inputs < _FEW:  # products of so few rows are slow: all entries at once
             return total + (jnp.concatenate(moved) @ grad).reshape(total.shape), None
         return total + jnp.stack([m @ grad for m in moved]), None
 
