@@ -31,9 +31,9 @@ def conv(
 ) -> Float[Array, "n h2 w2 o"]:
     """Convolution with zero padding that keeps the size at stride 1; no bias.
 
-    "native" is XLA's convolution, with derivatives of our own at stride 1 (see `convolution`): the fastest on a CPU outside any loop
-    of the compiled program, and many times too slow inside one. "patches" is one matrix product over shifted copies: as fast inside a loop, and batched over per-task
-    kernels without grouped convolutions.
+    "native" is XLA's convolution, at stride 1 with derivatives of our own, see `convolution`. On a CPU it is the fastest outside
+    any loop of the compiled program, and many times too slow inside one. "patches" is one matrix product over shifted copies: as
+    fast inside a loop, and batched over per-task kernels without grouped convolutions.
     """
     height, width = kernel.shape[:2]
     if form == "native" and stride == 1:
