@@ -76,9 +76,9 @@ def apart() -> Iterator[Network]:
     """Two machines, as far as the network goes: two namespaces with a cable between them. Without the rights for that, one."""
     names = [f"lethax{os.getpid()}{end}" for end in "ab"]
     lines = [f"ip netns add {name}" for name in names]
-    lines.append(f"ip link add a netns {names[0]} type veth peer name b netns {names[1]}")
-    for name, cable, own in zip(names, "ab", (1, 2), strict=True):
-        lines += [f"ip -n {name} addr add 10.77.0.{own}/24 dev {cable}", f"ip -n {name} link set {cable} up"]
+    lines.append(f"ip link add veth1 netns {names[0]} type veth peer name veth2 netns {names[1]}")
+    for own, name in enumerate(names, 1):
+        lines += [f"ip -n {name} addr add 10.77.0.{own}/24 dev veth{own}", f"ip -n {name} link set veth{own} up"]
         lines += [f"ip -n {name} link set lo up"]
     may = bool(shutil.which("ip")) and all(
         subprocess.run(line.split(), capture_output=True).returncode == 0 for line in lines
