@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax._src import distributed  # there is no public way to what processes can tell each other
 from jax.experimental import multihost_utils
 
 from lethax import progress
@@ -91,7 +92,6 @@ def _name_address() -> None:
 
     It would tell what the machine's own name stands for, which on many machines is 127.0.1.1, and JAX has no setting for that.
     """
-    from jax._src import distributed
     from jax._src.lib import _jax
 
     host, _, port = str(distributed.global_state.coordinator_address).rpartition(":")
@@ -105,7 +105,7 @@ def _name_address() -> None:
 
 def count() -> int:
     """The number of processes. To ask JAX of one that is alone would fix its devices."""
-    return jax.process_count() if jax.distributed.is_initialized() else 1
+    return jax.process_count() if distributed.global_state.client else 1
 
 
 def first() -> bool:
@@ -127,8 +127,6 @@ def waiting() -> Iterator[None]:
 @waiting()
 def _said(text: str | None, name: str) -> str:
     """Say a text to all processes under a name, or hear what another one says."""
-    from jax._src import distributed  # JAX has no public way to its store of keys and values
-
     store: Any = distributed.global_state.client
     if text is None:
         return bytes(store.blocking_key_value_get_bytes(name, _WAIT_SECONDS * 1000)).decode()[1:]
