@@ -71,8 +71,7 @@ TRAIN = [
     ("probe_every", _EVERY, dataclasses.field(default=None)),
     _switch(
         "distributed",
-        "This is one of several processes that train the run together; JAX finds the others through the launcher. SLURM's srun and "
-        "$LETHAX_COORDINATOR, $LETHAX_PROCESSES and $LETHAX_PROCESS say so themselves.",
+        "This process is one of several that train the run, as the launcher says. Under SLURM it is not needed.",
     ),
     _switch(
         "tensorboard", "Also write the metrics as event files for TensorBoard, to the folder tensorboard of the run."
