@@ -65,7 +65,7 @@ def _draw_gates(results: Results) -> Figure:
     tasks = len(next(iter(results.values())).per_task)
     axes.set(ylabel="gate γ", title=f"{tasks:,} tasks: median, quartiles, 5 % and 95 %")
     axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
-    axes.legend()
+    figure.legend(loc="outside lower center", ncols=2)
     return figure
 
 
