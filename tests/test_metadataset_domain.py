@@ -121,13 +121,13 @@ def test_programs_are_one_a_shape(monkeypatch: pytest.MonkeyPatch) -> None:
     inputs, plan = domain.inputs(recipe), domain.plan(recipe)
     learner, (tasks, source) = domain.learner(recipe, inputs), domain.family(recipe, "train")
     shapes, state = set(), outer.begin(learner, plan, jax.random.key(0))
-    before = outer._step_on._cache_size()
+    before = outer._step._cache_size()
     for number in range(25):
         arrays = tasks.fetch(source, ANY, state.key, number, 1, episode_keys)
         shapes.add((arrays.support.labels.shape, arrays.query.labels.shape))
     for _ in outer.fit(learner, state, tasks, source, plan):
         pass
-    assert outer._step_on._cache_size() - before == len(shapes) <= len(SIZES) ** 2
+    assert outer._step._cache_size() - before == len(shapes) <= len(SIZES) ** 2
 
 
 def test_episodes_follow_from_key_and_number_alone() -> None:
