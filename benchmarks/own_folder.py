@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -81,6 +82,13 @@ def accuracy(table: Path) -> float:
     return sum(row["file"].rpartition("-")[0] == row["class"] for row in rows) / len(rows)
 
 
+def without_episodes(record: Any) -> Any:
+    """A record without the score of every single episode."""
+    if not isinstance(record, dict):
+        return record
+    return {name: without_episodes(value) for name, value in record.items() if name != "per_episode"}
+
+
 class Commands:
     """Runs commands in a folder, and keeps what was typed, what was said and how long it took."""
 
@@ -96,7 +104,8 @@ class Commands:
         print(f"> {line}   ({took:.0f} s)\n{result.stdout}", flush=True)
         if result.returncode:
             raise SystemExit(result.stderr)
-        self.done.append({"command": line, "seconds": round(took), "said": result.stdout.splitlines()})
+        said = [] if "--json" in line else result.stdout.splitlines()
+        self.done.append({"command": line, "seconds": round(took), "said": said})
         return result.stdout
 
 
@@ -120,7 +129,7 @@ def main() -> None:
     judged = {}
     for of, extra in (("pixels", ""), ("efficientnet-lite0", "--features mine-efficientnet-lite0")):
         line = f"lethax evaluate {name} --episodes {args.episodes} --baselines prototype probe {extra} --json {stores}"
-        judged[of] = json.loads(run(line))
+        judged[of] = without_episodes(json.loads(run(line))[0])
     found = {}
     heads = [f"{name} --head {head} --norm {norm}" for head in ("trained", "prototypes", "zero", "vector")
              for norm in ("support", "batch")]  # fmt: skip
