@@ -97,10 +97,10 @@ def difference(wanted: dict[str, np.ndarray], found: dict[str, np.ndarray]) -> f
     )
 
 
-def compare(case: Case, rounds: int, calls: int) -> dict[str, Any]:
-    """Measure all implementations in turn, and compare their medians."""
+def compare(case: Case, rounds: int, calls: int, among: list[str] | None = None) -> dict[str, Any]:
+    """Measure all implementations in turn, or Lethax and the peers that are named, and compare their medians."""
     found: dict[str, list[Measured]] = {}
-    known = {runner.name: runner for runner in runners(case)}
+    known = {one.name: one for one in runners(case) if not among or one.peer is None or one.name in among}
     failed: dict[str, str] = {}
     load = os.getloadavg()
     with tempfile.TemporaryDirectory() as cache:
@@ -194,6 +194,7 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="compare what they compute, and time nothing")
     parser.add_argument("--case", action="append", choices=CASES, help="one case; may be given again (default: all)")
     parser.add_argument("--out", type=Path, default=Path("docs/results/peers.json"))
+    parser.add_argument("--peer", action="append", choices=PEERS, help="one peer; may be given again (default: all)")
     parser.add_argument("--rounds", type=int, default=2, help="turns of every implementation (default: 2)")
     parser.add_argument("--calls", type=int, default=3, help="timed calls in a turn, after its first (default: 3)")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
@@ -211,7 +212,7 @@ def main() -> None:
         rows = {row["case"]["name"]: row for row in json.loads(args.out.read_text())["rows"]}
     for case in cases:
         about = {"command": shlex.join(["python", *sys.argv]), "versions": versions(), **benchmark.machine()}
-        rows[case.name] = {**about, **compare(case, args.rounds, args.calls)}
+        rows[case.name] = {**about, **compare(case, args.rounds, args.calls, args.peer)}
         print(line(rows[case.name]), flush=True)
         args.out.write_text(json.dumps({"rows": list(rows.values())}, indent=1) + "\n")
 
