@@ -1,6 +1,6 @@
 """A convolution of stride 1 whose derivatives, of any order and mode, are fast on a CPU.
 
-XLA's own gradient of a kernel takes up to five times as long on a CPU as the convolution itself. Here the convolution and its two
+XLA's own gradient of a kernel takes three to ten times as long on a CPU as the convolution itself. Here the convolution and its two
 derivatives are three bilinear operations, each of which is the transpose of the others:
 
     y = conv(x, w),        x̄ = back(ȳ, w),        w̄ = correlate(x, ȳ)
