@@ -41,9 +41,10 @@ def test_episodes_are_those_of_the_device(split, monkeypatch, rotate):
     assert (ours[1] == theirs[1]).all()
 
 
-def test_a_limit_that_is_no_number(split, monkeypatch):
-    with pytest.raises(RecipeError, match="LETHAX_DEVICE_DATA is much; expected a number of MiB"):
-        family(split, monkeypatch, "much")
+@pytest.mark.parametrize("given", ["much", "-1", "nan"])
+def test_a_limit_that_is_no_number(split, monkeypatch, given):
+    with pytest.raises(RecipeError, match=f"LETHAX_DEVICE_DATA is {given}; expected a number of MiB, 0 or more"):
+        family(split, monkeypatch, given)
 
 
 def test_a_run_has_the_same_bits(tmp_path, monkeypatch, capsys):

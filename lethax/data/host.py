@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray, UInt8
 
 from lethax.data.ahead import Ahead
-from lethax.data.source import ImageTasks, Pixels, on_device
+from lethax.data.source import ImageTasks, Pixels, on_device, sizes_of
 from lethax.data.store import ClassSplit
 from lethax.errors import RecipeError
 from lethax.hardware import memory
@@ -97,9 +97,7 @@ def _drawn(
 ) -> tuple[Array, Array]:
     """The rows of the pictures of each episode [count, way, shot + query], and the turns of its classes."""
     of_each = keys(key, first, count)
-    return jax.vmap(lambda k: tasks.places(starts, shape, k))(of_each), jax.vmap(lambda k: tasks.turns(shape, k))(
-        of_each
-    )
+    return jax.vmap(lambda k: (tasks.places(starts, shape, k), tasks.turns(shape, k)))(of_each)
 
 
 def _bytes(key: PRNGKeyArray) -> bytes:
@@ -120,9 +118,7 @@ def images_of(
     """
     if split.images.nbytes <= limit():
         return on_device(split, mean, std, rotate)
-    counts = np.diff(split.starts)
-    tasks = ImageTasks(tuple(mean), tuple(std), (int(counts.min()), int(counts.max())), rotate)
-    return HostImages(tasks), HostPixels(split)
+    return HostImages(ImageTasks(tuple(mean), tuple(std), sizes_of(split), rotate)), HostPixels(split)
 
 
 def limit() -> float:
@@ -130,9 +126,14 @@ def limit() -> float:
     given = os.environ.get(LIMIT)
     if given:
         try:
-            return float(given) * 2**20
+            mib = float(given)
         except ValueError:
-            raise RecipeError(f"${LIMIT} is {shown(given, 40)}; expected a number of MiB.") from None
+            mib = -1
+        if not mib >= 0:  # nan is no number either
+            raise RecipeError(
+                f"${LIMIT} is {shown(given, 40)}; expected a number of MiB, 0 or more: set another, or none."
+            )
+        return mib * 2**20
     device: Any = jax.devices()[0]
     room = (device.memory_stats() or {}).get("bytes_limit") if device.platform != "cpu" else memory().usable
     return room / _SHARE if room else float("inf")

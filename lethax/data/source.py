@@ -192,7 +192,8 @@ def check_shape(split: ClassSplit, shape: EpisodeShape, name: str) -> None:
         )
 
 
-def _sizes(split: ClassSplit) -> tuple[int, int]:
+def sizes_of(split: ClassSplit) -> tuple[int, int]:
+    """The number of examples of the smallest and of the largest class."""
     counts = np.diff(split.starts)
     return int(counts.min()), int(counts.max())
 
@@ -228,10 +229,10 @@ def on_device(
         >>> episode.query.x.shape, episode.query.y.tolist()
         ((6, 16, 16, 1), [0, 0, 0, 1, 1, 1])
     """
-    tasks = ImageTasks(tuple(mean), tuple(std), _sizes(split), rotate)
+    tasks = ImageTasks(tuple(mean), tuple(std), sizes_of(split), rotate)
     return tasks, Pixels(jnp.asarray(split.images), jnp.asarray(split.starts, jnp.int32))
 
 
 def features_on_device(split: ClassSplit) -> tuple[FeatureTasks, Features]:
     """The task family of a split of features, and its arrays on the device; see `on_device`."""
-    return FeatureTasks(_sizes(split)), Features(jnp.asarray(split.images), jnp.asarray(split.starts, jnp.int32))
+    return FeatureTasks(sizes_of(split)), Features(jnp.asarray(split.images), jnp.asarray(split.starts, jnp.int32))
