@@ -19,7 +19,7 @@ def shelf(picture_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     """A folder of one model."""
     monkeypatch.setenv("LETHAX_DATA", str(picture_run / "data"))
     monkeypatch.setattr(published, "FOLDER", tmp_path / "models")
-    for function in (published.names, published.model, published.models, published.get):
+    for function in (published.names, published.model, published.get):
         monkeypatch.setattr(function, "__defaults__", (tmp_path / "models",))
     run = open_run(picture_run / "run")
     judged = evaluate_run(run, episodes=3, ensemble=1, steps=2, seed=0)
@@ -82,9 +82,13 @@ def test_no_models(tmp_path: Path, shelf: Path, capsys: pytest.CaptureFixture[st
     assert cli.main(["models", "list"]) == 1 and "no models came" in capsys.readouterr().err
 
 
+def every_model() -> list[published.Model]:
+    return [published.model(name, ROOT / "models") for name in published.names(ROOT / "models")]
+
+
 def test_the_models_of_the_repository() -> None:
     """Each opens, says what it was measured at and by which command, and together they are small."""
-    found = published.models(ROOT / "models")
+    found = every_model()
     assert found and sum(model.size for model in found) < 5e6
     for model in found:
         assert model.measured["n"] >= 600 and model.measured["command"].startswith(f"lethax evaluate runs/{model.name}")
@@ -93,6 +97,6 @@ def test_the_models_of_the_repository() -> None:
 
 
 def test_a_model_of_the_repository_gives_its_number_again() -> None:
-    (model,) = (model for model in published.models(ROOT / "models") if model.name == "sinusoid-l2f")
+    (model,) = (model for model in every_model() if model.name == "sinusoid-l2f")
     judged = evaluate_run(model.run, episodes=model.measured["n"], ensemble=1, steps=1, seed=0)
     assert judged.score.mean == pytest.approx(model.measured["mean"], rel=1e-3)

@@ -24,7 +24,6 @@ from lethax.learner import Net
 from lethax.methods.registry import Method
 from lethax.names import METADATASET as NAME
 from lethax.objectives import VariableCrossEntropy
-from lethax.outer import Plan
 from lethax.recipe import Recipe, Resolved
 from lethax.text import shown
 
@@ -95,10 +94,6 @@ class MetaDataset(Supervised):
             NAME, self.identity(recipe), first.splits["train"].images.shape[1:], first.mean, first.std,
             tuple(f"{_source(store)}/{name}" for store in stores for name in store.splits["train"].classes),
         )  # fmt: skip
-
-    def plan(self, recipe: Resolved) -> Plan:
-        """The plan of the outer loop, whose episodes are read on the host: a step is a call."""
-        return replace(super().plan(recipe), chunk=1)
 
     def columns(self, recipe: Resolved, split: str) -> tuple[str, ...]:
         """The prepared sources that have such a split, in the order of the benchmark's tables, and further test data."""

@@ -48,11 +48,6 @@ def model(name: str, folder: Path = FOLDER) -> Model:
     return Model(name, open_run(home), known, size)
 
 
-def models(folder: Path = FOLDER) -> list[Model]:
-    """All trained models, by name. RunError if one is damaged."""
-    return [model(name, folder) for name in names(folder)]
-
-
 def get(name: str, out: Path, folder: Path = FOLDER) -> Run:
     """Copy a model to a run folder. RunError if there is no such model, or if something is at `out` already."""
     known = names(folder)
