@@ -48,6 +48,9 @@ def join(asked: bool) -> None:
     if given.get(PROCESSES) == "1" or not (asked or given or any(os.environ.get(n, "1") != "1" for n in _LAUNCHED)):
         return
     place = _place(given) if given else {}
+    if given and not place["process_id"]:
+        others = counted(place["num_processes"] - 1, "other process")
+        progress.say(f"waiting for {others} at {shown(given[COORDINATOR], 200)}, at most {FIND_SECONDS} seconds")
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     try:
         jax.distributed.initialize(**place, initialization_timeout=FIND_SECONDS)
@@ -75,9 +78,11 @@ def _place(given: dict[str, str]) -> dict[str, Any]:
             f"{PROCESSES} is {shown(given[PROCESSES], 40)} and {PROCESS} is {shown(given[PROCESS], 40)}: the processes of a run "
             "are numbered from 0 to one less than their number."
         )
-    if not given[COORDINATOR].rpartition(":")[2].isdecimal():
+    host, _, port = given[COORDINATOR].rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port[:6]) < 1 << 16:
         raise RecipeError(
-            f"{COORDINATOR} is {shown(given[COORDINATOR], 200)}; it has to be HOST:PORT of the first process."
+            f"{COORDINATOR} is {shown(given[COORDINATOR], 200)}; it has to be HOST:PORT of the first process, with a port from 1 "
+            "to 65535."
         )
     return {
         "coordinator_address": given[COORDINATOR],

@@ -189,6 +189,8 @@ def test_processes_with_other_options_do_not_train_together(tmp_path: Path) -> N
         ),
         (("here:1", "two", "0"), "LETHAX_PROCESSES is two and"),
         (("here", "2", "0"), "LETHAX_COORDINATOR is here; it has to be HOST:PORT"),
+        ((":1234", "2", "0"), "LETHAX_COORDINATOR is :1234; it has to be HOST:PORT"),
+        (("here:99999999", "2", "0"), "with a port from 1 to 65535"),
     ],
 )
 def test_an_environment_that_cannot_be_is_one_sentence(

@@ -1,6 +1,7 @@
 """Episodes of any number of classes and examples: published formulas, what is drawn how often, padding that changes nothing."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lethax.data.ahead import prefetched
+from lethax.data.ahead import Ahead, prefetched
 from lethax.data.buckets import SIZES, PaddedEpisodes, PaddedExamples, bucket, episodes_of, padded
 from lethax.data.store import Store, StoreWriter, open_store
 from lethax.data.variable_episodes import BENCHMARK, EpisodeRules, Pool, VariableEpisodes, pool, shots_and_query, some
@@ -272,3 +273,23 @@ def test_outputs_of_absent_classes_do_not_count() -> None:
     objective, plain = VariableCrossEntropy(), CrossEntropy()
     np.testing.assert_allclose(objective.loss(logits, labels), plain.loss(logits[:, :2], labels))
     assert objective.score(logits, labels) == 1.0
+
+
+def test_a_stream_that_failed_begins_anew() -> None:
+    """What could not be read is said each time that it is asked for, and is there when it can be read again."""
+    broken = [True]
+
+    def numbers(stream: str, first: int, count: int) -> Iterator[int]:
+        while True:
+            if broken[0] and first >= 2:
+                raise OSError("gone")
+            yield first
+            first += count
+
+    ahead = Ahead(numbers)
+    assert [ahead.take("a", 0, 1), ahead.take("a", 1, 1)] == [0, 1]
+    for _ in range(2):
+        with pytest.raises(OSError, match="gone"):
+            ahead.take("a", 2, 1)
+    broken[0] = False
+    assert ahead.take("a", 2, 1) == 2

@@ -37,5 +37,7 @@ class Ahead(Generic[T]):
         """The part of the numbers `first` … `first` + `count` − 1."""
         if self._next != (stream, first, count):
             self._parts = prefetched(self._start(stream, first, count))
+        self._next = None  # after an error the stream begins anew
+        part = next(self._parts)
         self._next = stream, first + count, count
-        return next(self._parts)
+        return part
