@@ -116,3 +116,13 @@ def test_gates_are_one_line():
 )
 def test_numbers_stay_narrow(value, text):
     assert scores.number(value) == text
+
+
+def test_an_error_without_bound_is_explained():
+    """Only a squared error can be enormous; scores of as many steps as in training never are."""
+    fine, wild = result([0.4, 0.6], inner=1), score(np.array([0.5, 1e9]))
+    assert (
+        scores.beyond(TWO) == "" and scores.beyond([fine._replace(curve=[*fine.curve, score(np.array([9.0]))])]) == ""
+    )
+    said = scores.beyond([fine, fine._replace(curve=[*fine.curve, wild])])
+    assert said.startswith("Training had 1 inner step. After more of them the error has no bound on some tasks")

@@ -47,7 +47,7 @@ def evaluate(args: arguments.Evaluate) -> None:
         say(scores.title(results))
         for table in scores.tables(args.runs, results, console.width, console.encoding):
             console.print(table)
-        if why := scores.unpaired(args.runs, results):
+        for why in filter(None, (scores.unpaired(args.runs, results), scores.beyond(results))):
             say(why)
         for sentence in dict.fromkeys(line for result in results for line in scores.elsewhere(result.record)):
             say(sentence)

@@ -19,6 +19,7 @@ BASELINE = "nearest prototype, no learning"
 _LONGEST = 32  # columns that names are given before the table is split in two
 _NAMED = 5  # classes that a sentence names
 _SHORTEST = 8  # columns that names are given in the narrowest terminal
+_ENORMOUS = 1e3  # times the score after the steps of training
 _GAP = 2  # columns between two columns of a table
 
 
@@ -191,6 +192,18 @@ def verdicts(name: str, record: dict[str, Any]) -> list[str]:
             said.append(f"The baseline is better: {title_of(found)} beats {name} by {by} on the same episodes.")
     cautions = [record, *record.get("baselines", {}).values()]
     return said + list(dict.fromkeys(found["caution"] for found in cautions if "caution" in found))
+
+
+def beyond(results: Sequence[Any]) -> str:
+    """Say why a score after more inner steps than training had is enormous; the empty string where none is."""
+    trained = {result.record["inner_steps"] for result in results}
+    if not any(result.curve[-1].mean > _ENORMOUS * max(result.score.mean, 1.0) for result in results):
+        return ""
+    steps = " or ".join(map(str, sorted(trained)))
+    return (
+        f"Training had {steps} inner {plural(max(trained), 'step')}. After more of them the error has no bound on some tasks, and "
+        "the mean is theirs alone: --steps shows fewer."
+    )
 
 
 def _baseline_names(records: Sequence[dict[str, Any]]) -> list[str]:
