@@ -30,19 +30,21 @@ MEASUREMENTS = 50  # of a probe in a run, unless another interval is given
 
 @dataclass(frozen=True)
 class CellJob(Job):
-    """One run of a cell, with one seed."""
+    """One run of a cell, with one seed. `episodes`: how many it is evaluated on; None: as many as published."""
 
     cell: Cell
+    episodes: int | None = None
+
+    @property
+    def protocol(self) -> Judging:
+        """How the run is evaluated."""
+        published = domain_of(self.recipe).protocol(self.recipe)
+        return published if self.episodes is None else published._replace(episodes=self.episodes)
 
 
 def file_of(how: Judging, elsewhere: str | None = None) -> str:
     """The file in which a run keeps the result of a protocol, on its own data or on other data."""
     return file_name(f"{elsewhere}-test" if elsewhere else "test", 0, how.episodes, how.ensemble)
-
-
-def protocol(recipe: Resolved) -> Judging:
-    """The protocol by which a cell is evaluated."""
-    return domain_of(recipe).protocol(recipe)
 
 
 def jobs(
@@ -54,6 +56,7 @@ def jobs(
     seeds: int,
     first_seed: int = 0,
     val_episodes: int | None = None,
+    episodes: int | None = None,
 ) -> list[CellJob]:
     """List the runs that the cells need. Runs of a reduced budget have folders of their own."""
     found = []
@@ -63,13 +66,13 @@ def jobs(
         for seed in range(first_seed, first_seed + seeds):
             asked = {"val_episodes": val_episodes} if val_episodes is not None else {}
             recipe = resolve(cell.recipe.with_values(steps=wanted, seed=seed, **asked))
-            found.append(CellJob(recipe, out / cell.name / f"steps{wanted}-seed{seed}", cell))
+            found.append(CellJob(recipe, out / cell.name / f"steps{wanted}-seed{seed}", cell, episodes))
     return found
 
 
 def judge(job: CellJob) -> None:
     """Evaluate a trained run, unless that is done already."""
-    how = protocol(job.recipe)
+    how = job.protocol
     run, steps = job.open(), max(job.recipe.inner.steps, how.steps)
     for data in (*domain_of(job.recipe).columns(job.recipe, "test"), *how.elsewhere):
         if judged_before(run, job.folder / folders.EVALUATIONS / file_of(how, data), how.ensemble) is None:
@@ -83,7 +86,7 @@ def table(found: Sequence[CellJob], command: str) -> list[dict[str, Any]]:
     entries = {}
     for name, mine in _by_cell(found).items():
         first = mine[0]
-        row = tables.entry(first.cell, first.recipe, [j.folder for j in mine], file_of(protocol(first.recipe)), command)
+        row = tables.entry(first.cell, first.recipe, [j.folder for j in mine], file_of(first.protocol), command)
         if row:
             entries[name] = (first.cell, row)
     return tables.compare(entries)
@@ -93,7 +96,7 @@ def table_of_returns(found: Sequence[CellJob], command: str) -> list[dict[str, A
     """Make the rows of all cells of control whose runs are evaluated, one for each setting."""
     rows: list[dict[str, Any]] = []
     for mine in _by_cell(found).values():
-        first, how = mine[0], protocol(mine[0].recipe)
+        first, how = mine[0], mine[0].protocol
         files = [file_of(how, data) for data in (None, *how.elsewhere)]
         made = [returns.entry(first.cell, first.recipe, [j.folder for j in mine], file, command) for file in files]
         rows.extend(row for row in made if row)
@@ -104,7 +107,7 @@ def table_of_columns(found: Sequence[CellJob], command: str) -> list[dict[str, A
     """Make the rows of all cells whose runs are evaluated on several test columns, as far as these are prepared."""
     rows = []
     for mine in _by_cell(found).values():
-        first, how = mine[0], protocol(mine[0].recipe)
+        first, how = mine[0], mine[0].protocol
         files = {str(data): file_of(how, data) for data in domain_of(first.recipe).columns(first.recipe, "test")}
         rows.append(columns.entry(first.cell, first.recipe, [j.folder for j in mine], files, command))
     return columns.compare([row for row in rows if row])
@@ -140,8 +143,8 @@ def _pictures(found: Sequence[CellJob], rows: list[dict[str, Any]], stem: Path) 
     figures.returns_after_updates(rows, made[0])
     first = {job.cell.recipe.method: job for job in reversed(found) if "paths" in domain_of(job.recipe).drawings}
     files = {
-        method: {navigation_setting(data or ""): job.folder / folders.EVALUATIONS / file_of(protocol(job.recipe), data)
-                 for data in (None, *protocol(job.recipe).elsewhere)}
+        method: {navigation_setting(data or ""): job.folder / folders.EVALUATIONS / file_of(job.protocol, data)
+                 for data in (None, *job.protocol.elsewhere)}
         for method, job in sorted(first.items(), reverse=True)
     }  # fmt: skip
     if files and all(file.is_file() for settings in files.values() for file in settings.values()):

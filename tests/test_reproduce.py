@@ -4,6 +4,7 @@ import csv
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from lethax import cli, reproduce
 from lethax.data.embeddings import write_features
 from lethax.data.feature_files import split_of
 from lethax.data.store import StoreWriter
-from lethax.domains import Judging, supervised
+from lethax.domains import supervised
 from lethax.errors import DivergedError, LethaxError, RecipeError
 from lethax.methods import METHODS
 from lethax.recipe import Recipe
@@ -87,12 +88,11 @@ def small(tmp_path, monkeypatch):
     monkeypatch.setattr(cells, "FOLDER", folder)
     monkeypatch.setattr(cells, "published", lambda: {"table_x/maml_sinusoid": cells.Published(1.5, 0.5, "a source")})
     monkeypatch.setattr(supervised, "CHUNK", 20)
-    monkeypatch.setattr(reproduce, "protocol", lambda recipe: Judging(100, 1))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-COMMAND = ["reproduce", "x", "--steps", "40", "--seeds", "2"]
+COMMAND = ["reproduce", "x", "--steps", "40", "--seeds", "2", "--episodes", "100"]
 
 
 def test_a_table_from_nothing(small, capsys, x64):
@@ -210,10 +210,14 @@ def test_columns_are_those_that_the_rows_need():
 
 def test_a_small_budget_is_judged_by_the_checkpoints_that_it_has():
     """One validation cannot give three best checkpoints."""
-    counts = [
-        reproduce.protocol(resolve(Recipe.of(data="cifar_fs", steps=steps))).ensemble for steps in (1, 500, 501, 5000)
-    ]
-    assert counts == [1, 1, 2, 3]
+    found = cells.find("table_b/maml_cifar_fs_5way5shot_conv4")
+    how = {
+        steps: reproduce.jobs(found, Path(), budget=1, steps=steps, seeds=1)[0].protocol
+        for steps in (1, 500, 501, 5000)
+    }
+    assert [how[steps].ensemble for steps in how] == [1, 1, 2, 3]
+    assert how[1].episodes == 600
+    assert reproduce.jobs(found, Path(), budget=1, steps=1, seeds=1, episodes=7)[0].protocol.episodes == 7
 
 
 def test_hours_of_a_setting_are_of_one_timed_cell_or_of_the_logs(tmp_path, monkeypatch):

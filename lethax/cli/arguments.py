@@ -301,6 +301,8 @@ class Reproduce:
     """The seed of the first of them."""
     val_episodes: Count = None
     """A validation has this many episodes (default: what the recipe says)."""
+    episodes: Count = None
+    """Each trained run is evaluated on this many test episodes (default: as many as published)."""
     only: Annotated[tuple[str, ...], tyro.conf.arg(metavar="METHOD ...", help_behavior_hint="")] = ()
     """Train these methods only (default: all methods of the table or figure)."""
     data: Text = None

@@ -37,6 +37,7 @@ def reproduce_targets(args: arguments.Reproduce) -> None:
         seeds=args.seeds,
         first_seed=args.first_seed,
         val_episodes=args.val_episodes,
+        episodes=args.episodes,
     )
     jobs.check_data(every)
     groups = jobs.groups(every)
@@ -55,7 +56,7 @@ def reproduce_targets(args: arguments.Reproduce) -> None:
 def _check(args: arguments.Reproduce) -> None:
     if not 0 < args.budget <= 1:
         raise RecipeError(f"--budget is {args.budget}; it is a share, and has to be above 0 and at most 1.")
-    for name, value in (("seeds", args.seeds), ("steps", args.steps)):
+    for name, value in (("seeds", args.seeds), ("steps", args.steps), ("episodes", args.episodes)):
         if value is not None and value < 1:
             raise RecipeError(f"--{name} is {value}; it has to be at least 1.")
     check_seed(args.first_seed)
@@ -86,6 +87,8 @@ def _cells_of_figures(args: arguments.Reproduce, figures: list[PaperFigure]) -> 
         )
     if args.probe_every is not None and not any(figure.probes for figure in figures):
         raise RecipeError(f"--probe-every is {args.probe_every}, but {figures[0].name} has no probes: leave it out.")
+    if args.episodes is not None:
+        raise RecipeError("--episodes is an option of tables: figures come from training alone. Leave it out.")
     names = dict.fromkeys(name for figure in figures for name in figure.cells_on(args.data))
     found = {cell.name: cell for name in names for cell in cells.find(name)}
     kept = [cell for cell in found.values() if not args.only or cell.recipe.method in args.only]
