@@ -37,7 +37,7 @@ def test_recipes_follow_the_protocols_of_what_they_reproduce():
     every = {cell.name: resolve(cell.recipe) for cell in cells.every_cell()}
     leo = [recipe for recipe in every.values() if recipe.method.startswith("leo")]
     assert (
-        len(leo) == 12
+        len(leo) == 20
         and {r.episode.shot + r.episode.eval_query for r in leo} == {600}
         and {r.episode.query for r in leo} == {15}
     )

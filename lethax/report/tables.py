@@ -127,7 +127,10 @@ def compare(entries: Mapping[str, tuple[Cell, dict[str, Any]]]) -> list[dict[str
 
 
 _TITLES = {
+    "attenuator": "What the attenuator reads, on CIFAR-FS",
     "leo": "LEO",
+    "leo_cifar_fs": "LEO on features of CIFAR-FS",
+    "leo_pretrained": "LEO on features of a pretrained network, CIFAR-FS",
     "miniimagenet": "mini-ImageNet",
     "tieredimagenet": "tieredImageNet",
     "mixtures": "Mixtures of function families",
