@@ -30,6 +30,7 @@ from lethax.rules import SGD, Slower
 from lethax.runs import evaluation as runs
 from lethax.runs import folder as folders
 from lethax.runs import making, training
+from lethax.streams import validation_key
 
 ENVIRONMENT = Navigation(horizon=6)
 PLAN = PolicyPlan(3, batch=3, rollouts=4)
@@ -304,6 +305,50 @@ def test_seeds_train_together(tmp_path, x64):
     list(training.train_together(both))
     alone = final(trained(tmp_path / "alone", brief))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), final(both[0]), alone)
+
+
+def test_checkpoints_are_chosen_by_the_mean_after_updates_1_to_4(whole):
+    """The best checkpoint has the highest of these means, and a checkpoint's mean is that of its adaptation curve."""
+    lines = [json.loads(line) for line in (whole.folder / "metrics.jsonl").read_text().splitlines()]
+    recipe = whole.recipe
+    assert recipe.inner.steps == 1
+    judged = whole.domain.judge(recipe, None, "val", [final(whole)], 2, 4, validation_key(recipe.seed), curve=True)
+    after = np.concatenate([part.scores for part in judged])
+    assert after.shape == (2, 5) and lines[-1]["step"] == 4
+    np.testing.assert_allclose(lines[-1]["val_score"], after[:, 1:].mean(), rtol=1e-6)
+    assert abs(lines[-1]["val_score"] - after[:, 1].mean()) > 1e-4
+    _, info, _ = checkpoint.newest(
+        whole.folder / "checkpoints", begin(whole.learner(), whole.plan(), jax.random.key(0))
+    )
+    best = max(lines, key=lambda line: line["val_score"])
+    assert info["best"][0] == [best["val_score"], best["step"]]
+
+
+def test_updates_that_are_judged_can_have_more_rollouts(whole, monkeypatch):
+    seen = []
+    monkeypatch.setattr(evaluate, "evaluate", lambda learner, plan, *others: seen.append(plan.rollouts) or [])
+    for wanted in (0, 7):
+        recipe = resolve(TINY.with_values(**{"control.eval_rollouts": wanted}))
+        domain = domain_of(recipe)
+        list(domain.judge(recipe, None, "val", [{}], 2, 1, jax.random.key(0), curve=False))
+        seen.append(domain.episodes_hash(recipe, "test", 2, jax.random.key(0)))
+        assert domain.plan(recipe).rollouts == 3
+    assert seen[::2] == [3, 7] and seen[1] != seen[3]
+
+
+def test_a_validation_that_diverges_in_a_simulator_ends_no_training(monkeypatch):
+    recipe = resolve(TINY)
+
+    def diverges(*_):
+        raise DivergedError("the actions are not finite.")
+        yield
+
+    monkeypatch.setattr(evaluate, "evaluate", diverges)
+    ask = functools.partial(domain_of(recipe).judge, recipe, None, "val", [{}], 2, 1, jax.random.key(0))
+    (judged,) = ask(curve=False)
+    assert np.isnan(judged.scores).all() and judged.scores.shape == (2, 1)
+    with pytest.raises(DivergedError):
+        list(ask(curve=True))
 
 
 def test_evaluation_and_settings(whole, capsys):

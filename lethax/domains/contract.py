@@ -190,7 +190,8 @@ class Domain(Protocol):
         self, recipe: Resolved, inputs: Inputs | None, split: str, metas: Sequence[Any], episodes: int, steps: int,
         key: PRNGKeyArray, curve: bool,
     ) -> Iterator[Judged]:  # fmt: skip
-        """Yield scores on fixed episodes after `steps` inner steps, or after 0 … `steps` for a curve; `metas` are an ensemble."""
+        """Yield scores on fixed episodes after 0 … `steps` inner steps for a curve; if not, the one score of each episode that
+        checkpoints are chosen by, which is usually that after `steps` inner steps. `metas` are an ensemble."""
 
     def episodes_hash(self, recipe: Resolved, split: str, episodes: int, key: PRNGKeyArray) -> str:
         """A hash of 16 digits, which is equal if two evaluations have the same episodes."""

@@ -263,6 +263,12 @@ class ControlSection:
     )
     gate_log_std: bool = option(False, "L2F also gates log σ, where σ are the deviations of the policy.")
     resample: bool = option(False, "The first update of L2F learns from new rollouts of the attenuated policy.")
+    eval_rollouts: int = option(
+        0,
+        "In validation and evaluation an update has this many rollouts, whatever --shot says; 0 takes as many as --shot.",
+        low=0,
+        high=_MANY,
+    )
     later_rate: float = option(
         0.5, "In evaluation, updates beyond the number in training take this share of the inner rate.", low=0, high=1
     )

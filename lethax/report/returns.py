@@ -38,7 +38,8 @@ def entry(
             {"updates": u, "mean": s.mean, "ci95": s.ci95, "by_seed": returns[:, :, u].mean(axis=1).tolist()}
             for u, s in enumerate(scores)
         ],
-        "tasks": returns.shape[1], "rollouts": recipe.episode.shot, "horizon": recipe.control.horizon,
+        "tasks": returns.shape[1], "rollouts": recipe.episode.shot,
+        "judged_rollouts": recipe.control.eval_rollouts or recipe.episode.shot, "horizon": recipe.control.horizon,
         "episodes_hash": records[0]["episodes_hash"],
         "inner_rate": recipe.inner.rate, "later_rate": recipe.control.later_rate, "cg_share": recipe.control.cg_share,
         "env_steps": [_env_steps(folder, recipe) for folder in folders], "gates": [r["gates"] for r in records if "gates" in r],
