@@ -1,5 +1,7 @@
 """MAML++, ALFA and MuMoMAML: numeric cases in float64, and the authors' own arrays of MAML++ with and without L2F."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -213,13 +215,16 @@ def test_zero_modulation_is_maml(domain, key):
 
 
 def test_encoders_see_what_they_may(key):
-    """A curve's encoder reads x and y in any order; an image's reads no labels, and "softmax" has no shift."""
+    """A curve's encoder sorts the points unless it takes them as drawn; an image's reads no labels; "softmax" has no shift."""
     encoder = CurveEncoder(2, (("layer0", 5),), hidden=4)
     params, apply = jax.jit(encoder.init)(key), jax.jit(encoder.apply)
     support = Split(jnp.array([[1.0], [0.2], [-3.0]]), jnp.array([[0.5], [1.0], [2.0]]))
     read = apply(params, support)
     turned = apply(params, jax.tree.map(lambda leaf: leaf[::-1], support))
     jax.tree.map(np.testing.assert_array_equal, read, turned)
+    drawn = jax.jit(replace(encoder, order="drawn").apply)
+    jax.tree.map(np.testing.assert_array_equal, read, drawn(params, Split(support.x[::-1], support.y[::-1])))  # by x
+    assert not np.allclose(read["layer0"]["shift"], drawn(params, support)["layer0"]["shift"])
     other = apply(params, support._replace(y=-support.y))
     assert not np.allclose(read["layer0"]["shift"], other["layer0"]["shift"])
     images = ImageEncoder(1, (("norm0", 4),), widths=(4, 8), kind="softmax")

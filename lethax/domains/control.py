@@ -74,8 +74,8 @@ class Control:
 
         Under "paper" the inner rate is 0.01 and the longest move 0.2; under "code" both are 0.1. MAML's code has the same longest
         move, but an inner rate of 0.5 in navigation (the table `navigation_maml`); its half-cheetah has 0.1. Differs: gates start
-        near 1, not near a half: with a half, the rollouts that the first update learns from are of a policy that is far from the attenuated
-        one and that nothing trains, and validation returns in navigation stay where they were.
+        near 1, not near a half: with a half, the rollouts that the first update learns from are of a policy that is far from the
+        attenuated one and that nothing trains, and validation returns in navigation stay where they were.
         """
         shot = recipe.get("episode.shot", self.shot)
         return {

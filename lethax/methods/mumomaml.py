@@ -18,6 +18,7 @@ from lethax.objectives import mean_of
 from lethax.records import Split
 
 Modulation = Literal["film", "sigmoid", "softmax"]
+Order = Literal["sorted", "drawn"]
 
 
 def modulation(raw: Float[Array, " values"], kind: Modulation) -> dict[str, Array]:
@@ -46,14 +47,16 @@ def _modulate_all(heads: dict[str, Any], vector: Array, kind: Modulation) -> dic
 class CurveEncoder:
     """A task encoder of vectors: a bidirectional LSTM over the support points. v [2 · hidden] joins its last two states.
 
-    A point is (x, y), or x alone if y are class numbers, with `inputs` entries. Differs: points are read in the order of
-    their first coordinate, so that the order of the support set changes nothing; the released code reads them as sampled.
+    A point is (x, y), or x alone if y are class numbers, with `inputs` entries. order: "sorted" reads the points in the order of
+    their first coordinate, so that the order of the support set changes nothing; "drawn" reads them as they come, as the released
+    code does. Differs: "sorted" is the default.
     """
 
     inputs: int
     modulated: tuple[tuple[str, int], ...]
     hidden: int = 40
     kind: Modulation = "film"
+    order: Order = "sorted"
 
     def init(self, key: PRNGKeyArray) -> dict[str, Any]:
         """`forward`, `backward`: input, forget, cell and output gates, [4 hidden, inputs + hidden]; `heads` by layer."""
@@ -78,8 +81,10 @@ class CurveEncoder:
         """The modulation of every layer."""
         labelled = jnp.issubdtype(support.y.dtype, jnp.integer)
         points = support.x if labelled else jnp.concatenate([support.x, support.y], axis=-1)
-        order = jnp.argsort(support.x[:, 0])
-        points, mask = points[order], None if support.mask is None else support.mask[order] > 0
+        mask = None if support.mask is None else support.mask > 0
+        if self.order == "sorted":
+            order = jnp.argsort(support.x[:, 0])
+            points, mask = points[order], None if mask is None else mask[order]
         ahead = self._last(params["forward"], points, mask)
         back = self._last(params["backward"], points[::-1], None if mask is None else mask[::-1])
         return _modulate_all(params["heads"], jnp.concatenate([ahead, back]), self.kind)

@@ -14,7 +14,7 @@ from lethax.methods.imaml import Implicit
 from lethax.methods.l2f import Acts, Attenuator
 from lethax.methods.leo import LEO
 from lethax.methods.maml import MAML, Encoder
-from lethax.methods.mumomaml import CurveEncoder, ImageEncoder, Modulation
+from lethax.methods.mumomaml import CurveEncoder, ImageEncoder, Modulation, Order
 from lethax.methods.reptile import Reptile
 from lethax.nets import MLP, Contextual, Conv4
 from lethax.objectives import CrossEntropy, Objective, SquaredError
@@ -111,6 +111,7 @@ def build(
         **{k: v for k, v in _PARTS[base_of(name)].items() if k != "rule" or k not in given},
     }
     modulation, proximity = parts.pop("modulation", "film"), parts.pop("proximity", 2.0)
+    reading_order = parts.pop("reading_order", "sorted")
     parts["rule"] = RULES[parts["rule"]](rate=rate)
     if start and start.ungated and parts.get("moved") == "head":
         raise RecipeError(
@@ -130,7 +131,7 @@ def build(
     elif base_of(name) in ("reptile", "imaml"):
         parts["bridge"] = Reptile(rate) if base_of(name) == "reptile" else Implicit(proximity)
     elif base_of(name) == "mumomaml":
-        parts["encoder"] = _encoder(net, modulation, parts.get("objective", CrossEntropy()))
+        parts["encoder"] = _encoder(net, modulation, reading_order, parts.get("objective", CrossEntropy()))
     return MAML(net, start=start, **parts)
 
 
@@ -161,11 +162,15 @@ def _contextual(net: Net) -> Contextual:
     return Contextual(net, 100 if isinstance(net, Conv4) else 5)
 
 
-def _encoder(net: Net, kind: Modulation, objective: Objective) -> Encoder:
+def _encoder(net: Net, kind: Modulation, order: Order, objective: Objective) -> Encoder:
     modulated = tuple(net.modulated().items())
     if isinstance(net, MLP):
         targets = net.outputs if isinstance(objective, SquaredError) else 0
-        return CurveEncoder(net.inputs + targets, modulated, kind=kind)
+        return CurveEncoder(net.inputs + targets, modulated, kind=kind, order=order)
     if isinstance(net, Conv4):
+        if order != "sorted":
+            raise RecipeError(
+                f"mumomaml.order is {order}, but the encoder of pictures takes their mean, which has no order: leave it out."
+            )
         return ImageEncoder(net.channels, modulated, kind=kind, conv_form=net.conv_form)
     raise RecipeError(f"{type(net).__name__} has no layers that a task encoder modulates: mumomaml takes conv4 or mlp.")

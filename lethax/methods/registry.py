@@ -156,6 +156,7 @@ def _make(name: str) -> Callable[..., Learner]:
             rate=r.inner.rate,
             rule=r.inner.rule,
             modulation=r.mumomaml.modulation,
+            reading_order=r.mumomaml.order,
             proximity=r.imaml.proximity,
             attenuator={**asdict(r.gate), "kept": kept},
             leo=asdict(r.leo),

@@ -236,6 +236,10 @@ class MumomamlSection:
         "How the task encoder changes a layer: film scales and shifts it, sigmoid and softmax scale it.",
         "modulation",
     )
+    order: Literal["sorted", "drawn"] = option(
+        "sorted",
+        "The task encoder of curves reads the support points sorted by their first coordinate, or as they were drawn.",
+    )
 
 
 @dataclass(frozen=True)

@@ -128,6 +128,7 @@ def compare(entries: Mapping[str, tuple[Cell, dict[str, Any]]]) -> list[dict[str
 
 _TITLES = {
     "attenuator": "What the attenuator reads, on CIFAR-FS",
+    "encoder_order": "The order in which MuMoMAML's encoder reads the points",
     "leo": "LEO",
     "leo_cifar_fs": "LEO on features of CIFAR-FS",
     "leo_pretrained": "LEO on features of a pretrained network, CIFAR-FS",
