@@ -114,11 +114,9 @@ def find(target: str, only: Sequence[str] = ()) -> list[Cell]:
     cells = every_cell()
     found = [c for c in cells if wanted in (c.name.lower().replace("-", "_"), c.table, c.table.removeprefix("table_"))]
     if not found:
-        known, tables = [*table_names(), *(c.name for c in cells)], ", ".join(table_names())
-        pictures = ", ".join(paper_figures.FIGURES)
-        near = did_you_mean(wanted, [*known, *paper_figures.FIGURES])
+        near = did_you_mean(wanted, [*table_names(), *(c.name for c in cells), *paper_figures.FIGURES])
         raise RecipeError(
-            f"no table, cell or figure is called '{shown(target)}'.{near} Tables: {tables}. Figures: {pictures}."
+            f"no table, cell or figure is called '{shown(target)}'.{near} All tables and figures: lethax reproduce --help"
         )
     kept = [c for c in found if not only or c.recipe.method in only]
     if not kept:
