@@ -53,6 +53,11 @@ def use_all_cores() -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
+def use_cpu() -> None:
+    """Compute on the CPU alone: JAX would take most of a GPU's memory, which others need. Call it before anything of JAX runs."""
+    jax.config.update("jax_platforms", "cpu")
+
+
 def over_tasks(function: Callable[[A], B], items: A, how: TaskLoop) -> B:
     """`function` of every item along the leading axis: a `vmap`, a loop in the program ("scan"), or written out ("unroll")."""
     if how == "vmap":

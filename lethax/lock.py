@@ -1,6 +1,7 @@
 """Let one process at a time use a folder. Runs and stores are locked by the same function, on every operating system."""
 
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -17,7 +18,11 @@ _BEHIND = 1  # Windows locks the first byte against reading; the holder's number
 
 
 class InUse(Exception):
-    """Another process, or another part of this one, holds the lock; the text is its process id, "unknown" where it left none."""
+    """Another process, or another part of this one, holds the lock; the text is that of `holder`."""
+
+
+class RunInUse(RunError):
+    """Another process makes, trains or judges the run."""
 
 
 @contextmanager
@@ -49,7 +54,7 @@ def _taken(path: Path, wait: bool) -> int:
             if _is_at(path, handle):
                 with suppress(OSError):  # on a full disk the lock holds all the same, only unnamed
                     os.ftruncate(handle, 0)
-                    os.write(handle, b" " * _BEHIND + str(os.getpid()).encode())
+                    os.write(handle, b" " * _BEHIND + f"{os.getpid()} {socket.gethostname()}".encode())
                 return handle
         except BaseException:
             os.close(handle)
@@ -64,29 +69,45 @@ def _is_at(path: Path, handle: int) -> bool:
         return False
 
 
+def holder(folder: Path) -> str:
+    """Who holds the lock of a folder: "123", "123 on HOST" of another machine, "unknown" where that is not said; "" if nobody does.
+
+    OSError as in `locked`, but for a folder that is not there: nobody holds it.
+    """
+    try:
+        handle = os.open(folder / LOCK, _OPENING & ~os.O_CREAT)
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    try:
+        return "" if lock_descriptor(handle, blocking=False) else _holder(handle)
+    finally:
+        os.close(handle)
+
+
 def _holder(handle: int) -> str:
     os.lseek(handle, _BEHIND, os.SEEK_SET)
-    return os.read(handle, 32).decode(errors="replace").strip() or "unknown"
+    process, _, host = os.read(handle, 300).decode(errors="replace").strip().partition(" ")
+    return f"{process} on {host}" if host not in ("", socket.gethostname()) else process or "unknown"
 
 
 class RunLock:
-    """Context manager: holds a run folder; RunError says which process has it, or why it cannot be locked."""
+    """Context manager: holds a run folder. RunInUse says which process has it, unless it is to wait; RunError why none can."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, *, wait: bool = False) -> None:
+        self.folder, self._wait = folder, wait
         self._held = ExitStack()
 
     def __enter__(self) -> "RunLock":
         try:
-            self._held.enter_context(locked(self.folder))
-        except InUse as holder:
-            raise RunError(
-                f"run {shown(self.folder)} is in use by process {shown(holder, 20)}; wait for it, or choose another --out."
+            self._held.enter_context(locked(self.folder, wait=self._wait))
+        except InUse as other:
+            raise RunInUse(
+                f"run {shown(self.folder)} is in use by process {shown(other, 100)}; wait for it, or choose another --out."
             ) from None
         except OSError as error:
             raise RunError(
-                f"run {shown(self.folder)} cannot be locked: {error.strerror}; check that the folder is on a local disk and may be "
-                "written."
+                f"run {shown(self.folder)} cannot be locked: {error.strerror}; check that the folder may be written, and that its "
+                "file system has locks."
             ) from None
         return self
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from lethax.devices import devices_for
 from lethax.domains import Judging, domain_of
 from lethax.domains.supervised import shape_of
+from lethax.lock import RunLock
 from lethax.names import navigation_setting
 from lethax.outer import begin, fit, fit_together, steps_of_call
 from lethax.recipe import Resolved
@@ -70,15 +71,30 @@ def jobs(
     return found
 
 
+def unjudged(job: CellJob) -> list[str | None]:
+    """The test data that a trained run is not evaluated on yet; None stands for its own."""
+    run, how = job.open(), job.protocol
+    every = (*domain_of(job.recipe).columns(job.recipe, "test"), *how.elsewhere)
+    path = lambda data: job.folder / folders.EVALUATIONS / file_of(how, data)  # noqa: E731
+    return [data for data in every if judged_before(run, path(data), how.ensemble) is None]
+
+
 def judge(job: CellJob) -> None:
-    """Evaluate a trained run, unless that is done already."""
-    how = job.protocol
-    run, steps = job.open(), max(job.recipe.inner.steps, how.steps)
-    for data in (*domain_of(job.recipe).columns(job.recipe, "test"), *how.elsewhere):
-        if judged_before(run, job.folder / folders.EVALUATIONS / file_of(how, data), how.ensemble) is None:
+    """Evaluate a trained run, unless that is done already. RunInUse if another process is about it."""
+    if not unjudged(job):
+        return
+    run, how = job.open(), job.protocol
+    steps = max(job.recipe.inner.steps, how.steps)
+    with RunLock(job.folder):
+        for data in unjudged(job):  # again: another process may have done it meanwhile
             write_evaluation(
                 evaluate_run(run, episodes=how.episodes, ensemble=how.ensemble, steps=steps, seed=0, data=data)
             )
+
+
+def undone(group: Sequence[CellJob], judged: bool) -> list[CellJob]:
+    """The runs of a group that are not trained yet, or, where runs are to be `judged`, not evaluated."""
+    return [job for job in group if not job.trained or (judged and unjudged(job))]
 
 
 def table(found: Sequence[CellJob], command: str) -> list[dict[str, Any]]:

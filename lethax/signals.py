@@ -92,6 +92,16 @@ def raising() -> Iterator[None]:
         _Now.way = "leave"
 
 
+@contextmanager
+def unheard() -> Iterator[None]:
+    """Within, programs that this one starts will not hear Ctrl-C, which a terminal sends to all that runs in it."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def check() -> None:
     """Raise `Interrupted` if a signal waits."""
     if _Now.asked:

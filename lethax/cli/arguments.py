@@ -304,13 +304,23 @@ class Reproduce:
     episodes: Count = None
     """Each trained run is evaluated on this many test episodes (default: as many as published)."""
     only: Annotated[tuple[str, ...], tyro.conf.arg(metavar="METHOD ...", help_behavior_hint="")] = ()
-    """Train these methods only (default: all methods of the table or figure)."""
+    """Train these methods or cells only (default: all of the table or figure)."""
     data: Text = None
     """Draw a figure of images for these data: miniimagenet, as in the paper, or cifar_fs."""
     probe_every: Count = None
     """The outer steps between two measurements for a figure (default: a fiftieth of those of a run)."""
     dry_run: Switch = False
     """Show what would run and for how many hours. This itself times programs: 2 minutes for table_b, about 10 for table_d."""
+    jobs: Annotated[Literal["local", "slurm"] | None, tyro.conf.arg(metavar="{local,slurm}", help_behavior_hint="")] = (
+        None
+    )
+    """Each group of runs that train together is a job of its own, on this machine or under SLURM. The command waits for them."""
+    jobs_options: Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE ...", help_behavior_hint="")] = ()
+    """Options of sbatch for each job of SLURM, such as partition=gpu time=8:00:00 cpus-per-task=8 mem=16G."""
+    jobs_at_once: Count = None
+    """So many jobs are there at a time (default: one on this machine, under SLURM all)."""
+    runs_only: Switch = False
+    """Train and judge the runs, and write no table and no figure, as each job does."""
     out: Path = Path("runs/reproduce")
     """The runs are in this folder."""
     tables: Path = Path("results")

@@ -10,7 +10,7 @@ from lethax import signals
 from lethax.cli import recipe_options
 from lethax.cli.analyse import table_of
 from lethax.cli.evaluate import against
-from lethax.cli.tables import train_group
+from lethax.cli.groups import train_group
 from lethax.cli.usage import check_range
 from lethax.errors import DivergedError, RecipeError
 from lethax.files import to_json

@@ -2,7 +2,8 @@
 
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ from rich.table import Table
 
 from lethax import signals
 from lethax.cli import arguments
-from lethax.errors import DivergedError, RecipeError
-from lethax.progress import bar, console, follow, say
+from lethax.cli.groups import Done, check_jobs, done_here, done_in_jobs
+from lethax.errors import LethaxError, RecipeError
+from lethax.progress import bar, console, say
 from lethax.recipe.record import check_seed
 from lethax.report import cells, paper_figures
 from lethax.report.paper_figures import METHODS, PaperFigure
@@ -22,13 +24,15 @@ from lethax.text import shown
 def reproduce_targets(args: arguments.Reproduce) -> None:
     """Run the command `lethax reproduce`."""
     from lethax import reproduce
-    from lethax.devices import use_all_cores
+    from lethax.devices import use_all_cores, use_cpu
     from lethax.runs import jobs
 
     _check(args)
     figures = [figure for target in args.targets if (figure := paper_figures.named(target))]
     found = _cells_of_figures(args, figures) if figures else _cells_of_table(args)
     use_all_cores()
+    if args.jobs and not args.dry_run:
+        use_cpu()
     every = reproduce.jobs(
         found,
         args.out,
@@ -40,7 +44,7 @@ def reproduce_targets(args: arguments.Reproduce) -> None:
         episodes=args.episodes,
     )
     jobs.check_data(every)
-    groups = jobs.groups(every)
+    groups, judged = jobs.groups(every), not figures
     if args.dry_run:
         _show_plan(groups)
         if any(figure.probes for figure in figures):
@@ -48,7 +52,8 @@ def reproduce_targets(args: arguments.Reproduce) -> None:
         return
     signals.say("what is done is kept", "the same command goes on with it")
     command = shlex.join(["lethax", *sys.argv[1:]])
-    broken = _draw(figures, every, groups, command, args) if figures else _fill_table(every, groups, command, args)
+    with closing(done_in_jobs(groups, judged, args) if args.jobs else done_here(groups, judged)) as done:
+        broken = _draw(figures, every, done, command, args) if figures else _fill_table(every, done, command, args)
     if broken:
         raise broken[0]
 
@@ -62,6 +67,7 @@ def _check(args: arguments.Reproduce) -> None:
     check_seed(args.first_seed)
     if args.probe_every is not None and args.probe_every < 1:
         raise RecipeError(f"--probe-every is {args.probe_every}; it has to be at least 1 outer step.")
+    check_jobs(args)
     if not args.targets:
         raise RecipeError(
             "reproduce needs a table, such as table_d, or cells of one table, or figures, such as figure-d."
@@ -91,7 +97,7 @@ def _cells_of_figures(args: arguments.Reproduce, figures: list[PaperFigure]) -> 
         raise RecipeError("--episodes is an option of tables: figures come from training alone. Leave it out.")
     names = dict.fromkeys(name for figure in figures for name in figure.cells_on(args.data))
     found = {cell.name: cell for name in names for cell in cells.find(name)}
-    kept = [cell for cell in found.values() if not args.only or cell.recipe.method in args.only]
+    kept = [cell for cell in found.values() if cell.is_of(args.only)]
     if not kept:
         raise RecipeError(
             f"the figures have no run of {shown(', '.join(args.only))}; their methods: {', '.join(METHODS)}."
@@ -99,16 +105,15 @@ def _cells_of_figures(args: arguments.Reproduce, figures: list[PaperFigure]) -> 
     return kept
 
 
-def _fill_table(every: list[Any], groups: list[Any], command: str, args: arguments.Reproduce) -> list[DivergedError]:
-    """Train and evaluate all groups, and write the table after each. Returns the failures."""
+def _fill_table(every: list[Any], done: Iterable[Done], command: str, args: arguments.Reproduce) -> list[LethaxError]:
+    """Have all groups done, and write the table after each. Returns the failures."""
     from lethax import reproduce
 
-    broken: list[DivergedError] = []
+    broken: list[LethaxError] = []
     written: tuple[str, list[Path]] | None = None
-    for title, group in _titled(groups):
-        failed, judged = _fill(title, group)
+    for failed, finished in done:
         broken += failed
-        if judged:
+        if finished and not args.runs_only:
             written = reproduce.write(every, command, args.tables)
     if written:
         for line in written[0].splitlines():
@@ -118,52 +123,18 @@ def _fill_table(every: list[Any], groups: list[Any], command: str, args: argumen
 
 
 def _draw(
-    figures: list[PaperFigure], every: list[Any], groups: list[Any], command: str, args: arguments.Reproduce
-) -> list[DivergedError]:
-    """Train all groups, and write each figure. Returns the failures, whose runs are left out."""
+    figures: list[PaperFigure], every: list[Any], done: Iterable[Done], command: str, args: arguments.Reproduce
+) -> list[LethaxError]:
+    """Have all groups done, and write each figure. Returns the failures, whose runs are left out."""
     from lethax import reproduce
 
-    reproduce.probe(figures, every, args.data, args.probe_every or 0)
-    broken = [error for title, group in _titled(groups) for error in train_group(title, group)]
-    for figure in figures:
+    begun = [job for job in every if job.trained] if args.jobs else every  # jobs ask for the probes of what they train
+    reproduce.probe(figures, begun, args.data, args.probe_every or 0)
+    broken = [error for failed, _ in done for error in failed]
+    for figure in [] if args.runs_only else figures:
         if written := reproduce.write_figure(figure, every, command, args.tables, args.data):
             say(f"{figure.name}, written: {', '.join(map(shown, written))}")
     return broken
-
-
-def _titled(groups: list[Any]) -> Iterator[tuple[str, list[Any]]]:
-    for number, group in enumerate(groups, 1):
-        alike = f" and {len(group) - 1} alike" if group[1:] else ""
-        yield f"{number}/{len(groups)} {group[0].cell.name}{alike}", group
-
-
-def train_group(title: str, group: list[Any]) -> list[DivergedError]:
-    """Train what is not trained of a group; returns its failure, which does not stop the other runs."""
-    from lethax.runs import jobs
-
-    if all(job.trained for job in group):
-        return []
-    try:
-        follow(f"{title}: outer steps", group[0].recipe.outer.steps, jobs.train(group))
-    except DivergedError as error:
-        say(f"{title}: {error}")
-        return [error]
-    return []
-
-
-def _fill(title: str, group: list[Any]) -> tuple[list[DivergedError], int]:
-    """Train and evaluate a group; returns its failures, which do not stop the other runs, and how many runs were evaluated."""
-    from lethax import reproduce
-
-    failed, judged = train_group(title, group), 0
-    for job in (job for job in group if job.trained):
-        try:
-            reproduce.judge(job)
-            judged += 1
-        except DivergedError as error:
-            say(f"{title} is left out: {error}")
-            failed.append(error)
-    return failed, judged
 
 
 def _show_plan(groups: list[list[Any]]) -> None:

@@ -27,6 +27,7 @@ GIVES = {
     "export": "lethax export",
     "onnx": "lethax export to ONNX",
     "bench": "the peers of benchmarks/compare_peers.py",
+    "cluster": "lethax reproduce --jobs",
     "pretrained": "features of a pretrained network, by lethax embed --backbone",
 }
 

@@ -59,6 +59,10 @@ class Cell(NamedTuple):
         """The table of the cell, which is the folder of its recipe."""
         return self.name.partition("/")[0]
 
+    def is_of(self, only: Sequence[str]) -> bool:
+        """Whether the cell or its method is named; every cell is, where none is named."""
+        return not only or self.recipe.method in only or self.name in only
+
     def setting(self) -> "Setting":
         """The setting of the cell. It has the values that the method compared with, such as MAML, would have in this cell."""
         from lethax.methods.registry import (
@@ -108,7 +112,7 @@ def every_cell() -> list[Cell]:
 
 
 def find(target: str, only: Sequence[str] = ()) -> list[Cell]:
-    """Find the cells of a table ("table_b", "table-b", "b") or one cell; `only` keeps some methods. RecipeError if none is left."""
+    """Find the cells of a table ("table_b", "table-b", "b") or one cell; `only` as in `Cell.is_of`. RecipeError if none is left."""
     wanted = target.lower().replace("-", "_").removesuffix(".toml").removeprefix("recipes/")
     wanted = _ALIASES.get(wanted, wanted)
     cells = every_cell()
@@ -118,7 +122,7 @@ def find(target: str, only: Sequence[str] = ()) -> list[Cell]:
         raise RecipeError(
             f"no table, cell or figure is called '{shown(target)}'.{near} All tables and figures: lethax reproduce --help"
         )
-    kept = [c for c in found if not only or c.recipe.method in only]
+    kept = [c for c in found if c.is_of(only)]
     if not kept:
         methods = ", ".join(sorted({c.recipe.method for c in found}))
         raise RecipeError(f"{target} has no cell of {', '.join(only)}; its methods: {methods}.")

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from lethax.domains import domain_of
 from lethax.errors import DataError
+from lethax.lock import holder
 from lethax.recipe import Resolved
 from lethax.runs import making, training
 from lethax.runs.folder import Run, reached
@@ -22,7 +23,12 @@ class Job:
     @property
     def trained(self) -> bool:
         """Whether the run is trained: its last checkpoint is there."""
-        return reached(Run(self.folder, self.recipe, None)) == self.recipe.outer.steps
+        return self.reached == self.recipe.outer.steps
+
+    @property
+    def reached(self) -> int:
+        """The outer step of the run's newest state, or 0."""
+        return reached(Run(self.folder, self.recipe, None))
 
     def open(self) -> Run:
         """Open the run folder, or make it. RunError if it holds a run of another recipe."""
@@ -56,8 +62,13 @@ def groups(jobs: Sequence[J]) -> list[list[J]]:
     return list(together.values())
 
 
+def in_use(group: Sequence[Job]) -> str:
+    """The first process that is about a run of a group, as `lock.holder` names it, or ""."""
+    return next(filter(None, (holder(job.folder) for job in group)), "")
+
+
 def train(group: Sequence[Job]) -> Generator[training.Status, None, None]:
-    """Train the runs of a group that are not trained yet."""
+    """Train the runs of a group that are not trained yet. RunInUse if another process is about one of them."""
     missing = [job.open() for job in group if not job.trained]
     if len(missing) == 1:
         yield from training.train(missing[0])

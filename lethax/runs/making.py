@@ -40,8 +40,16 @@ from lethax.text import command_line, counted, shown
 
 def create(recipe: Resolved, folder: Path) -> Run:
     """Make a new run folder. RunError if the folder holds a run already."""
-    if (folder / RECIPE).exists():
+    made = _made(recipe, folder)
+    if made is None:
         raise RunError(f"{shown(folder)} holds a run already: go on with it, or choose another --out.")
+    return made
+
+
+def _made(recipe: Resolved, folder: Path) -> Run | None:
+    """Make a new run folder. None if the folder holds a run already, which another process may just have made."""
+    if (folder / RECIPE).exists():
+        return None
     strange = _strange(folder)
     if strange:
         raise RunError(f"{shown(folder)} holds {shown(strange[0], 60)}, which is of no run: choose another --out.")
@@ -51,7 +59,8 @@ def create(recipe: Resolved, folder: Path) -> Run:
         )
     inputs = checked(recipe)
     folder.mkdir(parents=True, exist_ok=True)
-    return _write(recipe, inputs, folder)
+    with RunLock(folder, wait=True):  # others hold it as briefly: what is trained or judged has a recipe
+        return None if (folder / RECIPE).exists() else _write(recipe, inputs, folder)
 
 
 def checked(recipe: Resolved) -> Inputs | None:
@@ -96,8 +105,8 @@ def enter(recipe: Resolved, folder: Path, advice: str = "choose another --out") 
 
     A run of another recipe that has no state yet, as after a trial that failed, is replaced. `advice`: what the error says to do.
     """
-    if not (folder / RECIPE).exists():
-        return create(recipe, folder)
+    if made := _made(recipe, folder):
+        return made
     there = open_run(folder)
     if there.recipe == recipe:
         return there
