@@ -173,7 +173,13 @@ def test_numbers_without_bound_are_shown_as_such():
         "paired": {"minus": "maml", "mean": 2.5e9, "ci95": 1.0},
     }  # fmt: skip
     text = tables.markdown("table_x", [row])
-    assert "| unbounded | 0.500 | +2.5e+09 ± 1.000 to maml | 5 steps, 1 seed |" in text
+    assert "| unbounded | 0.500 | +2.5e+09 ± 1.000 to maml | 5 steps, 1 seed |" in text and "before inner" not in text
+    seeds = [[{"steps": 0, "mean": mean}, {"steps": 1, "mean": 0.1}] for mean in (3.0, 3.5)]
+    before = tables.markdown("table_x", [{**row, "by_inner_steps": seeds}])
+    assert "| maml |  | 3.250 | unbounded |" in before and "- **before inner steps** is" in before
+    seeds[0][0]["mean"] = None  # what JSON has for a number that is not finite
+    assert "| maml |  | unbounded | unbounded |" in tables.markdown("table_x", [{**row, "by_inner_steps": seeds}])
+    assert "before inner" not in tables.markdown("table_x", [{**row, "score": "accuracy", "by_inner_steps": seeds}])
     alone = tables.markdown("table_x", [{**row, "ours": 2.0, "episodes": 1}])
     assert "| 2.000 | 0.500 | +2.5e+09 to maml |" in alone  # one episode has no interval
 
@@ -206,6 +212,25 @@ def test_columns_are_those_that_the_rows_need():
     text = tables.markdown("table_x", [row, {**row, "net": "resnet12"}, {**row, "method": "leo", "episodes": 10_000}])
     assert "| miniimagenet | conv4, batch 2 | 5 |" in text and "| miniimagenet | resnet12, batch 2 | 5 |" in text
     assert "over 600 or 10000 test episodes" in text
+
+
+def test_variants_of_a_method_are_told_apart_by_what_their_recipes_give():
+    row = {"method": "maml+l2f", "data": "modes5", "shot": 5}
+    plain, tenth = {"gate.layers": 2, "episode.shot": 5}, {"gate.embedding_scale": 0.1, "episode.shot": 5}
+    rows = [{**row, "given": {"episode.shot": 5}}, {**row, "given": plain}, {**row, "given": tenth},
+            {**row, "method": "maml", "given": plain}, {**row, "data": "modes2", "given": tenth}]  # fmt: skip
+    names = [tables.name_of(one) for one in tables.tell_apart(rows, ("data", "shot"))]
+    assert names == ["maml+l2f", "maml+l2f, gate.layers 2", "maml+l2f, gate.embedding_scale 0.1", "maml", "maml+l2f"]
+
+
+def test_variants_stand_behind_the_method_in_the_table():
+    """Each L2F of navigation_maml has a name of its own, and the plain one comes first."""
+    found = cells.find("navigation_maml")
+    rows = [{"method": c.recipe.method, "data": c.recipe.data, "given": dict(c.recipe.given)} for c in found]
+    assert [tables.name_of(row) for row in tables.tell_apart(rows, ("data",))] == [
+        "l2f", "l2f, gate.bias_init 0.0", "l2f, control.resample True", "l2f, gate.embedding_scale 10.0",
+        "l2f, gate.embedding_scale 0.1", "maml",
+    ]  # fmt: skip
 
 
 def test_a_small_budget_is_judged_by_the_checkpoints_that_it_has():

@@ -213,8 +213,9 @@ class Control:
 
 
 def _judged_rollouts(recipe: Resolved) -> int:
-    """The rollouts of an update in validation and evaluation."""
-    return recipe.control.eval_rollouts or recipe.episode.shot
+    """The rollouts of an update in validation and evaluation; `evaluate --shot` changes them unless they have a number of their own."""
+    own = recipe.control.eval_rollouts
+    return own if own > 0 else recipe.episode.shot
 
 
 def _point(recipe: Resolved) -> Navigation:

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from lethax.files import write_atomic
+from lethax.report.tables import name_of
 from lethax.text import counted
 
 matplotlib.use("Agg")
@@ -117,9 +118,8 @@ def returns_after_updates(rows: Sequence[Mapping[str, Any]], path: Path) -> None
             updates, means, ci95 = (
                 np.array([at[key] for at in row["by_updates"]]) for key in ("updates", "mean", "ci95")
             )
-            colour = COLOURS.get(row["method"])
-            axes.plot(updates, means, marker="o", label=row["method"], color=colour)
-            axes.fill_between(updates, means - ci95, means + ci95, alpha=0.2, color=colour)
+            (line,) = axes.plot(updates, means, marker="o", label=name_of(row), color=COLOURS.get(name_of(row)))
+            axes.fill_between(updates, means - ci95, means + ci95, alpha=0.2, color=line.get_color())
             if row["published_by_updates"]:
                 known = row["published_by_updates"]
                 axes.plot(range(len(known)), known, "x", color="black", label=f"{row['method']}, published")

@@ -11,7 +11,7 @@ from lethax.files import read_json
 from lethax.methods import METHODS
 from lethax.recipe import Resolved
 from lethax.report.cells import Cell
-from lethax.report.tables import common_entry, learning_curve, legend, seeds_caveat
+from lethax.report.tables import common_entry, learning_curve, legend, name_of, seeds_caveat, tell_apart
 from lethax.text import counted, plural
 
 
@@ -39,7 +39,7 @@ def entry(
             for u, s in enumerate(scores)
         ],
         "tasks": returns.shape[1], "rollouts": recipe.episode.shot,
-        "judged_rollouts": recipe.control.eval_rollouts or recipe.episode.shot, "horizon": recipe.control.horizon,
+        "horizon": recipe.control.horizon,
         "episodes_hash": records[0]["episodes_hash"],
         "inner_rate": recipe.inner.rate, "later_rate": recipe.control.later_rate, "cg_share": recipe.control.cg_share,
         "env_steps": [_env_steps(folder, recipe) for folder in folders], "gates": [r["gates"] for r in records if "gates" in r],
@@ -67,7 +67,7 @@ def compare(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             gaps = [score(column) for column in (row["_returns"] - base["_returns"]).mean(axis=0).T]
             plain["paired"] = [{"minus": other, "mean": gap.mean, "ci95": gap.ci95, "n": gap.n} for gap in gaps]
         made.append(plain)
-    return made
+    return tell_apart(made, ("data",))
 
 
 def markdown(table: str, rows: Sequence[dict[str, Any]]) -> str:
@@ -111,7 +111,7 @@ def _texts(row: Mapping[str, Any]) -> list[str]:
     )
     return [
         row["data"],
-        row["method"],
+        name_of(row),
         *returns,
         f"{budget}, {counted(row['seeds'], 'seed')}",
         "" if row["hours"] is None else f"{row['hours']:.2g}",

@@ -3,7 +3,7 @@
 import csv
 import io
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,7 @@ def in_repeats(curves: int) -> bool:
 def common_entry(cell: Cell, recipe: Resolved, folders: Sequence[Path], command: str) -> dict[str, Any]:
     """The part of every row that says how it was made."""
     return {
-        "cell": cell.name, "method": method_of(recipe).full, "seeds": len(folders),
+        "cell": cell.name, "method": method_of(recipe).full, "given": dict(cell.recipe.given), "seeds": len(folders),
         "outer_steps": recipe.outer.steps, "full_outer_steps": recipe.outer.full_steps,
         "device": read_environment(folders[0]).get("device", ""),
         "hours": round(sum(_seconds(folder) for folder in folders) / 3600, 4) or None, "command": command,
@@ -123,7 +123,26 @@ def compare(entries: Mapping[str, tuple[Cell, dict[str, Any]]]) -> list[dict[str
             median = float(np.median(gap.per_task))
             made["paired"] = {"minus": base["method"], "mean": gap.mean, "ci95": gap.ci95, "median": median, "n": gap.n}
         rows.append(made)
-    return rows
+    return tell_apart(rows, _SAME)
+
+
+def tell_apart(rows: Sequence[dict[str, Any]], alike: Sequence[str]) -> list[dict[str, Any]]:
+    """Add a `variant` to rows of one method that agree in all of `alike`: the given options in which they differ, such as
+    "gate.bias_init 0.0"."""
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault((row["method"], *(row[key] for key in alike)), []).append(row)
+    for group in groups.values():
+        for row in group:
+            own = {k: v for k, v in row["given"].items() if any(other["given"].get(k) != v for other in group)}
+            if own:
+                row["variant"] = ", ".join(f"{key} {value}" for key, value in own.items())
+    return list(rows)
+
+
+def name_of(row: Mapping[str, Any]) -> str:
+    """The method of a row, with its variant if it has one."""
+    return ", ".join([row["method"], *([row["variant"]] if "variant" in row else [])])
 
 
 _TITLES = {
@@ -138,6 +157,7 @@ _TITLES = {
     "others_cifar_fs": "The other methods on CIFAR-FS",
     "others_sinusoid": "The other methods on sinusoids",
 }
+_SAME = ("data", "net", "batch", "shot", "inner_steps")  # rows of one method that agree in these are variants of it
 _COLUMNS = (
     "data",
     "net",
@@ -145,6 +165,7 @@ _COLUMNS = (
     "inner steps",
     "method",
     "published",
+    "before inner steps",
     "ours",
     "median",
     "paired difference",
@@ -155,9 +176,19 @@ _COLUMNS = (
 
 
 def _columns(rows: Sequence[dict[str, Any]]) -> tuple[str, ...]:
-    """The columns of the table: the net only if rows look alike without it, the nearest prototype only if a row has one."""
-    seen = {(row["data"], row["shot"], row["inner_steps"], row["method"]) for row in rows}
-    needed = {"net": len(seen) < len(rows), "nearest prototype": any(row.get("nearest_prototype") for row in rows)}
+    """The columns of the table: the net only if rows look alike without it, the nearest prototype only if a row has one.
+
+    The score before the first inner step is shown of errors alone: of classes a method can know no more than chance there.
+    """
+    alike = {(row["data"], row["shot"], row["inner_steps"], row["method"]) for row in rows}
+    nets = {
+        (row["data"], row["shot"], row["inner_steps"], row["method"], row.get("net"), row.get("batch")) for row in rows
+    }
+    needed = {
+        "net": len(alike) < len(nets),
+        "before inner steps": any(row["score"] != "accuracy" and "by_inner_steps" in row for row in rows),
+        "nearest prototype": any(row.get("nearest_prototype") for row in rows),
+    }
     return tuple(column for column in _COLUMNS if needed.get(column, True))
 
 
@@ -175,7 +206,8 @@ def _text(row: dict[str, Any], columns: Sequence[str]) -> dict[str, str]:
     share = row["outer_steps"] / row["full_outer_steps"]
     cells = {
         "data": row["data"], "net": f"{row.get('net')}, batch {row.get('batch')}",
-        "shot": str(row["shot"]), "inner steps": str(row["inner_steps"]), "method": row["method"],
+        "shot": str(row["shot"]), "inner steps": str(row["inner_steps"]), "method": name_of(row),
+        "before inner steps": _before(row, number),
         "published": "" if known is None else f"{known}{interval}",
         "ours": pair(row["ours"], row["interval"]), "median": number(row["median_episode"]),
         "paired difference": f"{pair(gap['mean'], gap['ci95'], '+')} to {gap['minus']}" if gap else "",
@@ -185,6 +217,14 @@ def _text(row: dict[str, Any], columns: Sequence[str]) -> dict[str, str]:
         "hours": "" if row["hours"] is None else f"{row['hours']:.2g}",
     }  # fmt: skip
     return {column: cells[column] for column in columns}
+
+
+def _before(row: dict[str, Any], number: Callable[[float], str]) -> str:
+    """The mean over seeds of the score before the first inner step."""
+    means = [curve[0]["mean"] for curve in row.get("by_inner_steps", ())]
+    if not means or None in means:
+        return "unbounded" if means else ""
+    return number((100.0 if row["score"] == "accuracy" else 1.0) * float(np.mean(means)))
 
 
 def markdown(table: str, rows: Sequence[dict[str, Any]]) -> str:
@@ -215,6 +255,14 @@ def _legend(rows: Sequence[dict[str, Any]]) -> str:
         )
     return legend(
         f"**ours** is the mean over {' or '.join(map(str, counts))} test episodes and over the seeds. {interval}",
+        *(
+            [
+                "**before inner steps** is the same mean before the first inner step, with what a method does ahead of it: L2F has "
+                "attenuated its weights, MuMoMAML has modulated its network."
+            ]
+            if "before inner steps" in _columns(rows)
+            else []
+        ),
         "**median** is the median over the same episodes and seeds.",
         "**paired difference** is the mean difference to another method on the same episodes and seeds. Its ± is 1.96 s/√n over "
         "the episodes.",
