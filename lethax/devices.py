@@ -31,8 +31,11 @@ TaskLoop = Literal["vmap", "unroll", "scan"]
 def use_all_cores() -> None:
     """Give JAX a host device for each core of this process, and a cache of compiled programs. Call it before anything of JAX runs.
 
-    If the cache cannot be written, a warning says so, and programs are compiled anew.
+    If the cache cannot be written, a warning says so, and programs are compiled anew. Products of float32 are of float32 also on
+    GPUs, where JAX's own default is TF32, unless JAX_DEFAULT_MATMUL_PRECISION says something else.
     """
+    if jax.config.jax_default_matmul_precision is None:  # type: ignore[attr-defined]  # made when JAX starts
+        jax.config.update("jax_default_matmul_precision", "float32")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         jax.config.update("jax_num_cpu_devices", cores)

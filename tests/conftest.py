@@ -24,7 +24,7 @@ import pytest  # noqa: E402
 # nothing. Elsewhere, arrays are keys and tables of NumPy.
 CHECKED = [
     "baselines", "conjugate", "data.curves", "data.source", "devices", "evaluation", "gaussian", "inner", "learner", "methods",
-    "nets", "objectives", "optimizer", "outer", "pretrain", "records", "rl", "rules", "streams", "trees",
+    "nets", "objectives", "optimizer", "outer", "precision", "pretrain", "records", "rl", "rules", "streams", "trees",
 ]  # fmt: skip
 jaxtyping.install_import_hook([f"lethax.{name}" for name in CHECKED], "beartype.beartype")
 

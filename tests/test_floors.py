@@ -22,7 +22,7 @@ STAIR = [
     ["records", "objectives", "trees", "gaussian"],
     ["errors", "progress", "inner", "conjugate"],
     ["files", "lock", "learner", "hardware"],
-    ["processes", "command"],
+    ["processes", "command", "precision"],
     ["rules", "devices", "optimizer", "baselines"],
     ["outer", "evaluation", "pretrain", "checkpoint"],
     ["nets", "data", "recipe", "analysis"],

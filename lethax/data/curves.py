@@ -61,8 +61,8 @@ class CurveFamily(NamedTuple):
 
 def _ranges(*forms: tuple[tuple[float, float], ...], noise: float = 0.0) -> Ranges:
     full = [(*form, *[(-1.0, 1.0)] * (4 - len(form))) for form in forms]
-    low, high = (jnp.array([[limits[end] for limits in form] for form in full], jnp.float32) for end in (0, 1))
-    return Ranges(low, high, jnp.asarray(noise, jnp.float32))
+    low, high = (jnp.array([[limits[end] for limits in form] for form in full], float) for end in (0, 1))
+    return Ranges(low, high, jnp.asarray(noise, float))
 
 
 # Per form of MuMoMAML's mixtures. A sin(x − φ) is a sine with a phase from [−π, 0).

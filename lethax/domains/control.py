@@ -54,9 +54,9 @@ class Control:
     kind: ClassVar[str] = "control"
     without: ClassVar[frozenset[str]] = frozenset({
         "episode.way", "episode.query", "episode.eval_query", "episode.rotate", "net.kind", "net.norm", "net.per_step_norm",
-        "net.deviation", "inner.head", "inner.first_order_steps", "inner.multi_step_steps", "inner.multi_step_epochs", "outer.rate",
-        "outer.min_rate", "outer.clamp", "outer.clip_norm", "outer.clip_tensor_norm", "outer.reduction",
-        "outer.weight_decay", "outer.task_chunk",
+        "net.deviation", "net.precision", "inner.head", "inner.first_order_steps", "inner.multi_step_steps",
+        "inner.multi_step_epochs", "outer.rate", "outer.min_rate", "outer.clamp", "outer.clip_norm", "outer.clip_tensor_norm",
+        "outer.reduction", "outer.weight_decay", "outer.task_chunk",
     })  # fmt: skip
     classes: ClassVar[bool] = False
     episodes: ClassVar[int] = _TEST_TASKS

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from lethax import processes
 from lethax.devices import TaskLoop, devices_for, each_has
 from lethax.domains.contract import Family, Inputs, Judged, Judging, Values
+from lethax.errors import RecipeError
 from lethax.evaluation import Trial, episodes_hash, evaluate
 from lethax.inner import Loop
 from lethax.learner import Learner, Net
@@ -92,7 +94,12 @@ class Supervised(ABC):
         return (None,)
 
     def learner(self, recipe: Resolved, inputs: Inputs | None = None) -> Learner:
-        """Make the method's learner on the network."""
+        """Make the method's learner on the network. RecipeError for a narrow precision where JAX is set to float64."""
+        narrow = recipe.net.precision
+        if narrow != "float32" and jnp.result_type(float) == jnp.float64:
+            raise RecipeError(
+                f"net.precision is {narrow}, but JAX_ENABLE_X64=1 asks for float64: leave one of the two out."
+            )
         loop = self.loop or ("scan" if lean(recipe) else "unroll")
         made: Learner = method_of(recipe).make(self.net(recipe, inputs), recipe, objective=self.objective, loop=loop)
         return made

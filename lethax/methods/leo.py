@@ -7,6 +7,7 @@ Inputs are features of a network trained beforehand. Rusu et al. 2019 and its re
 z_0 ← γ_z ⊙ z_0 and w ← γ_w ⊙ w with a gate a dimension, it is LEO+L2F: Baik et al. 2020, supplement E.1.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
@@ -18,6 +19,7 @@ from lethax import inner
 from lethax.errors import DataError
 from lethax.nets import MLP, layers
 from lethax.objectives import CrossEntropy, ScoredObjective
+from lethax.precision import Precision, passes, wide
 from lethax.records import Episode, Info, Meta, Progress, Split
 
 
@@ -71,7 +73,8 @@ class LEO:
     latents: entries of a code. latent_steps, steps: inner steps in the code and of the weights. rate, weight_rate: first values
     of η [latents] and η_f [features]. dropout, kl, penalty, l2, orthogonality: p, β, γ, λ₁, λ₂ of the published table. sigma:
     "code" is max(exp(u) − 1 + offset, 1e-10), "softplus" keeps a gradient everywhere. start: L2F's gates. gates: whether all
-    classes of a "task" share them, or each "class" has its own, read from its gradients alone.
+    classes of a "task" share them, or each "class" has its own, read from its gradients alone. precision: that of encoder, decoder
+    and classifier, see `precision.passes`.
     Differs: a step whose gradient is not finite is skipped (`Plan.skip`) rather than replaced by a step of weight decay.
     """
 
@@ -90,6 +93,7 @@ class LEO:
     orthogonality: float = 1e-3
     sigma: Literal["code", "softplus"] = "code"
     gates: Literal["task", "class"] = "task"
+    precision: Precision = "float32"
 
     @property
     def exact(self) -> bool:
@@ -118,6 +122,7 @@ class LEO:
 
     def spread(self, u: Array, offset: float) -> Array:
         """σ(u) > 0; `offset` is 0 for codes and √(2 / (N + features)) for weights."""
+        u = wide(u)
         if self.sigma == "softplus":
             return jax.nn.softplus(u) + 1e-10
         return jnp.maximum(jnp.exp(u) - (1 - offset), 1e-10)
@@ -140,14 +145,18 @@ class LEO:
         offset = (2.0 / (self.net.outputs + self.net.inputs)) ** 0.5
         return mean if noise is None else mean + self.spread(u, offset) * noise
 
+    @property
+    def _decode(self) -> Callable[..., Array]:
+        return passes(self.decode, self.precision)
+
     def support_loss(self, weights: Array, constants: Any, data: Split) -> Float[Array, ""]:
         """Σ_D CE, the sum over the support, of weights [way, shot, features]."""
-        return self.objective.loss(logits(weights, data.x), data.y) * data.y.shape[0]
+        return self.objective.loss(self.predict(weights, data.x), data.y) * data.y.shape[0]
 
     def latent_loss(self, z: Array, decoder: Array, data: tuple[Split, Array | None]) -> Float[Array, ""]:
         """Σ_D CE of what the codes decode to."""
         split, noise = data
-        return self.support_loss(self.decode(decoder, z, noise), None, split)
+        return self.support_loss(self._decode(decoder, z, noise), None, split)
 
     def _sorted(self, support: Split) -> tuple[Split, Array]:
         """The support in the order of its classes, and its inputs [way, shot, features]."""
@@ -179,7 +188,7 @@ class LEO:
     ) -> tuple[Any, Info]:
         weights = meta["weights"]
         support, x = self._sorted(support)
-        mean, sigma = self.encode(weights, draws.at(0).drop(x))
+        mean, sigma = passes(self.encode, self.precision)(weights, draws.at(0).drop(x))
         noise = draws.at(1).normal(mean.shape)
         z_0 = mean if noise is None else mean + sigma * noise
         shape = (*mean.shape[:2], self.net.inputs)
@@ -205,7 +214,7 @@ class LEO:
             gates.append(jnp.mean(info["gates"]))
             read.append(info["embedding"].ravel())
         codes = inner.descend(latent_step, z, self.latent_steps)
-        w = self.decode(weights["decoder"], codes.last, latent(self.latent_steps)[1])
+        w = self._decode(weights["decoder"], codes.last, latent(self.latent_steps)[1])
         if self.start:
             w, info = self._begin(meta, "weight", self.support_loss, w, {}, data(200))
             gates.append(jnp.mean(info["gates"]))
@@ -225,7 +234,7 @@ class LEO:
 
     def predict(self, fast: Array, x: Array, mask: Array | None = None) -> Array:
         """Logits [n, way]; nothing is normalised over them, so the mask changes nothing."""
-        return logits(fast, x)
+        return passes(logits, self.precision)(fast, x)
 
     def loss(
         self, meta: LEOMeta, episode: Episode, *, key: PRNGKeyArray | None = None, progress: Progress | None = None
@@ -248,7 +257,7 @@ class LEO:
     def path(self, meta: LEOMeta, episode: Episode, steps: int) -> tuple[Array, Info]:
         """Query outputs [steps + 1, n, way] after the adaptation of the codes and 0 to `steps` steps of the weights."""
         path, info = self._descend(meta, episode.support, steps, Draws(None, 0.0), stops=True)
-        return jax.vmap(lambda w: logits(w, episode.query.x))(path.stops), info
+        return jax.vmap(lambda w: self.predict(w, episode.query.x))(path.stops), info
 
     def at(self, step: int) -> "LEO":
         """The learner itself, which never changes."""

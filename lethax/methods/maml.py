@@ -8,6 +8,7 @@ may be a sum over the steps (MAML++).
 Finn, Abbeel, Levine 2017.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
@@ -20,6 +21,7 @@ from lethax.errors import RecipeError
 from lethax.learner import InnerPath, Net
 from lethax.nets.heads import HeadStart, started
 from lethax.objectives import CrossEntropy, Objective, ScoredObjective
+from lethax.precision import Precision, passes
 from lethax.records import Episode, Info, Mask, Meta, Progress, Split, Weights
 from lethax.rules import SGD, Rule
 
@@ -125,6 +127,7 @@ class MAML:
         inner_clamp: each entry of a gradient that moves the weights is cut to ± this bound, as in MuMoMAML's released code; 0 is
             off.
         derivative: how the second order is computed, see `inner.gradient`.
+        precision: that of every pass of the net and of the encoder, see `precision.passes`. All around them is float32.
 
     Returns:
         A learner. `init(key)` makes meta-parameters, `adapt(meta, support)` gives (fast weights, info), `predict(fast, x)` gives
@@ -168,6 +171,7 @@ class MAML:
     multi_step_epoch: int = 500
     inner_clamp: float = 0.0
     derivative: inner.Derivative = "mixed"
+    precision: Precision = "float32"
 
     def init(self, key: PRNGKeyArray) -> MAMLMeta:
         """{"weights": θ, "rule": …, "start": …, "encoder": …}; a part without meta-parameters is empty."""
@@ -202,17 +206,23 @@ class MAML:
         weights = jax.eval_shape(self.net.init, jax.random.key(0))
         return self.start.groups(trees.partition(weights, self.mask(weights))[0])
 
+    @property
+    def _apply(self) -> Callable[..., Array]:
+        """A pass of the net."""
+        return passes(self.net.apply, self.precision)
+
     def support_loss(self, moving: Weights, fixed: Weights, data: tuple[Split, int | Array]) -> Float[Array, ""]:
         """L_D at weights split into what moves and what does not."""
         support, step = data
-        outputs = self.net.apply(_whole(moving, fixed), support.x, step=step, mask=support.mask)
+        outputs = self._apply(_whole(moving, fixed), support.x, step=step, mask=support.mask)
         return self.objective.loss(outputs, support.y, support.mask)
 
     def _descend(
         self, meta: MAMLMeta, support: Split | list[Split], steps: int, stops: bool
     ) -> tuple[inner.Path, Weights, Info]:
         first, of_step = (support[0], support[-steps:]) if isinstance(support, list) else (support, None)
-        modulation = {"modulation": self.encoder.apply(meta["encoder"], first)} if self.encoder else {}
+        encode = self.encoder and passes(self.encoder.apply, self.precision)
+        modulation = {"modulation": encode(meta["encoder"], first)} if encode else {}
         weights = self._start_head(meta, first, modulation)
         moving, still = trees.partition(weights, self.mask(weights))
         fixed = {"weights": still, **modulation}
@@ -252,7 +262,7 @@ class MAML:
 
     def _start_head(self, meta: MAMLMeta, support: Split, modulation: Weights) -> Weights:
         """The initial weights, with the last layer that a task starts from."""
-        weights = started(self.head, self.net, meta["weights"], support, modulation)
+        weights = started(self.head, self.net, meta["weights"], support, modulation, self.precision)
         if weights is meta["weights"]:
             return weights
         like = jax.eval_shape(self.init, jax.random.key(0))
@@ -284,18 +294,18 @@ class MAML:
     def predict(self, fast: Fast, x: Array, mask: Float[Array, " n"] | None = None) -> Array:
         """Compute outputs [n, out]. The output of an input depends on the other inputs only under the norm mode "batch"."""
         if self.norm == "batch":
-            return self.net.apply(fast.weights, x, step=fast.step, mask=mask)
+            return self._apply(fast.weights, x, step=fast.step, mask=mask)
         assert fast.support is not None
         seen, counts = fast.support.x, fast.support.mask
         count = seen.shape[0]
         if self.norm == "support":
             joined = jnp.concatenate([seen, x])
-            return self.net.apply(fast.weights, joined, step=fast.step, reference=count, mask=counts)[count:]
+            return self._apply(fast.weights, joined, step=fast.step, reference=count, mask=counts)[count:]
 
         def alone(example: Array) -> Array:
             joined = jnp.concatenate([seen, example[None]])
             also = None if counts is None else jnp.append(counts, 1.0)
-            return self.net.apply(fast.weights, joined, step=fast.step, mask=also)[count]
+            return self._apply(fast.weights, joined, step=fast.step, mask=also)[count]
 
         return jax.lax.map(alone, x)
 

@@ -165,6 +165,7 @@ def _make(name: str) -> Callable[..., Learner]:
             second_order_from=r.inner.first_order_steps,
             norm=r.net.norm,
             head=r.inner.head,
+            precision=r.net.precision,
             inner_clamp=r.inner.clamp,
             multi_step_until=r.inner.multi_step_steps,
             multi_step_epoch=max(r.inner.multi_step_steps // r.inner.multi_step_epochs, 1),

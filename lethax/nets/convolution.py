@@ -20,52 +20,61 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Float
 
+from lethax.precision import wide
+
 _FEW = 32  # channels
 _LARGE = 200  # positions of a picture from which the gradient of a kernel is faster picture by picture
 
 
-@jax.custom_jvp
 def conv(x: Float[Array, "n h w i"], kernel: Float[Array, "kh kw i o"]) -> Float[Array, "n h w o"]:
     """Convolve with zero padding that keeps the size. The sides of the kernel are odd.
 
-    It is XLA's own convolution, which programs that convert compiled functions know; only its derivatives are ours.
+    It is XLA's own convolution, which programs that convert compiled functions know; only its derivatives are ours. They have the
+    precision of products that JAX is set to here, wherever they are computed.
     """
-    return _conv(x, kernel)
+    precision: str | None = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]  # made when JAX starts
+    return _differentiable(x, kernel, precision)
 
 
-@partial(conv.defjvp, symbolic_zeros=True)
-def _(primals: tuple[Array, Array], tangents: tuple[Any, Any]) -> tuple[Array, Any]:
+@partial(jax.custom_jvp, nondiff_argnums=(2,))
+def _differentiable(x: Array, kernel: Array, precision: str | None) -> Array:
+    return _conv(x, kernel, precision=precision)
+
+
+@partial(_differentiable.defjvp, symbolic_zeros=True)
+def _(precision: str | None, primals: tuple[Array, Array], tangents: tuple[Any, Any]) -> tuple[Array, Any]:
     (x, kernel), (of_x, of_kernel) = primals, tangents
-    size = {"height": kernel.shape[0], "width": kernel.shape[1]}
+    how = {"height": kernel.shape[0], "width": kernel.shape[1], "precision": precision}
     parts = [
-        *([] if isinstance(of_x, SymbolicZero) else [_conv_p.bind(of_x, kernel, **size)]),
-        *([] if isinstance(of_kernel, SymbolicZero) else [_conv_p.bind(x, of_kernel, **size)]),
+        *([] if isinstance(of_x, SymbolicZero) else [_conv_p.bind(of_x, kernel, **how)]),
+        *([] if isinstance(of_kernel, SymbolicZero) else [_conv_p.bind(x, of_kernel, **how)]),
     ]
-    out = conv(x, kernel)
+    out = _differentiable(x, kernel, precision)
     return out, sum(parts[1:], parts[0]) if parts else jnp.zeros_like(out)
 
 
-def _conv(x: Array, kernel: Array, **_: int) -> Array:
+def _conv(x: Array, kernel: Array, *, precision: str | None = None, **_: int) -> Array:
     height, width = kernel.shape[:2]
-    around = [(height // 2, height // 2), (width // 2, width // 2)]
-    return lax.conv_general_dilated(x, kernel, (1, 1), around, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    around, axes = [(height // 2, height // 2), (width // 2, width // 2)], ("NHWC", "HWIO", "NHWC")
+    return lax.conv_general_dilated(x, kernel, (1, 1), around, dimension_numbers=axes, precision=precision)
 
 
-def _back(g: Array, kernel: Array, **_: int) -> Array:
+def _back(g: Array, kernel: Array, *, precision: str | None, **_: int) -> Array:
     """The convolution with the kernel turned, and its inputs and outputs exchanged."""
-    return _conv(g, jnp.flip(kernel, (0, 1)).swapaxes(2, 3))
+    return _conv(g, jnp.flip(kernel, (0, 1)).swapaxes(2, 3), precision=precision)
 
 
-def _correlate(x: Array, g: Array, *, height: int, width: int) -> Array:
+def _correlate(x: Array, g: Array, *, height: int, width: int, precision: str | None) -> Array:
     """w̄[i, j, a, b] = Σ_{n, r, s} x[n, r + i − kh/2, s + j − kw/2, a] ȳ[n, r, s, b], as XLA has it."""
     zero = jnp.zeros((height, width, x.shape[-1], g.shape[-1]), x.dtype)
-    return jax.linear_transpose(lambda kernel: _conv(x, kernel), zero)(g)[0]
+    return jax.linear_transpose(lambda kernel: _conv(x, kernel, precision=precision), zero)(g)[0]
 
 
-def _correlate_on_cpu(x: Array, g: Array, *, height: int, width: int) -> Array:
+def _correlate_on_cpu(x: Array, g: Array, *, height: int, width: int, precision: str | None) -> Array:
     """The same, by the form that is faster on CPUs for these sizes."""
-    large = x.shape[1] * x.shape[2] >= _LARGE
-    return (_by_picture if large else _correlate)(x, g, height=height, width=width)
+    if x.shape[1] * x.shape[2] < _LARGE:
+        return _correlate(x, g, height=height, width=width, precision=precision)
+    return _by_picture(wide(x), wide(g), height=height, width=width).astype(x.dtype)
 
 
 def _by_picture(x: Array, g: Array, *, height: int, width: int) -> Array:
@@ -97,14 +106,14 @@ def _by_picture(x: Array, g: Array, *, height: int, width: int) -> Array:
 def _primitive(name: str, function: Any, on_cpu: Any = None) -> Primitive:
     """An operation of JAX that `function` computes, on a CPU `on_cpu` if there is such."""
     primitive = Primitive(f"lethax_{name}")
-    primitive.def_impl(jax.jit(on_cpu or function, static_argnames=("height", "width")))
+    primitive.def_impl(jax.jit(on_cpu or function, static_argnames=("height", "width", "precision")))
 
-    def abstract(*arguments: Any, **size: int) -> jax.core.ShapedArray:
-        made = jax.eval_shape(partial(function, **size), *arguments)
+    def abstract(*arguments: Any, **how: Any) -> jax.core.ShapedArray:
+        made = jax.eval_shape(partial(function, **how), *arguments)
         return jax.core.ShapedArray(made.shape, made.dtype)
 
-    def batched(arguments: Any, axes: Any, **size: int) -> tuple[Array, int]:
-        return jax.vmap(partial(function, **size), in_axes=axes)(*arguments), 0
+    def batched(arguments: Any, axes: Any, **how: Any) -> tuple[Array, int]:
+        return jax.vmap(partial(function, **how), in_axes=axes)(*arguments), 0
 
     primitive.def_abstract_eval(abstract)
     batching.primitive_batchers[primitive] = batched
@@ -120,16 +129,16 @@ _correlate_p = _primitive("correlate", _correlate, _correlate_on_cpu)
 # Of each: the cotangent ȳ and the operand that stays give the cotangent of the first operand, then that of the second.
 ad.defbilinear(
     _conv_p,
-    lambda g, x, kernel, **size: _back_p.bind(g, kernel, **size),
-    lambda g, x, kernel, **size: _correlate_p.bind(x, g, **size),
+    lambda g, x, kernel, **how: _back_p.bind(g, kernel, **how),
+    lambda g, x, kernel, **how: _correlate_p.bind(x, g, **how),
 )
 ad.defbilinear(
     _back_p,
-    lambda x, g, kernel, **size: _conv_p.bind(x, kernel, **size),
-    lambda x, g, kernel, **size: _correlate_p.bind(x, g, **size),
+    lambda x, g, kernel, **how: _conv_p.bind(x, kernel, **how),
+    lambda x, g, kernel, **how: _correlate_p.bind(x, g, **how),
 )
 ad.defbilinear(
     _correlate_p,
-    lambda kernel, x, g, **size: _back_p.bind(g, kernel, **size),
-    lambda kernel, x, g, **size: _conv_p.bind(x, kernel, **size),
+    lambda kernel, x, g, **how: _back_p.bind(g, kernel, **how),
+    lambda kernel, x, g, **how: _conv_p.bind(x, kernel, **how),
 )

@@ -23,12 +23,20 @@ from jaxtyping import Array
 from lethax import trees
 from lethax.errors import RecipeError
 from lethax.learner import Featured, Net
+from lethax.precision import Precision, passes
 from lethax.records import Split, Weights
 
 HeadStart = Literal["trained", "zero", "vector", "prototypes"]
 
 
-def started(head: HeadStart, net: Net, weights: Weights, support: Split, modulation: Weights) -> Weights:
+def started(
+    head: HeadStart,
+    net: Net,
+    weights: Weights,
+    support: Split,
+    modulation: Weights,
+    precision: Precision = "float32",
+) -> Weights:
     """The weights that a task starts from: those learned, with another last layer.
 
     Arguments:
@@ -37,6 +45,7 @@ def started(head: HeadStart, net: Net, weights: Weights, support: Split, modulat
         weights: the learned weights, whose last layer may have another number of classes.
         support: the support set, inputs [n, ...] with class numbers [n], which "prototypes" reads.
         modulation: {"modulation": …} under which features are computed, or {} without a task encoder.
+        precision: that of the pass which computes them, see `precision.passes`.
 
     Returns:
         Weights whose last layer has the net's number N of outputs: a weight [features, N] and a bias [N]. All else is as it was.
@@ -53,7 +62,7 @@ def started(head: HeadStart, net: Net, weights: Weights, support: Split, modulat
     change: Callable[[Any, Any], Array] = {"trained": _columns, "vector": _mean_column}.get(head, _zeros)
     made: Weights = jax.tree.map(lambda last, want, leaf: change(want, leaf) if last else leaf, is_head, like, weights)
     if head == "prototypes":
-        made.update(_prototypes(net, {**made, **modulation}, is_head, support))
+        made.update(_prototypes(net, {**made, **modulation}, is_head, support, precision))
     return made
 
 
@@ -83,13 +92,13 @@ def _zeros(want: Any, leaf: Any) -> Array:
     return jnp.zeros(want.shape, leaf.dtype)
 
 
-def _prototypes(net: Net, weights: Weights, is_head: Any, support: Split) -> Weights:
+def _prototypes(net: Net, weights: Weights, is_head: Any, support: Split, precision: Precision) -> Weights:
     """The last layer with the weights of a nearest-prototype classifier."""
     if not isinstance(net, Featured):
         raise RecipeError(
             f"{type(net).__name__} does not say what its last layer reads: take another head than prototypes."
         )
-    features = net.features(weights, support.x, mask=support.mask)
+    features = passes(net.features, precision)(weights, support.x, mask=support.mask)
     (name,) = (name for name, heads in is_head.items() if any(jax.tree.leaves(heads)))
     of_class = jax.nn.one_hot(support.y, weights[name]["bias"].shape[-1], dtype=features.dtype)
     of_class = of_class if support.mask is None else of_class * support.mask[:, None]

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from lethax.errors import DataError
 from lethax.nets import convolution
+from lethax.precision import wide
 
 ConvForm = Literal["native", "patches"]
 
@@ -84,19 +85,20 @@ def batch_norm(
     """scale (x − m) / √(v + eps) + shift, with the biased moments m, v of the batch itself; there is no running state.
 
     The moments are those of the first `reference` examples, of all where that is 0, and of these r only those whose `mask` is 1.
-    Per-step norms have scale and shift
-    [J, c]; row `step` is used, the last row beyond J.
+    Per-step norms have scale and shift [J, c]; row `step` is used, the last row beyond J. All is computed in float32 at least, and
+    the result has the type of x.
     """
     if scale.ndim == 2:
         row = jnp.minimum(step, scale.shape[0] - 1)
         scale, shift = scale[row], shift[row]
+    dtype, x = x.dtype, wide(x)
     seen = x[:reference] if reference else x
     axes = tuple(range(x.ndim - 1))
     weight = None if mask is None else mask[: seen.shape[0]].reshape(-1, *[1] * (x.ndim - 1))
     mean = _moment(seen, axes, weight)
     variance = _moment(jnp.square(seen - mean), axes, weight)
     factor = scale * lax.rsqrt(variance + eps)
-    return x * factor + (shift - mean * factor)
+    return (x * factor + (shift - mean * factor)).astype(dtype)
 
 
 def _moment(x: Array, axes: tuple[int, ...], weight: Array | None) -> Array:

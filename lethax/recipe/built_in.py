@@ -56,6 +56,12 @@ class NetSection:
     per_step_norm: bool = option(
         False, "Each norm has a scale and a shift for every inner step (MAML++).", "per-step-norm"
     )
+    precision: Literal["float32", "tf32", "bfloat16"] = option(
+        "float32",
+        "The network computes in float32, in float32 with products of TF32 on GPUs that have it, or in bfloat16. All around it is "
+        "float32 in any case.",
+        "precision",
+    )
 
 
 @dataclass(frozen=True)

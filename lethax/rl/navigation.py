@@ -47,7 +47,7 @@ class Navigation:
     def draw(self, key: PRNGKeyArray) -> Float[Array, " 4"]:
         """Draw a goal and a start, uniformly in their squares."""
         spread = SETTINGS[self.setting]
-        bounds = jnp.array([spread.goal, spread.goal, spread.start, spread.start], jnp.float32)
+        bounds = jnp.array([spread.goal, spread.goal, spread.start, spread.start], float)
         return bounds * jax.random.uniform(key, (4,), minval=-1.0, maxval=1.0)
 
     def check(self, tasks: Float[Array | np.ndarray, "n 4"]) -> None:

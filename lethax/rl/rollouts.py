@@ -89,7 +89,7 @@ def collect_on_host(
         kept.append((seen, actions, rewards * alive, alive))
         seen, alive = after, alive * ~done
     stacked = (np.stack(part).reshape(len(kept), batch, count, *part[0].shape[1:]) for part in zip(*kept, strict=True))
-    return Rollouts(*(jnp.asarray(np.swapaxes(part, 0, 1), jnp.float32) for part in stacked))
+    return Rollouts(*(jnp.asarray(np.swapaxes(part, 0, 1), float) for part in stacked))
 
 
 @partial(jax.jit, static_argnums=0)

@@ -101,7 +101,8 @@ def export_adapted(model: Adapted) -> Program:
     learner, inputs = learner_of(model.recipe, model.inputs), _of_pictures(model.inputs)
 
     def program(images: jax.Array) -> jax.Array:
-        return predicted(learner, model.members, inputs.mean, inputs.std, model.support, images)
+        made = predicted(learner, model.members, inputs.mean, inputs.std, model.support, images)
+        return made.astype(jnp.float32)
 
     about = {
         "arguments": [f"pictures: uint8 [{_sizes(inputs, 'n')}]"],
@@ -139,7 +140,7 @@ def export_run(
     def program(support: jax.Array, labels: jax.Array, images: jax.Array) -> jax.Array:
         examples = Split(normalised(support, inputs.mean, inputs.std), labels)
         members = [adapted_weights(learner, meta, examples) for meta in metas]
-        return predicted(learner, members, inputs.mean, inputs.std, support, images)
+        return predicted(learner, members, inputs.mean, inputs.std, support, images).astype(jnp.float32)
 
     about = {
         "arguments": [
