@@ -33,8 +33,12 @@ class Cluster:
     lag = 0.0  # seconds until the files of a job that has ended are seen here
 
     def start(self, words: Sequence[str], runs: Sequence[Path]) -> Any:
-        """Start a job that does some runs by a `lethax` command, or find one that was started for one of them before."""
+        """Start a job that does some runs by a `lethax` command."""
         raise NotImplementedError
+
+    def known(self, runs: Sequence[Path]) -> Any:
+        """The job that a command before this one has started for one of some runs, if it has not ended; else None."""
+        return None
 
     def queued(self, job: Any) -> bool:
         """Whether the job waits to begin."""
@@ -110,18 +114,27 @@ class Slurm(Cluster):
         self._folder, self._job = folder, submitit.SlurmJob
 
     def start(self, words: Sequence[str], runs: Sequence[Path]) -> Any:
-        """Submit a job, unless one that was submitted before is still there for one of the runs."""
+        """Submit a job, unless another command was quicker."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        names = [str(run.relative_to(self._folder.parent)) for run in runs]
         with locked(self._folder, wait=True):
-            known = self._submitted()
-            for number in {known[name]: None for name in names if name in known}:
-                before = self._job(self._folder, number)
-                if not before.done(force_check=True):
-                    return before
+            if known := self.known(runs):
+                return known
             job = self._submit(words)
-            write_atomic(self._folder / SUBMITTED, to_json({**known, **dict.fromkeys(names, job.job_id)}) + "\n")
+            now = {**self._submitted(), **dict.fromkeys(map(self._name, runs), job.job_id)}
+            write_atomic(self._folder / SUBMITTED, to_json(now) + "\n")
             return job
+
+    def known(self, runs: Sequence[Path]) -> Any:
+        """The job that was submitted for one of some runs, if it has not ended."""
+        submitted = self._submitted()
+        for number in {submitted[name]: None for name in map(self._name, runs) if name in submitted}:
+            job = self._job(self._folder, number)
+            if not job.done(force_check=True):
+                return job
+        return None
+
+    def _name(self, run: Path) -> str:
+        return run.relative_to(self._folder.parent).as_posix()
 
     def _submit(self, words: Sequence[str]) -> Any:
         from submitit.core.utils import FailedJobError, FailedSubmissionError
@@ -167,16 +180,25 @@ def _submitit() -> Any:
 
 
 def result(job: Any) -> tuple[int | None, str]:
-    """The exit code of a job's command and the last line of its errors; None where it has left no result."""
+    """The exit code of a job's command, None where it has left no result, and the last line of its errors."""
     from submitit.core.utils import UncompletedJobError
 
     if not job.paths.result_pickle.exists():
-        return None, ""
+        return None, _last_error(job.paths.stdout)
     try:
         code, said = job.result()
         return int(code), str(said)
     except UncompletedJobError:
         return 1, "its command could not be started"
+
+
+def _last_error(log: Path) -> str:
+    if not log.is_file():
+        return ""
+    with log.open("rb") as file:
+        file.seek(max(file.seek(0, os.SEEK_END) - 10_000, 0))
+        lines = file.read().decode(errors="replace").splitlines()
+    return next((line for line in reversed(lines) if line.startswith("lethax: ")), "")
 
 
 def sbatch_options(words: Iterable[str]) -> dict[str, str | bool]:

@@ -52,14 +52,17 @@ def follow(
                 for part in list(waiting):
                     if len(live) >= (at_once or cluster.most):
                         break
-                    if other := in_use(left := part.left()):
+                    left = part.left()
+                    folders = [one.folder for one in left]
+                    job = cluster.known(folders)
+                    if job is None and (other := in_use(left)):
                         if part not in busy:
                             say(f"{part.title} is in use by process {shown(other, 100)}: waiting")
                         busy.add(part)
                         continue
                     waiting.remove(part)
                     if left:
-                        live[part] = job = cluster.start(part.words, [one.folder for one in left])
+                        live[part] = job = job or cluster.start(part.words, folders)
                         say(f"{part.title}: job {job.job_id}, whose log is {shown(job.paths.stdout)}")
                     else:
                         yield part, None
@@ -77,7 +80,10 @@ def follow(
 def _failure(part: Part, job: Any, cluster: Cluster) -> RunError | None:
     if not part.left():
         return None
-    said = result(job)[1].removeprefix("lethax: ").rstrip(".") or cluster.fate(job)
+    code, said = result(job)
+    said = said.removeprefix("lethax: ").rstrip(".")
+    if not code:
+        said = f"{cluster.fate(job)} ({said})" if said else cluster.fate(job)
     return RunError(f"{part.title}: job {job.job_id} failed: {shown(said, 1000)}. Its log is {shown(job.paths.stdout)}")
 
 

@@ -2,6 +2,9 @@
 
 import json
 import os
+import re
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,8 +12,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+
+from lethax import cli, clusters
+from lethax.cli import groups, program
+from lethax.errors import RecipeError
 
 pytest.importorskip("submitit", reason="jobs need submitit, which requirements-dev.txt has")
 
@@ -21,14 +29,13 @@ import os, time
 from pathlib import Path
 import lethax
 from lethax import clusters, reproduce
-from lethax.domains import Judging, supervised
+from lethax.domains import supervised
 from lethax.errors import DivergedError
 from lethax.report import cells
 from lethax.runs import training
 
 HERE = Path(__file__).parent
 cells.FOLDER, supervised.CHUNK, clusters.Slurm.lag = HERE / "recipes", 20, 1.0
-reproduce.CellJob.protocol = property(lambda job: Judging(100, 1))
 lethax.register_rule("plainly", "An inner step.", lambda r: lethax.SGD(r.inner.rate))
 computed, evaluated = training._computed, reproduce.evaluate_run
 
@@ -43,6 +50,7 @@ def noted(runs, *others):
         for run in runs:
             note(run, call.done)
         yield call
+        (HERE / f"{runs[0].folder.parent.name}.begun").touch()  # there is a state to save
         time.sleep(float(os.environ.get("PAUSE", "0")))
 
 def judged(run, **others):
@@ -51,7 +59,7 @@ def judged(run, **others):
 
 training._computed, reproduce.evaluate_run = noted, judged
 """
-JOBS = ["reproduce", "x", "--steps", "60", "--jobs"]
+JOBS = ["reproduce", "x", "--steps", "60", "--episodes", "100", "--jobs"]
 
 
 @pytest.fixture
@@ -110,6 +118,7 @@ def rows(folder: Path) -> set[str]:
     return {row["cell"] for row in json.loads(path.read_text())["cells"]} if path.exists() else set()
 
 
+@pytest.mark.slow
 def test_two_commands_at_once_share_the_runs(folder: Path) -> None:
     """One with jobs and one without: each run has one owner, and each command waits for the runs of the other."""
     with (
@@ -123,3 +132,172 @@ def test_two_commands_at_once_share_the_runs(folder: Path) -> None:
     assert rows(folder) == {"table_x/first", "table_x/second", "table_x/third"}
     assert (folder / "other" / "table-x.json").read_text().count('"cell"') == 3
     assert len({process for name in ("first", "second", "third") for process, _, _ in notes(folder, name)}) > 1
+
+
+@pytest.mark.slow
+def test_jobs_that_are_ended_or_fail(folder: Path) -> None:
+    """A job that is killed leaves the others; Ctrl-C ends the jobs, which save their states; the same command goes on with all."""
+    with command(folder, *JOBS, "local", PAUSE="3") as process:
+        until((folder / "first.begun").exists, process)
+        os.kill(int(notes(folder, "first")[0][0]), signal.SIGTERM)
+        until((folder / "second.begun").exists, process)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        out, _ = process.communicate(timeout=100)
+    assert process.returncode == 130 and "Traceback" not in out, out
+    assert re.search(
+        r"1/3 table_x/first: job .* failed: its process was ended \(terminated; the state is saved at step \d0:", out
+    ), out
+    ended = (
+        "lethax: interrupted; the jobs end as well, and what they have saved is kept: the same command goes on with it"
+    )
+    assert out.splitlines()[-1] == ended
+    assert not alive(int(notes(folder, "second")[0][0])) and not list(folder.glob("runs/**/.lock"))
+    with command(folder, *JOBS, "local", "--jobs-at-once", "2", FAILS="third") as process:
+        out, _ = process.communicate(timeout=200)
+    assert process.returncode == 1 and out.splitlines()[-1].startswith("lethax: 3/3 table_x/third: job ")
+    (line,) = (line for line in out.splitlines() if line.startswith("3/3 ") and " failed: " in line)
+    said, log = line.split(" failed: ")[1].split(". Its log is ")
+    assert said == "outer step 3 is not finite" and said in Path(log).read_text()
+    assert done_once(folder, "first", "second") and rows(folder) == {"table_x/first", "table_x/second"}
+
+
+def alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+# sbatch, srun, sacct and scontrol of a cluster that is this machine, one script under four names. A job is its script, whose exit
+# code ends up in a file, and whose process id is that of its srun's program.
+FAKE = '''#!{python}
+import os, shutil, subprocess, sys
+from pathlib import Path
+here, words = Path(__file__).parent / "slurm", sys.argv[1:]
+run = """while [ -e {{0}}.again ] && [ ! -e {{0}}.code ]; do sleep 0.1; done
+rm -f {{0}}.again {{0}}.code; bash {{0}}.sh; echo $? > {{0}}.code"""
+begin = lambda number: subprocess.Popen(
+    ["bash", "-c", run.format(number)], cwd=here, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT,
+    env={{**os.environ, "SLURM_JOB_ID": number, "SLURM_PROCID": "0", "FROM": os.environ.get("FROM", os.getcwd())}},
+)
+match Path(sys.argv[0]).name:
+    case "sbatch":
+        here.mkdir(exist_ok=True)
+        number = str(101 + len(list(here.glob("*.sh"))))
+        shutil.copy(words[0], here / f"{{number}}.sh")
+        begin(number)
+        print("Submitted batch job", number)
+    case "srun":
+        number = os.environ["SLURM_JOB_ID"]
+        with open(words[words.index("--output") + 1].replace("%j", number).replace("%t", "0"), "a") as log:
+            program = subprocess.Popen(words[words.index("{python}"):], stdout=log, stderr=log, cwd=os.environ["FROM"])
+            (here / f"{{number}}.pid").write_text(str(program.pid))
+            sys.exit(program.wait())
+    case "sacct":
+        print("JobID|State|NodeList")
+        for number in (path.stem for path in here.glob("*.sh")):
+            code = here / f"{{number}}.code"
+            ended = code.exists() and not (here / f"{{number}}.again").exists()
+            print(f"{{number}}|{{'RUNNING' if not ended else 'COMPLETED' if code.read_text() == '0' else 'FAILED'}}|here")
+    case "scontrol":
+        (here / f"{{words[1]}}.again").touch()
+        begin(words[1])
+'''
+
+
+@pytest.mark.slow
+def test_jobs_of_slurm_go_on_without_the_command(folder: Path) -> None:
+    """They are found again by the same command, and begin anew where SLURM takes their machine away."""
+    programs = folder / "programs"
+    programs.mkdir()
+    (programs / "sbatch").write_text(FAKE.format(python=sys.executable))
+    (programs / "sbatch").chmod(0o755)
+    for name in ("srun", "sacct", "scontrol"):
+        shutil.copy(programs / "sbatch", programs / name)
+    around = {"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}", "PAUSE": "2"}
+    (folder / "recipes" / "table_x" / "third.toml").unlink()
+    options = ["partition=gpu", "time=1-2:30", "cpus_per_task=3", "mem=2G", "requeue"]
+    words = [*JOBS, "slurm", "--jobs-at-once", "2", "--jobs-options", *options]
+    with command(folder, *words, **around) as process:
+        until(lambda: notes(folder, "first") and notes(folder, "second"), process)
+        os.killpg(process.pid, signal.SIGINT)
+        out, _ = process.communicate(timeout=100)
+    assert process.returncode == 130, out
+    stops = "the same command follows them again, and scancel 101 102 stops them"
+    assert out.splitlines()[-1] == f"lethax: interrupted; 2 jobs of SLURM go on: {stops}"
+    script = (programs / "slurm" / "101.sh").read_text()
+    for line in ("partition=gpu", "time=1590", "cpus-per-task=3", "mem=2G", "requeue", "job-name=lethax-table_x"):
+        assert f"#SBATCH --{line}\n" in script
+    assert "--cpus-per-task=3 " in next(line for line in script.splitlines() if line.startswith("srun"))
+    with command(folder, *words, **around) as process:
+        until(lambda: (programs / "slurm" / "102.pid").exists(), process)
+        if not (programs / "slurm" / "102.code").exists():
+            os.kill(int((programs / "slurm" / "102.pid").read_text()), signal.SIGUSR2)
+        out, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, out
+    assert done_once(folder, "first", "second"), (folder / "notes").read_text()
+    assert "table_x/first: job 101, " in out and len(list((programs / "slurm").glob("*.sh"))) == 2
+    assert "written: results/table-x.json" in out and rows(folder) == {"table_x/first", "table_x/second"}
+    assert (
+        len({process for process, _, _ in notes(folder, "second")}) == 2
+    )  # before and after it was put into the queue again
+
+
+@pytest.mark.parametrize(
+    ("text", "minutes"),
+    [("90", 90), ("90:01", 91), ("1:30:00", 90), ("2-12", 3600), ("2-12:30", 3630), ("0-0:0:30", 1), ("0", 1)],
+)
+def test_times_are_those_of_sbatch(text: str, minutes: int) -> None:
+    assert clusters.in_minutes(text) == minutes
+
+
+@pytest.mark.parametrize("text", ["", "-1", "1:2:3:4", "two", "1-", "-", "1:", "²"])
+def test_other_times_are_refused(text: str) -> None:
+    with pytest.raises(RecipeError, match="--jobs-options has time=.*; expected such as 90, 8:00:00"):
+        clusters.in_minutes(text)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--jobs", "slurm", "--jobs-options", "mem="], "--jobs-options has mem=; it takes long options of sbatch"),
+        (["--jobs", "slurm", "--jobs-options", "p=gpu"], "--jobs-options has p=gpu; it takes long options"),
+        (["--jobs", "slurm", "--jobs-options", "ntasks=2"], "--jobs-options has ntasks, which lethax sets itself"),
+        (["--jobs", "slurm", "--jobs-options", "time=soon"], "--jobs-options has time=soon; expected"),
+        (["--jobs", "local", "--jobs-options", "mem=1G"], "give --jobs slurm as well"),
+        (["--jobs-options", "mem=1G"], "give --jobs slurm as well"),
+        (["--jobs-at-once", "2"], "give --jobs local or slurm as well"),
+        (["--jobs", "local", "--jobs-at-once", "0"], "--jobs-at-once is 0; it has to be at least 1"),
+    ],
+)
+def test_options_that_cannot_be(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert cli.main(["reproduce", "others_sinusoid", "--out", str(tmp_path / "runs"), *words]) == 2
+    assert message in capsys.readouterr().err and not (tmp_path / "runs").exists()
+
+
+def test_a_machine_without_slurm_or_submitit(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    words = ["reproduce", "others_sinusoid", "--only", "maml", "--out", str(tmp_path / "runs"), "--jobs", "slurm"]
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert cli.main(words) == 1
+    assert "this machine has no srun: call it where sbatch works, or take --jobs local." in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    assert cli.main(words) == 1
+    assert 'pip install "lethax[cluster]"' in capsys.readouterr().err
+
+
+def test_a_job_has_the_command_of_its_runs() -> None:
+    """With the options of the command that waits; what the runs are is the same in both."""
+    words = "reproduce figure-d --steps 30 --seeds 3 --first-seed 4 --only maml --out a/b --tables c --jobs local"
+    args = program.parsed(words.split())
+    cells = [SimpleNamespace(name="table_d/one"), SimpleNamespace(name="table_d/two")]
+    group = [SimpleNamespace(cell=cell, recipe=SimpleNamespace(seed=seed)) for cell in cells for seed in (5, 6)]
+    again = groups.words_of(args, group)
+    assert shlex.join(again) == (
+        "reproduce figure-d --steps 30 --seeds 2 --first-seed 5 --only table_d/one table_d/two --runs-only --out a/b --tables c"
+    )
+    assert program.parsed(list(again)).only == ("table_d/one", "table_d/two")
