@@ -213,7 +213,7 @@ class Control:
 
 
 def _judged_rollouts(recipe: Resolved) -> int:
-    """The rollouts of an update in validation and evaluation; `evaluate --shot` changes them unless they have a number of their own."""
+    """The rollouts of an update in validation and evaluation: a number of their own, or else as many as in training."""
     own = recipe.control.eval_rollouts
     return own if own > 0 else recipe.episode.shot
 
