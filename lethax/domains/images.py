@@ -51,7 +51,7 @@ def net_of(recipe: Resolved, inputs: Inputs | None) -> Net:
     """Make the network. DataError if the pictures are too small for it."""
     assert inputs is not None
     _check_inputs(recipe, inputs)  # those of a run folder may be edited
-    form: ConvForm = "patches" if supervised.loops(recipe) else "native"
+    form: ConvForm = "native" if supervised.on_cpu() else "patches"
     norm_steps = recipe.inner.steps if recipe.net.per_step_norm else 0
     height, _, channels = inputs.example
     if recipe.net.kind in NETS:

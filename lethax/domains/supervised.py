@@ -167,11 +167,6 @@ def on_cpu() -> bool:
     return jax.default_backend() == "cpu"
 
 
-def loops(recipe: Resolved) -> bool:
-    """Whether tasks go through the network within a loop of the program, where some forms of a convolution are slow."""
-    return lean(recipe) or recipe.outer.task_chunk > 0
-
-
 def lean(recipe: Resolved) -> bool:
     """Whether memory stays flat in the number of inner steps, which is asked for, or the way on a GPU."""
     return recipe.memory == "lean" or not on_cpu()

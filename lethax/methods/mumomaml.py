@@ -115,7 +115,6 @@ class ImageEncoder:
     modulated: tuple[tuple[str, int], ...]
     widths: tuple[int, ...] = (32, 64, 128, 256)
     kind: Modulation = "film"
-    conv_form: layers.ConvForm = "native"
 
     def init(self, key: PRNGKeyArray) -> dict[str, Any]:
         """`conv0..`, `norm0..`, `linear`, and `heads` by layer."""
@@ -135,7 +134,7 @@ class ImageEncoder:
         x = support.x
         for i in range(len(self.widths)):
             norm = params[f"norm{i}"]
-            x = layers.conv(x, params[f"conv{i}"]["weight"], self.conv_form, stride=2)
+            x = layers.conv(x, params[f"conv{i}"]["weight"], "patches", stride=2)
             x = jax.nn.relu(layers.batch_norm(x, norm["scale"], norm["shift"], mask=support.mask))
         x = jnp.mean(x, axis=(1, 2)) @ params["linear"]["weight"].T + params["linear"]["bias"]
         return _modulate_all(params["heads"], mean_of(jax.nn.relu(x), support.mask), self.kind)

@@ -172,5 +172,5 @@ def _encoder(net: Net, kind: Modulation, order: Order, objective: Objective) -> 
             raise RecipeError(
                 f"mumomaml.order is {order}, but the encoder of pictures takes their mean, which has no order: leave it out."
             )
-        return ImageEncoder(net.channels, modulated, kind=kind, conv_form=net.conv_form)
+        return ImageEncoder(net.channels, modulated, kind=kind)
     raise RecipeError(f"{type(net).__name__} has no layers that a task encoder modulates: mumomaml takes conv4 or mlp.")

@@ -32,16 +32,13 @@ def conv(
 ) -> Float[Array, "n h2 w2 o"]:
     """Convolution with zero padding that keeps the size at stride 1; no bias.
 
-    "native" is XLA's convolution, at stride 1 with derivatives of our own, see `convolution`. On a CPU it is the fastest outside
-    any loop of the compiled program, and many times too slow inside one. "patches" is one matrix product over shifted copies: as
-    fast inside a loop, and batched over per-task kernels without grouped convolutions.
+    "native" is XLA's convolution of stride 1 with derivatives of our own, see `convolution`: the fastest on a CPU. "patches" is one
+    matrix product over shifted copies, for any stride: batched over per-task kernels it makes no grouped convolutions.
     """
     height, width = kernel.shape[:2]
-    if form == "native" and stride == 1:
-        return convolution.conv(x, kernel)
     if form == "native":
-        around = [(height // 2, height // 2), (width // 2, width // 2)]
-        return lax.conv_general_dilated(x, kernel, (stride, stride), around, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        assert stride == 1
+        return convolution.conv(x, kernel)
     if height == width == stride == 1:
         return x @ kernel[0, 0]
     padded = jnp.pad(x, ((0, 0), (height // 2, height // 2), (width // 2, width // 2), (0, 0)))
