@@ -21,12 +21,12 @@ def stripes(classes: int, each: int, side: int, seed: int) -> tuple[np.ndarray, 
     return np.clip(noisy, 0, 255).astype(np.uint8)[..., None], labels
 
 
-def main(steps: int = 200, filters: int = 16) -> float:
+def main(steps: int = 200, filters: int = 16, inner_steps: int = 3) -> float:
     """Train on some classes, adapt to a task of other classes, and return the accuracy on its queries."""
     train, test = (lethax.class_split(*stripes(30, 20, 16, seed)) for seed in (0, 1))
     tasks, source = lethax.on_device(train, mean=(0.5,), std=(0.25,), rotate=False)
     shape = lethax.EpisodeShape(way=5, shot=3, query=5)
-    learner = lethax.L2F(lethax.Conv4(way=5, image=16, channels=1, filters=filters), steps=3)
+    learner = lethax.L2F(lethax.Conv4(way=5, image=16, channels=1, filters=filters), steps=inner_steps)
     plan = lethax.Plan(shape, total=steps, batch=2, task_loop="unroll")
     start = lethax.begin(learner, plan, jax.random.key(0))
     for state, info in lethax.fit(learner, start, tasks, source, plan):

@@ -11,6 +11,9 @@ from pathlib import Path
 FLAGS = ["--xla_backend_optimization_level=0"]
 if version("jaxlib").startswith("0.10."):  # its other emitters take a third of the time; JAX 0.12 has no such choice
     FLAGS.append("--xla_cpu_use_fusion_emitters=false")
+    FLAGS.append(
+        "--xla_cpu_parallel_codegen_split_count=1"
+    )  # to divide a program for more threads takes a sixth of the time
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["XLA_FLAGS"] = " ".join([*FLAGS, os.environ.get("XLA_FLAGS", "")])  # among equal flags the last one counts

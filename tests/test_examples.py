@@ -39,7 +39,7 @@ def test_example(name, here):
 
 TINY = {
     "sine": {"steps": 2, "episodes": 100},
-    "own_arrays": {"steps": 2, "filters": 2},
+    "own_arrays": {"steps": 2, "filters": 2, "inner_steps": 1},
     "own_loop": {"steps": 2},
     "policy": {"steps": 1, "rollouts": 2, "horizon": 5, "units": 4},
 }

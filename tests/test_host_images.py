@@ -8,6 +8,7 @@ import pytest
 from lethax import cli, evaluation, outer
 from lethax.data import host
 from lethax.data.source import class_split
+from lethax.data.store import StoreWriter
 from lethax.errors import RecipeError
 from lethax.records import EpisodeShape
 
@@ -51,10 +52,12 @@ def test_a_run_has_the_same_bits(tmp_path, monkeypatch, capsys):
     """Interrupted on the device, and gone on with on the host."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LETHAX_DATA", str(tmp_path / "data"))
-    assert cli.main("data prepare glyphs".split()) == 0
-    train = (
-        "train glyphs --method l2f --filters 4 --shot 1 --query 2 --batch 2 --inner-steps 1 --val-episodes 2 --epoch 2"
-    )
+    random = np.random.RandomState(1)
+    with StoreWriter(tmp_path / "data", "pictures", mean=(0.5,), std=(0.25,), source={}) as writer:
+        for name in ("train", "val", "test"):
+            out = writer.split(name, (16, 16, 1), [(f"{name}{c}", "", 5) for c in range(6)])
+            out[:] = random.randint(0, 256, out.shape)
+    train = "train pictures --method l2f --filters 4 --shot 1 --query 2 --batch 2 --inner-steps 1 --val-episodes 2 --epoch 2"
     for out, mib in (("device", "1000"), ("host", "0")):
         monkeypatch.setenv(host.LIMIT, mib)
         assert cli.main([*train.split(), "--steps", "4", "--out", out]) == 0
