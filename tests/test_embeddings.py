@@ -146,5 +146,11 @@ def test_features_from_training_to_numbers(tmp_path, monkeypatch):
     assert record["nearest_prototype"]["mean"] > 0.9 and record["mean"] > 0.8
     assert [gate["name"] for gate in record["gates"]] == ["latent", "weight"] and len(record["by_inner_steps"]) == 3
     recipe = folders.open_run(tmp_path / "run").recipe
-    row = tables.entry(cells.Cell("x/leo", recipe, None), recipe, [tmp_path / "run"], judged.name, "lethax")
+    row = tables.entry(
+        cells.Cell("x/leo", Recipe.of(data="made", method="leo+l2f"), None),
+        recipe,
+        [tmp_path / "run"],
+        judged.name,
+        "lethax",
+    )
     assert row["nearest_prototype"] == {k: 100 * record["nearest_prototype"][k] for k in ("mean", "ci95")}

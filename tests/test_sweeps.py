@@ -83,10 +83,14 @@ def command(folder: Path, *words: str, **around: str) -> Iterator[subprocess.Pop
         "LETHAX_CACHE": str(folder),
         **around,
     }
+    before = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # what a process ignores, its children ignore as well
     process = subprocess.Popen(
         [sys.executable, "-m", "lethax", *words], env=env, cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         start_new_session=True,
     )  # fmt: skip
+    signal.signal(signal.SIGINT, before)
     try:
         yield process
     finally:
