@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lethax.data.buckets import SIZES, bucket
+from lethax.data.buckets import QUERY, SUPPORT, bucket
 from lethax.data.known import METADATASET
 from lethax.data.metadataset.facts import published
 from lethax.data.metadataset.spec import read_spec
@@ -68,11 +68,12 @@ def statistics(drawn: VariableEpisodes, episodes: int) -> tuple[dict[str, float]
 
 def padding(both: np.ndarray) -> dict[str, object]:
     """How much larger the arrays are than what is in them, and how many shapes there are."""
-    held = np.array([[bucket(support), bucket(query)] for support, query in both.tolist()])
+    held = np.array([[bucket(support, SUPPORT), bucket(query, QUERY)] for support, query in both.tolist()])
     larger = held.mean(0) / both.mean(0)
     steps = (5 * held[:, 0] + held[:, 1]).mean() / (5 * both[:, 0] + both[:, 1]).mean()
     return {
-        "sizes": SIZES, "shapes": len(np.unique(held, axis=0)), "support": round(float(larger[0]), 4),
+        "support_sizes": SUPPORT, "query_sizes": QUERY, "shapes": len(np.unique(held, axis=0)),
+        "support": round(float(larger[0]), 4),
         "query": round(float(larger[1]), 4), "five_inner_steps": round(float(steps), 4),
     }  # fmt: skip
 

@@ -21,8 +21,8 @@ from lethax.records import Episode, Split
 from lethax.report import columns, returns, tables
 from lethax.report.cells import Cell
 from lethax.report.paper_figures import PaperFigure
+from lethax.runs import estimate, probes
 from lethax.runs import folder as folders
-from lethax.runs import probes
 from lethax.runs.evaluation import evaluate_run, file_name, judged_before, read_kept, write_evaluation
 from lethax.runs.jobs import Job
 
@@ -255,13 +255,11 @@ def operations(recipe: Resolved) -> float:
 
 
 def _seconds_a_step(group: Sequence[CellJob], clock: Callable[[], float]) -> float:
-    """Time an outer step of the last phase of training. Cheaper first-order steps before it are not taken into account.
-
-    The program is the one that the run uses, so the run finds it in the cache.
-    """
+    """Time an outer step of the last phase of training. Cheaper first-order steps before it are not taken into account."""
     recipe = group[0].recipe
     domain = domain_of(recipe)
-    learner, plan = domain.learner(recipe, domain.inputs(recipe)), domain.plan(recipe)
+    full: Any = domain.plan(recipe)
+    learner, plan = domain.learner(recipe, domain.inputs(recipe)), estimate.brief(full)
     families = [domain.family(job.recipe, "train") for job in group]
     states = [begin(learner, plan, jax.random.key(job.recipe.seed)) for job in group]
     start = max(min(max(recipe.inner.first_order_steps, recipe.inner.multi_step_steps), plan.total - plan.chunk), 0)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lethax import checkpoint, cli, outer, reproduce
-from lethax.data.buckets import SIZES
+from lethax.data.buckets import QUERY, SUPPORT
 from lethax.data.store import StoreWriter
 from lethax.domains import domain_of
 from lethax.errors import DataError, RecipeError
@@ -127,7 +127,7 @@ def test_programs_are_one_a_shape(monkeypatch: pytest.MonkeyPatch) -> None:
         shapes.add((arrays.support.labels.shape, arrays.query.labels.shape))
     for _ in outer.fit(learner, state, tasks, source, plan):
         pass
-    assert outer._step._cache_size() - before == len(shapes) <= len(SIZES) ** 2
+    assert outer._step._cache_size() - before == len(shapes) <= len(SUPPORT) * len(QUERY)
 
 
 def test_episodes_follow_from_key_and_number_alone() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from lethax.data.ahead import Ahead, prefetched
-from lethax.data.buckets import SIZES, PaddedEpisodes, PaddedExamples, bucket, episodes_of, padded
+from lethax.data.buckets import QUERY, SUPPORT, PaddedEpisodes, PaddedExamples, bucket, episodes_of, padded
 from lethax.data.store import Store, StoreWriter, open_store
 from lethax.data.variable_episodes import BENCHMARK, EpisodeRules, Pool, VariableEpisodes, pool, shots_and_query, some
 from lethax.errors import DataError, RecipeError
@@ -195,15 +195,19 @@ def test_padded_arrays(tmp_path: Path) -> None:
     drawn = [stream.draw(n) for n in range(3)]
     found = padded(drawn, [store.splits["train"]])
     for i, (sizes, support, queries) in enumerate(drawn):
-        for part, rows, each in ((found.support, support, sizes.shots), (found.query, queries, sizes.query)):
-            n = len(rows)
-            assert part.pixels.shape == (3, 100, 2, 2, 1) and part.mask[i].tolist() == [1.0] * n + [0.0] * (100 - n)
+        of_support, of_query = (
+            (found.support, support, sizes.shots, SUPPORT),
+            (found.query, queries, sizes.query, QUERY),
+        )
+        for part, rows, each, allowed in (of_support, of_query):
+            n, size = len(rows), part.mask.shape[1]
+            assert size in allowed and part.pixels.shape == (3, size, 2, 2, 1)
+            assert part.mask[i].tolist() == [1.0] * n + [0.0] * (size - n)
             assert part.pixels[i, :n, 0, 0, 0].tolist() == rows.tolist() and not part.pixels[i, n:].any()
             assert part.labels[i, :n].tolist() == np.repeat(np.arange(len(sizes.classes)), each).tolist()
             assert not part.labels[i, n:].any()
-    assert [bucket(n) for n in (1, 100, 101, 500, 501)] == [100, 100, 200, 500, 501] and max(
-        SIZES
-    ) == RULES.most_support
+    assert [bucket(n, QUERY) for n in (1, 100, 101, 500, 501)] == [100, 100, 200, 500, 501]
+    assert max(SUPPORT) == RULES.most_support == RULES.most_way * RULES.most_query
 
 
 def test_prefetching() -> None:

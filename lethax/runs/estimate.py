@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -11,10 +12,11 @@ from lethax.domains import domain_of
 from lethax.domains.supervised import Supervised
 from lethax.errors import RecipeError
 from lethax.learner import HostFamily
-from lethax.outer import begin, fit, lowered, steps_of_call
+from lethax.outer import Plan, begin, fit, lowered, steps_of_call
 from lethax.recipe import Resolved
 
 _TIMED = 2  # calls of the program
+_STEPS = 50  # outer steps in a timed call, at most
 
 
 class Cost(NamedTuple):
@@ -69,12 +71,19 @@ def cost(recipe: Resolved, timed: bool = True, clock: Callable[[], float] = time
     )
     if not timed or not found.fits:
         return found
-    call = lambda: jax.block_until_ready(next(fit(learner, state, family.tasks, family.source, plan)))  # noqa: E731
+    short = brief(plan)
+    steps = 1 if isinstance(family.tasks, HostFamily) else steps_of_call(short, start)
+    call = lambda: jax.block_until_ready(next(fit(learner, state, family.tasks, family.source, short)))  # noqa: E731
     call()
     begun = clock()
     for _ in range(_TIMED):
         call()
     return found._replace(seconds=(clock() - begun) / (_TIMED * steps))
+
+
+def brief(plan: Plan) -> Plan:
+    """The plan with at most 50 outer steps in a call: calls of 500 steps of a slow method would take minutes to time."""
+    return replace(plan, chunk=max(n for n in range(1, _STEPS + 1) if plan.chunk % n == 0))
 
 
 def _memory(found: Any) -> int:
