@@ -26,10 +26,7 @@ from lethax.__main__ import huge_pages
 from lethax.benchmark import Case, Measured
 from lethax.errors import LethaxError
 
-CASES = {
-    case.name: case
-    for case in (benchmark.SINUSOID, benchmark.CONV_32, benchmark.CONV_84, benchmark.RESNET, benchmark.EVALUATION)
-}
+CASES = {case.name: case for case in benchmark.ALL if case.memory == "fast"}
 OURS, LEAN = "Lethax", "Lethax, lean"
 TOLERANCE = 1e-9
 EXACT = {"JAX_ENABLE_X64": "1", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}  # of a check, which is mostly compilation

@@ -29,7 +29,8 @@ class Case:
 
     net, px, filters: the network and the size of images; px 0 is the sinusoid, whose layers have `filters` units. way, shot, query:
     the shape of episodes. steps: inner steps α = 0.01. batch: episodes of an outer step. method, order, memory: as in a recipe.
-    judged: an evaluation is timed instead of training.
+    judged: an evaluation is timed instead of training. runs: trained in one program, as `lethax reproduce` trains
+    the seeds of a small net; what is timed is an outer step of one of them.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Case:
     order: int = 2
     memory: str = "fast"
     judged: bool = False
+    runs: int = 1
 
     @property
     def unit(self) -> str:
@@ -53,6 +55,7 @@ class Case:
 
 
 SINUSOID = Case("sinusoid", "mlp", px=0, filters=40, way=1, query=10, steps=1, batch=4)
+SINUSOIDS = dataclasses.replace(SINUSOID, name="sinusoid, ten runs", runs=10)
 CONV_32, CONV_84 = Case("4-conv 32 px"), Case("4-conv 84 px", px=84)
 RESNET = Case("ResNet12 84 px, 1 shot", "resnet12", px=84, shot=1, batch=1)
 EVALUATION = Case("4-conv 32 px, evaluation", judged=True)
@@ -64,7 +67,7 @@ def lean(case: Case) -> Case:
 
 
 QUICK = (SINUSOID, CONV_32, lean(CONV_32))
-ALL = (*QUICK, EVALUATION, CONV_84, lean(CONV_84), RESNET)
+ALL = (*QUICK, SINUSOIDS, EVALUATION, CONV_84, lean(CONV_84), RESNET)
 
 
 class Measured(NamedTuple):
@@ -139,11 +142,12 @@ def _prepared(case: Case, calls: int) -> tuple[Callable[[], Any], int]:
     import jax
     import numpy as np
 
+    from lethax import trees
     from lethax.data.source import class_split, on_device
-    from lethax.devices import use_all_cores
+    from lethax.devices import devices_for, use_all_cores
     from lethax.domains.supervised import CHUNK
     from lethax.evaluation import evaluate
-    from lethax.outer import begin, fit
+    from lethax.outer import begin, fit, fit_together
 
     use_all_cores()
     recipe, domain, learner, plan = learner_of(case, calls * CHUNK)
@@ -159,6 +163,10 @@ def _prepared(case: Case, calls: int) -> tuple[Callable[[], Any], int]:
         trial = domain.trial(recipe, 1, case.steps, False)
         trial = dataclasses.replace(trial, episodes=calls * trial.together)
         done, steps = evaluate(learner, [state.meta], tasks, source, trial, jax.random.key(1)), trial.together
+    elif case.runs > 1:
+        states = trees.stacked([begin(learner, plan, jax.random.key(run)) for run in range(case.runs)])
+        each, devices = trees.stacked([source] * case.runs), devices_for(case.runs)
+        done, steps = fit_together(learner, states, tasks, each, plan, devices), plan.chunk * case.runs
     else:
         done, steps = fit(learner, state, tasks, source, plan), plan.chunk
     return lambda: jax.block_until_ready(next(done)), steps

@@ -20,6 +20,8 @@ from lethax.learner import HostFamily, Learner, read
 from lethax.records import Episode, EpisodeShape, Info, Progress
 from lethax.streams import Stream, stream
 
+_DRAWN_AHEAD = 8_000_000  # numbers in the meta-batches of a call, at most; more are drawn one by one
+
 
 class TrainState(NamedTuple):
     """The state of training. The same state gives the same bits from then on."""
@@ -57,8 +59,10 @@ class OuterPlan(Protocol):
     def optimizer(self) -> optax.GradientTransformation:
         """The outer optimiser, whose state is part of `TrainState`."""
 
-    def advance(self, learner: Learner, state: TrainState, tasks: Any, source: Any) -> tuple[TrainState, Info]:
-        """Take one outer step within a program."""
+    def several(
+        self, learner: Learner, state: TrainState, tasks: Any, source: Any, steps: int
+    ) -> tuple[TrainState, Info]:
+        """Take outer steps one after another within a program. Info leads with the step."""
 
     def single(self, learner: Learner, state: TrainState, tasks: Any, source: Any) -> tuple[TrainState, Info]:
         """Take one outer step as a call of its own. Only here can the host have a part in it: a simulator, or files."""
@@ -129,9 +133,22 @@ class Plan:
         whole = optimizer.bounded(base, *[kind(value) for kind, value in zip(kinds, values, strict=True) if value])
         return optimizer.skip_not_finite(whole) if self.skip else whole
 
-    def advance(self, learner: Learner, state: TrainState, tasks: Any, source: Any) -> tuple[TrainState, Info]:
-        """Draw a meta-batch, and take one outer step on it."""
-        return outer_step(learner, self, state, *draw_batch(tasks, source, self, state))
+    def several(
+        self, learner: Learner, state: TrainState, tasks: Any, source: Any, steps: int
+    ) -> tuple[TrainState, Info]:
+        """Draw meta-batches, and take an outer step on each.
+
+        A loop draws small arrays one by one as slowly as it computes with them, so all are drawn before it where they have room.
+        """
+
+        def draw(number: Any) -> tuple[Episode, Array]:
+            return draw_batch(tasks, source, self, state._replace(step=number))
+
+        numbers = state.step + jnp.arange(steps)
+        drawn = jax.vmap(draw)
+        if trees.size(jax.eval_shape(drawn, numbers)) <= _DRAWN_AHEAD:
+            return jax.lax.scan(lambda at, batch: outer_step(learner, self, at, *batch), state, drawn(numbers))
+        return jax.lax.scan(lambda at, number: outer_step(learner, self, at, *draw(number)), state, numbers)
 
     def single(self, learner: Learner, state: TrainState, tasks: Any, source: Any) -> tuple[TrainState, Info]:
         """Draw and step in two programs. The images then stay on one device, and no loop surrounds the net."""
@@ -224,26 +241,23 @@ def _read(tasks: HostFamily, source: Any, plan: Plan, state: TrainState) -> tupl
     return read(tasks, source, plan.shape, state.key, first, plan.batch, episode_keys), _keys(plan, state)[1]
 
 
-def _scan(
-    learner: Learner, plan: OuterPlan, state: TrainState, source: Any, tasks: Any, steps: int
+@partial(jax.jit, static_argnums=(0, 1, 3, 5))
+def _several(
+    learner: Learner, plan: OuterPlan, state: TrainState, tasks: Any, source: Any, steps: int
 ) -> tuple[TrainState, Info]:
-    def body(state: TrainState, _: None) -> tuple[TrainState, Info]:
-        return plan.advance(learner, state, tasks, source)
-
-    return jax.lax.scan(body, state, None, length=steps)
+    return plan.several(learner, state, tasks, source, steps)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 4, 5, 6))
-def _scan_together(
+def _several_together(
     learner: Learner, plan: OuterPlan, states: TrainState, sources: Any, tasks: Any, devices: int, steps: int
 ) -> tuple[TrainState, Info]:
     def local(_: None, runs: tuple[TrainState, Any]) -> tuple[TrainState, Info]:
-        return jax.vmap(lambda state, source: _scan(learner, plan, state, source, tasks, steps))(*runs)
+        return jax.vmap(lambda state, source: plan.several(learner, state, tasks, source, steps))(*runs)
 
     return over_devices(local, devices)(None, (states, sources))
 
 
-_steps = jax.jit(_scan, static_argnums=(0, 1, 4, 5))
 _draw = jax.jit(draw_batch, static_argnums=(0, 2))
 _step = jax.jit(outer_step, static_argnums=(0, 1))
 
@@ -261,7 +275,7 @@ def lowered(learner: Learner, state: TrainState, tasks: Any, source: Any, plan: 
     if plan.chunk == 1:
         episodes, keys = jax.eval_shape(lambda s: draw_batch(tasks, source, plan, s), state)
         return _step.lower(learner, plan, state, episodes, keys)
-    return _steps.lower(learner, plan, state, source, tasks, steps_of_call(plan, int(state.step)))
+    return _several.lower(learner, plan, state, tasks, source, steps_of_call(plan, int(state.step)))
 
 
 def fit(
@@ -308,7 +322,7 @@ def fit(
             state, info = plan.single(now, state, tasks, source)
             info = jax.tree.map(lambda leaf: leaf[None], info)
         else:
-            state, info = _steps(now, plan, state, source, tasks, steps)
+            state, info = _several(now, plan, state, tasks, source, steps)
         done += steps
         yield state, info
 
@@ -325,7 +339,7 @@ def fit_together(
     states, sources = divided((states, sources), devices)  # placed otherwise, they would compile the steps twice
     while done < plan.total:
         steps = steps_of_call(plan, done)
-        states, info = _scan_together(learner.at(done), plan, states, sources, tasks, devices, steps)
+        states, info = _several_together(learner.at(done), plan, states, sources, tasks, devices, steps)
         done += steps
         yield states, info
 

@@ -65,6 +65,12 @@ class PolicyPlan:
         after = TrainState(meta, state.optim, state.step + 1, state.key)
         return after, {**{name: jnp.mean(leaf, axis=0) for name, leaf in seen.items()}, **info}
 
+    def several(
+        self, learner: Any, state: TrainState, environment: Any, source: Any, steps: int
+    ) -> tuple[TrainState, Info]:
+        """Take outer steps one after another within a program."""
+        return jax.lax.scan(lambda at, _: self.advance(learner, at, environment, source), state, None, length=steps)
+
     def single(self, learner: Any, state: TrainState, environment: Any, source: Any) -> tuple[TrainState, Info]:
         """One outer step: one program, or, with a simulator of the host, its parts."""
         return (self.advance if environment.on_host else partial(_single, self))(learner, state, environment, source)
