@@ -1,5 +1,6 @@
 """What the kernel says of this machine, with the limits that a container sets. Nothing here imports JAX."""
 
+import ctypes
 import os
 import platform
 import sys
@@ -85,6 +86,12 @@ def peak() -> int | None:
         return None
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else most << 10  # Linux counts KiB
+
+
+def give_back() -> None:
+    """Give the memory that was freed, but that the C library keeps for later, back to the system, where the library can."""
+    if sys.platform.startswith("linux") and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):  # of glibc alone
+        trim(0)
 
 
 def _physical() -> int | None:

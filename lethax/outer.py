@@ -15,7 +15,7 @@ import optax
 from jaxtyping import Array, Int, PRNGKeyArray
 
 from lethax import optimizer, processes, trees
-from lethax.devices import TaskLoop, divided, everywhere, over_chunks, over_devices, over_tasks
+from lethax.devices import TaskLoop, call, divided, everywhere, over_chunks, over_devices, over_tasks
 from lethax.learner import HostFamily, Learner, read
 from lethax.records import Episode, EpisodeShape, Info, Progress
 from lethax.streams import Stream, stream
@@ -154,7 +154,7 @@ class Plan:
         """Draw and step in two programs. The images then stay on one device, and no loop surrounds the net."""
         mine = processes.here(TrainState((), (), state.step, state.key))
         drawn = _read(tasks, source, self, mine) if isinstance(tasks, HostFamily) else _draw(tasks, source, self, mine)
-        return _step(learner, self, state, *divided(drawn, self.devices))
+        return call(_step, learner, self, state, *divided(drawn, self.devices))
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -322,7 +322,7 @@ def fit(
             state, info = plan.single(now, state, tasks, source)
             info = jax.tree.map(lambda leaf: leaf[None], info)
         else:
-            state, info = _several(now, plan, state, tasks, source, steps)
+            state, info = call(_several, now, plan, state, tasks, source, steps)
         done += steps
         yield state, info
 
