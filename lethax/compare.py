@@ -64,7 +64,7 @@ def plan(
     """
     _check(methods, reference)
     usual, notes = _recipes(asked, methods, reference)
-    folder = out or Path("runs") / "compare" / asked.data / f"{usual[reference].episode.shot}shot"
+    folder = out or Path("runs") / "compare" / asked.data / f"{usual[reference].episode.shot or 'any'}shot"
     jobs = {
         method: [
             Job(resolve(recipe.with_values(seed=seed)), folder / f"{method}-seed{seed}")

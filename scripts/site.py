@@ -78,7 +78,13 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     folded = {
         "Methods": found("methods/"),
         "Python": [page for page in made if page.startswith(("api/", "examples/"))],
-        "Results": ["results/README.md", "results/how-to-read.md", "results/how-far.md", *found("results/about-"), "figures/README.md"],
+        "Results": [
+            "results/README.md",
+            "results/how-to-read.md",
+            "results/how-far.md",
+            *found("results/about-"),
+            "figures/README.md",
+        ],
     }
     config.nav = [
         {title: folded.get(title) or ([one for one in part if _page(one) in pages] if isinstance(part, list) else part)}

@@ -59,6 +59,13 @@ def test_rows_have_both_intervals_of_scores_and_of_differences():
     assert "paired" not in base
 
 
+def test_the_title_says_where_episodes_draw_their_shape():
+    record = {"score": "accuracy", "episodes": 4, "data": "metadataset", "seeds": [0], "episodes_hash": "7ad5"}
+    assert "of metadataset: any-way any-shot, seed 0;" in comparison.title({**record, "way": 0, "shot": 0})
+    assert ": 5-way 1-shot, seed 0;" in comparison.title({**record, "way": 5, "shot": 1})
+    assert ": 10-shot, seed 0;" in comparison.title({**record, "way": None, "shot": 10})
+
+
 def test_a_baseline_has_one_row_of_scores_and_the_seeds_of_the_reference():
     record = {"data": "birds", "nearest_prototype": {"per_episode": [0.5, None]}}
     (entry,) = comparison.baselines([record])

@@ -108,6 +108,8 @@ def test_a_column_for_each_test_source(l2f, capsys: pytest.CaptureFixture[str]) 
     assert len({record["episodes_hash"] for record in records}) == 3
     again = evaluate_run(l2f, episodes=3, ensemble=1, steps=1, seed=0, data="traffic_sign")
     assert again.record["per_episode"] == records[2]["per_episode"]
+    part = evaluate_run(l2f, episodes=2, ensemble=1, steps=1, seed=0, split="val", data="omniglot").record
+    assert (part["data"], part["split"]) == ("metadataset-omniglot", "val")
     cli.main(["evaluate", str(l2f.folder), "--episodes", "2", "--steps", "1", "--split", "val", "--pictures"])
     shown = "".join(capsys.readouterr())
     assert "any-way any-shot" in shown and "metadataset-aircraft" in shown and "metadataset-traffic_sign" not in shown
@@ -190,7 +192,9 @@ def test_defaults_are_the_benchmarks() -> None:
     ({"metadataset_train": "traffic_sign"}, DataError, "metadataset-traffic_sign has no training classes"),
     ({"way": 1}, RecipeError, "episode.way is 1; .*give 2, or 0 to draw it"),
     ({"way": -1}, RecipeError, "episode.way is -1; it has to be at least 1"),
-    ({"way": 7}, DataError, "6 classes; an episode needs 7"),
+    ({"way": 7}, DataError, "6 classes; an episode needs 7 that belong together: lower --way"),
+    ({"shot": 4}, DataError, "has 4 examples; an episode takes 4 of it and at least 1 as queries: lower --shot"),
+    ({"net": "mlp"}, RecipeError, "net 'mlp' does not fit data 'metadataset': it holds images"),
 ])  # fmt: skip
 def test_what_cannot_be(values, error, message: str, tmp_path: Path) -> None:
     with pytest.raises(error, match=message):
@@ -203,6 +207,21 @@ def test_without_a_source_it_says_how_to_make_one(monkeypatch: pytest.MonkeyPatc
         DataError, match="no source of Meta-Dataset with training classes is prepared. Make it with: lethax data"
     ):
         recipe_of()
+
+
+def test_sources_of_several_sizes_are_named_before_anything_is_judged(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    recipe = recipe_of()
+    for source, image in (("omniglot", 16), ("aircraft", 8)):
+        write_source(tmp_path, source, image)
+    monkeypatch.setenv("LETHAX_DATA", str(tmp_path))
+    said = r"omniglot has \(16, 16, 3\), metadataset-aircraft has \(8, 8, 3\)\): prepare them with one --image"
+    with pytest.raises(DataError, match=said):
+        recipe_of()
+    assert recipe_of(metadataset_train="omniglot").metadataset.train == "omniglot"
+    with pytest.raises(DataError, match=said):
+        domain_of(recipe).columns(recipe, "test")
 
 
 def test_ranks_are_shared_where_intervals_overlap() -> None:

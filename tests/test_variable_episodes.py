@@ -151,6 +151,9 @@ def test_rules_that_are_none() -> None:
     for wrong in ({"most_way": 4}, {"most_support": 49}):
         with pytest.raises(RecipeError, match="the first cannot be above the second"):
             EpisodeRules(**wrong)
+    with pytest.raises(RecipeError, match="501 classes and 500 support examples at most, where each class needs one"):
+        EpisodeRules(way=501)
+    assert EpisodeRules(way=501, shot=1).way == 501
 
 
 def test_some_is_uniform() -> None:

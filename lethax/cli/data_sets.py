@@ -3,12 +3,13 @@
 import shlex
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from lethax import signals
 from lethax.cli import arguments
 from lethax.cli.commands import DataCommand
 from lethax.errors import DataError
-from lethax.names import MADE
+from lethax.names import MADE, METADATASET
 from lethax.progress import bar, say
 from lethax.recipe.record import check_seed
 from lethax.text import counted, shown
@@ -114,6 +115,9 @@ def _next(name: str, root: Path | None) -> None:
     from lethax.data.store import open_store
 
     store = open_store(name, root)
+    if store.manifest["source"].get("kind") == METADATASET:
+        _next_of_a_source(store, root)
+        return
     say(f"Episodes that fit all splits: {room(store.splits)}.")
     small = too_small(store.splits, SHOT + QUERY)
     if small:
@@ -145,3 +149,12 @@ def _next(name: str, root: Path | None) -> None:
     command += [*(["--way", str(way)] if way != WAY else []), "--shot", str(shot)]
     command += [*(["--query", str(query)] if query != QUERY else []), *(["--root", str(root)] if root else [])]
     say(f"Next: {shlex.join(command)}")
+
+
+def _next_of_a_source(store: Any, root: Path | None) -> None:
+    """Print what to do with a source of Meta-Dataset, whose episodes draw their own sizes."""
+    if "train" in store.splits:
+        command = ["lethax", "train", METADATASET, *(["--root", str(root)] if root else [])]
+        say(f"Next: {shlex.join(command)}")
+        return
+    say("It has no training classes. Runs on other sources are judged on it: lethax evaluate RUN")

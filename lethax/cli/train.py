@@ -92,10 +92,9 @@ def show_cost(args: Any) -> None:
         raise MemoryError
     if found.seconds is not None:
         total = found.seconds * recipe.outer.steps
-        say(
-            f"time: {duration(total)} for {counted(recipe.outer.steps, 'outer step')} of {found.seconds:.3g} s, validation apart. "
-            "Those of first order are quicker."
-        )
+        quicker = " Those of first order are quicker." if recipe.inner.first_order_steps else ""
+        steps = counted(recipe.outer.steps, "outer step")
+        say(f"time: {duration(total)} for {steps} of {found.seconds:.3g} s, validation apart.{quicker}")
 
 
 def _check_probes(args: Any) -> None:

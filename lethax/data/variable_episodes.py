@@ -49,6 +49,11 @@ class EpisodeRules:
                 f"episodes have from {self.least_way} to {self.most_way} classes and {self.most_support} support examples at most; "
                 "the first cannot be above the second, nor the second above the third."
             )
+        if self.way and not self.shot and self.way > self.most_support:
+            raise RecipeError(
+                f"episodes have {self.way} classes and {self.most_support} support examples at most, where each class needs one: "
+                "lower the way, or give the shots."
+            )
 
 
 BENCHMARK = EpisodeRules()
@@ -162,17 +167,22 @@ def _eligible(pool: Pool, rules: EpisodeRules) -> list[np.ndarray]:
     most = rules.largest_node if pool.whole and not rules.way else classes
     groups = [group for group in pool.groups or (np.arange(classes),) if least <= len(group) <= most]
     if not groups:
-        raise DataError(f"{pool.name} has {counted(classes, 'class')}; an episode needs {least} that belong together.")
+        raise DataError(
+            f"{pool.name} has {counted(classes, 'class')}; an episode needs {least} that belong together: lower --way, or leave "
+            "this source out."
+        )
     smallest, kept = int(pool.counts.argmin()), np.diff(pool.starts)
     shots, query = shots_and_query(pool.counts[[smallest]], 0.0, np.zeros(1), rules)
     if query < 1 or shots[0] < (rules.shot or 1):
         raise DataError(
             f"class {smallest} of {pool.name} has {counted(int(pool.counts[smallest]), 'example')}; an episode takes "
-            f"{rules.shot or 1} of it and {rules.query or 'at least 1'} as queries."
+            f"{rules.shot or 1} of it and {rules.query or 'at least 1'} as queries: lower --shot or --query."
         )
     asked = (rules.shot or rules.most_support) + (rules.query or rules.most_query)
     if (kept < np.minimum(pool.counts, asked)).any():
-        raise DataError(f"of a class of {pool.name} only {kept.min()} examples are there; episodes may take {asked}.")
+        raise DataError(
+            f"of a class of {pool.name} only {kept.min()} examples are there; episodes may take {asked}: lower --shot or --query."
+        )
     return groups
 
 

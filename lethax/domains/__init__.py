@@ -16,9 +16,9 @@ from lethax.errors import RecipeError
 from lethax.recipe import Recipe, Resolved
 from lethax.recipe.sections import register_section
 
-# The first that claims a recipe has it; images take what nothing else claims.
+# The first that claims a recipe has it: by the name of the data, then features by the method and the net; images take the rest.
 DOMAINS: list[Domain] = [
-    curves.DOMAIN, control.NAVIGATION_DOMAIN, control.LOCOMOTION_DOMAIN, features.DOMAIN, metadataset.DOMAIN,
+    curves.DOMAIN, control.NAVIGATION_DOMAIN, control.LOCOMOTION_DOMAIN, metadataset.DOMAIN, features.DOMAIN,
     images.DOMAIN,
 ]  # fmt: skip
 

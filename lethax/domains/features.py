@@ -55,12 +55,17 @@ def _of_leo(recipe: Recipe) -> Values:
 def _check_inputs(recipe: Resolved, inputs: Inputs) -> None:
     """Raise RecipeError if the data are images."""
     if len(inputs.example) != 1:
-        wrong, why = (
-            (f"method '{recipe.method}'", "leo takes features, and it holds images: see lethax embed")
-            if recipe.reads("leo")
-            else ("net 'mlp'", "it holds images, which take conv4 or resnet12")
-        )
-        raise RecipeError(f"{wrong} does not fit data '{recipe.data}': {why}.")
+        raise unfit(recipe)
+
+
+def unfit(recipe: Resolved) -> RecipeError:
+    """What is wrong with a method or a network that takes features, on data that are images."""
+    wrong, why = (
+        (f"method '{recipe.method}'", "leo takes features, and it holds images: see lethax embed")
+        if recipe.reads("leo")
+        else (f"net '{recipe.net.kind}'", "it holds images, which take conv4 or resnet12")
+    )
+    return RecipeError(f"{wrong} does not fit data '{recipe.data}': {why}.")
 
 
 def _net(recipe: Resolved, inputs: Inputs | None) -> Net:

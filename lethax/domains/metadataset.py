@@ -17,6 +17,7 @@ from lethax.data.store import Store, find_store, open_store
 from lethax.data.variable_episodes import BENCHMARK, EpisodeRules, pool
 from lethax.domains import images
 from lethax.domains.contract import Family, Inputs, Values
+from lethax.domains.features import unfit
 from lethax.domains.supervised import Supervised, blind
 from lethax.errors import DataError, RecipeError, did_you_mean
 from lethax.evaluation import bernoulli_std
@@ -56,7 +57,9 @@ class MetaDataset(Supervised):
         return recipe.data == NAME
 
     def check(self, recipe: Resolved) -> None:
-        """Raise RecipeError for episodes of one class and for sources that do not exist."""
+        """Raise RecipeError for episodes of one class, for sources that do not exist, and for a network of features."""
+        if recipe.net.kind == "mlp":
+            raise unfit(recipe)
         if recipe.episode.way == 1:
             raise RecipeError(
                 "episode.way is 1; with one class there is nothing to tell apart: give 2, or 0 to draw it."
@@ -96,8 +99,11 @@ class MetaDataset(Supervised):
         )  # fmt: skip
 
     def columns(self, recipe: Resolved, split: str) -> tuple[str, ...]:
-        """The prepared sources that have such a split, in the order of the benchmark's tables, and further test data."""
-        return tuple(store.name for store in _prepared() if split in store.splits)
+        """The prepared sources that have such a split, in the order of the benchmark's tables, and further test data.
+
+        DataError if they differ in size: better now than when the columns before are judged.
+        """
+        return tuple(store.name for store in _prepared(split))
 
     def elsewhere(self, recipe: Resolved, inputs: Inputs | None, data: str) -> "tuple[MetaDataset, Resolved]":
         """The domain and the recipe on one column: a source, or any data set of pictures of the same size."""
@@ -130,7 +136,7 @@ class MetaDataset(Supervised):
 def training_stores(recipe: Resolved) -> list[Store]:
     """The stores of the training sources. DataError if there is none, or one that is named is missing or has none to train on."""
     asked = _asked(recipe)
-    stores = [open_store(store_name(name)) for name in asked] or [s for s in _prepared() if "train" in s.splits]
+    stores = [open_store(store_name(name)) for name in asked] or _prepared("train")
     if not stores:
         raise DataError(
             f"no source of Meta-Dataset with training classes is prepared. {remedy(store_name('omniglot'))}"
@@ -138,13 +144,7 @@ def training_stores(recipe: Resolved) -> list[Store]:
     for store in stores:
         if "train" not in store.splits:
             raise DataError(f"{store.name} has no training classes: leave it out of metadataset.train.")
-    sizes = {store.splits["train"].images.shape[1:]: store.name for store in stores}
-    if len(sizes) > 1:
-        said = ", ".join(f"{name} has {shape}" for shape, name in sizes.items())
-        raise DataError(
-            f"the training sources have pictures of several shapes ({said}): prepare them with one --image."
-        )
-    return stores
+    return _of_one_size(stores)
 
 
 def _asked(recipe: Resolved) -> list[str]:
@@ -153,8 +153,21 @@ def _asked(recipe: Resolved) -> list[str]:
     return [] if names == [ALL] else [name.strip().removeprefix(f"{NAME}-") for name in names]
 
 
-def _prepared() -> list[Store]:
-    return [store for name in (*METADATASET, *FURTHER) if (store := find_store(store_name(name)))]
+def _prepared(split: str) -> list[Store]:
+    """The prepared sources with classes in a split."""
+    found = [store for name in (*METADATASET, *FURTHER) if (store := find_store(store_name(name)))]
+    return _of_one_size([store for store in found if split in store.splits])
+
+
+def _of_one_size(stores: list[Store]) -> list[Store]:
+    sizes = {next(iter(store.splits.values())).images.shape[1:]: store.name for store in stores}
+    if len(sizes) > 1:
+        said = ", ".join(f"{name} has {shape}" for shape, name in sizes.items())
+        raise DataError(
+            f"the prepared sources have pictures of several shapes ({said}): prepare them with one --image, or name those that "
+            "you mean, with --metadataset.train for training and --data for evaluation."
+        )
+    return stores
 
 
 def _source(store: Store) -> str:
@@ -172,7 +185,7 @@ def _family(recipe: Resolved, split: str) -> Family:
     if split == "val":
         kept = _chosen_on([_source(store) for store in stores])
         stores = [store for store in stores if _source(store) in kept]
-    tested = [store for store in _prepared() if "test" in store.splits] if split == "test" else stores
+    tested = _prepared(split) if split == "test" else stores
     return _family_of(tested, recipe, split, stores[0].mean, stores[0].std)
 
 

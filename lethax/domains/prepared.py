@@ -157,8 +157,9 @@ def store_of(recipe: Resolved, split: str) -> Store:
     """Open the data set. DataError if the classes of a split do not allow the episodes."""
     store = open_store(recipe.data)
     if split not in store.splits:
+        there = ", ".join(store.splits)
         raise DataError(
-            f"{recipe.data} has no {split} split, only {', '.join(store.splits)}: prepare it again with one."
+            f"{recipe.data} has no {split} split, only {there}: name other data, or prepare it again with such a split."
         )
     check_shape(store.splits[split], shape_of(recipe, split), f"{recipe.data}/{split}")
     return store

@@ -14,7 +14,7 @@ from lethax.methods import method_of
 from lethax.recipe import Resolved
 from lethax.report.scores import number, setting_of, title_of
 from lethax.report.tables import legend
-from lethax.text import counted, plural
+from lethax.text import counted, plural, sized
 
 STEM = "comparison"  # of the files
 
@@ -221,7 +221,7 @@ def about_lines(record: Mapping[str, Any]) -> list[list[str]]:
 
 def title(record: Mapping[str, Any]) -> str:
     """ "accuracy on 600 test episodes of cifar_fs: 5-way 1-shot, seeds 0, 1, 2; hash of the episodes 0123456789abcdef"."""
-    task = f"{record['way']}-way {record['shot']}-shot" if record["way"] else f"{record['shot']}-shot"
+    task = " ".join(sized(record[of], of) for of in ("way", "shot") if record[of] is not None)
     seeds = f"{plural(len(record['seeds']), 'seed')} {', '.join(map(str, record['seeds']))}"
     count = counted(record["episodes"], "test episode")
     return f"{record['score']} on {count} of {record['data']}: {task}, {seeds}; hash of the episodes {record['episodes_hash']}"

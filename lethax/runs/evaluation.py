@@ -170,12 +170,12 @@ def evaluate_run(
     recipe = resolve(run.recipe.with_values(**changed)) if changed else run.recipe
     home = seen_by = None
     if data is not None:
-        if data != recipe.data and split != "test" and data not in domain.columns(recipe, split):
+        home, (seen_by, recipe) = recipe, domain.elsewhere(recipe, inputs, data)
+        if recipe.data != home.data and split != "test" and recipe.data not in domain.columns(home, split):
             raise RecipeError(
                 f"--split is {split}, but of other data only the test classes are judged: leave --split out."
             )
-        home, (domain, recipe) = recipe, domain.elsewhere(recipe, inputs, data)
-        seen_by = domain
+        domain = seen_by
     domain.check_split(recipe, split)
     learner, inner = domain.learner(recipe, inputs), recipe.inner.steps
     metas, at = best_metas(run, ensemble)

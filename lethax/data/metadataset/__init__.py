@@ -16,6 +16,7 @@ from lethax.data.metadataset.spec import SPEC, read_spec
 from lethax.data.pictures import Progress, fill_by
 from lethax.data.store import StoreWriter
 from lethax.errors import DataError, RecipeError
+from lethax.names import METADATASET
 from lethax.text import counted, shown
 
 HALF = (0.5, 0.5, 0.5)  # mean and deviation: x = 2 (pixel / 255 − 1/2), between −1 and 1
@@ -44,7 +45,7 @@ def prepare_metadataset(
     reader = _reader(source, of, known)
     names = known.named(reader.counts, shown(source))
     record = {
-        "kind": "metadataset", "source": of, "layout": reader.layout, "image": image, "per_class": most,
+        "kind": METADATASET, "source": of, "layout": reader.layout, "image": image, "per_class": most,
         "left_out": [{"name": name, "reason": why} for name, why in _left_out(reader, known, names, source).items()],
     }  # fmt: skip
     with StoreWriter(root, f"metadataset-{of}", mean=HALF, std=HALF, source=record) as writer:
@@ -111,5 +112,9 @@ def _left_out(reader: SourceReader, known: SourceFacts, names: dict[str, list[st
         found[f"{name}/"] = "the published split has no such class"
     images = sum(reader.counts[name] for name in taken)
     if images != known.images:
-        found[source.name] = f"it has {counted(images, 'picture')}, {known.images:,} were published"
+        of = f"the {known.images:,} pictures that were published"
+        lacks = f"it lacks {known.images - images:,} of {of}"
+        found[source.resolve().name] = (
+            lacks if images < known.images else f"it has {images:,} pictures in the place of {of}"
+        )
     return found

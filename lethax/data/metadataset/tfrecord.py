@@ -107,8 +107,9 @@ def _length(head: bytes, left: int) -> int:
     length, masked = _HEAD.unpack(head)
     if _plain(head[:8]) != _unmasked(masked):
         raise ValueError("has a length whose checksum is wrong")
-    if length > min(RECORD_BYTES, left - _HEAD.size - _TAIL.size):
-        there = f"where {left - _HEAD.size} are left" if length <= RECORD_BYTES else f"more than {RECORD_BYTES}"
+    room = max(left - LEAST_BYTES, 0)
+    if length > min(RECORD_BYTES, room):
+        there = f"where {room} are left" if length <= RECORD_BYTES else f"more than {RECORD_BYTES}"
         raise ValueError(f"claims {length} bytes, {there}")
     return length
 
