@@ -61,6 +61,11 @@ SEE = " See lethax train --help."
         ("train sinusoid --rotate True", "--rotate takes no value: write --rotate or --no-rotate." + SEE),
         ("train sinusoid --rotate --no-rotate", "--rotate and --no-rotate were both given: leave one out."),
         ("train sinusoid extra", "lethax train has no place for 'extra'"),
+        (
+            "predict RUN -o table.csv --overwrite",
+            "lethax predict has no option '--overwrite'." + SEE.replace("train", "predict"),
+        ),
+        ("predict RUN -o", "-o needs a value, a path."),
         ("train sinusoid --seed=-1", "seed is -1; it has to be from 0 to 4294967295."),
         ("train sinusoid \x1b[31mred", "lethax train has no place for '\\x1b[31mred'"),
         ("train sinusoid --steps " + "9" * 5000, "--steps is '9999"),

@@ -61,19 +61,21 @@ def options_of(command: Any) -> Iterator[Word]:
         flag = f.name.upper() if tyro.conf.Positional in extras else f"--{name}"
         needed = flag.startswith("--") and f.default is f.default_factory is dataclasses.MISSING
         yield Word(flag, typing.get_args(kinds[0])[0] if many else kinds[0], many, needed)
+        for short in (alias for e in extras for alias in getattr(e, "aliases", None) or ()):
+            yield Word(short, kinds[0])
         if kinds[0] is bool and tyro.conf.FlagCreatePairsOff not in extras:
             yield Word(f"--no-{name}", bool)
 
 
 def _faults(command: str, words: list[str], known: list[Word]) -> Iterator[str]:
     """A sentence for each fault, in the order of the words."""
-    options = {option.flag: option for option in known if option.flag.startswith("--")}
-    places = [option for option in known if not option.flag.startswith("--")]
+    options = {option.flag: option for option in known if option.flag.startswith("-")}
+    places = [option for option in known if not option.flag.startswith("-")]
     needed = {option.flag: option for option in known if option.needed}
     while words:
         word = words.pop(0)
         flag, equals, value = word.partition("=")
-        if word.startswith("--"):
+        if word.startswith("--") or flag in options:
             option = options.get(flag.replace("_", "-"))
             if option is None:
                 yield f"{command} has no option '{shown(flag, 60)}'.{_nearest_option(flag, options)}"

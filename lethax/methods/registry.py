@@ -205,6 +205,14 @@ def _maml_pp(preset: Preset) -> Values:
     return values
 
 
+def _boil(preset: Preset) -> Values:
+    """The released rate; where tasks would start from a last layer of zeros, which BOIL never moves, from prototypes."""
+    if preset.kind != "images":
+        return {}
+    start = preset.values["inner.head"]
+    return {"inner.rate": 0.5, "inner.steps": 1, "inner.head": "prototypes" if start == "zero" else start}
+
+
 def _reptile_fits(recipe: Resolved) -> None:
     if not recipe.inner.rate:
         raise RecipeError("inner.rate is 0.0; reptile divides by it: it has to be above 0.")
@@ -229,7 +237,7 @@ _BASES: dict[str, dict[str, Any]] = {
     "anil": {"text": "ANIL adapts the last layer alone (Raghu et al. 2020)."},
     "boil": {
         "text": "BOIL adapts all but the last layer (Oh et al. 2021).",
-        "defaults": _by_kind(images={"inner.rate": 0.5, "inner.steps": 1}),
+        "defaults": _boil,
     },
     "maml_pp": {
         "text": "MAML++ learns inner rates by tensor and step, with a multi-step loss (Antoniou et al. 2019).",
