@@ -4,13 +4,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, final
 
+import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
+from lethax import trees
+from lethax.devices import TaskLoop, devices_for
 from lethax.domains.contract import Inputs, Values
-from lethax.domains.supervised import Supervised
+from lethax.domains.supervised import Supervised, on_cpu
 from lethax.errors import RecipeError
 from lethax.recipe import Recipe, Resolved
+
+_CACHED = (
+    1_000_000  # weights of all tasks; with more, a core is faster with one task after another, which its cache holds
+)
 
 
 def _everything_fits(recipe: Resolved) -> None:
@@ -52,6 +59,11 @@ class Made(Supervised):
     def inputs(self, recipe: Resolved) -> Inputs | None:
         """None, because there is no data set."""
         return None
+
+    def _through(self, recipe: Resolved, tasks: int) -> tuple[TaskLoop, int]:
+        weights = trees.size(jax.eval_shape(self.net(recipe, None).init, jax.random.key(0)))
+        spilled = on_cpu() and tasks * weights > _CACHED
+        return "scan" if spilled else "vmap", devices_for(tasks, each=1)
 
     def identity(self, recipe: Resolved) -> str | None:
         """None, because there is no data set."""
