@@ -2,8 +2,9 @@
 
     python benchmarks/weak_scaling.py [--out docs/results/weak-scaling.json]
 
-Weak scaling gives every device the same work, a meta-batch of two episodes, however many devices there are. An outer step then
-takes the step's own time, the wait for the slowest device, and the sum of the meta-gradients over all devices (an all-reduce):
+Weak scaling gives every device the same work, the meta-batch of a case of docs/results/peers.json, however many devices there are.
+The step's own time is the median measured there, on two threads of a core, and a twentieth and a hundredth of it. An outer step
+then takes the step's own time, the wait for the slowest device, and the sum of the meta-gradients over all devices (an all-reduce):
 
     ring   2 (n − 1) (latency + bytes / n / bandwidth)
     tree   2 ⌈log₂ n⌉ (latency + bytes / bandwidth)
@@ -15,9 +16,13 @@ that looks for one reads the lock of every run before it.
 
 import argparse
 import heapq
+import itertools
+import json
 import math
 import shlex
 import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +32,10 @@ from lethax.files import to_json
 NETWORKS = {  # latency in s, bandwidth in bytes/s, of one direction: usual values, not measured
     "Ethernet, 25 Gb/s": (20e-6, 25e9 / 8),
     "InfiniBand, 400 Gb/s": (2e-6, 400e9 / 8),
+    "NVLink, 450 GB/s": (2e-6, 450e9),  # it joins some dozens of devices, but the model does not stop there
 }
-DEVICES = tuple(4**power for power in range(7))  # 1 to 4096
+DEVICES = tuple(2**power for power in range(13))  # 1 to 4096
+MEASURED = Path(__file__).parents[1] / "docs/results/peers.json"
 SPREAD = 0.05  # deviation of the logarithm of a device's time
 RUN_SPREAD, LOOK = 0.2, 1e-3  # of a run's time; seconds to read a lock on a shared file system
 
@@ -58,43 +65,43 @@ def sweep(machines: int, runs: int, seconds: float) -> float:
     return max(free)
 
 
-def sizes() -> dict[str, int]:
-    """The bytes of a meta-gradient."""
+def nets() -> Iterator[tuple[str, int, float]]:
+    """Of each net its name, the bytes of its meta-gradient, and the measured seconds of an outer step. L2F takes MAML's."""
     import jax
 
     from lethax import benchmark, trees
 
-    found = {}
+    measured = {
+        row["case"]["name"]: row["implementations"]["Lethax"] for row in json.loads(MEASURED.read_text())["rows"]
+    }
+    l2f = replace(benchmark.CONV_32, method="l2f")
     for name, case in (
-        ("sinusoid", benchmark.SINUSOID), ("4-conv, 64 filters, 32 px", benchmark.CONV_32),
+        ("sinusoid", benchmark.SINUSOID), ("4-conv, 32 px", benchmark.CONV_32), ("4-conv, 32 px, L2F", l2f),
         ("ResNet12, 84 px", benchmark.RESNET),
     ):  # fmt: skip
         _, _, learner, _ = benchmark.learner_of(case)
-        found[name] = 4 * trees.size(jax.eval_shape(learner.init, jax.random.key(0)))
-    return found
+        size = 4 * trees.size(jax.eval_shape(learner.init, jax.random.key(0)))
+        yield name, size, measured[case.name]["median_s"]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    rows, size = [], sizes()
-    # Seconds of a step on a device: a core of ours for the first three (docs/results/peers.json), and what a device twenty and a
-    # hundred times as fast would take.
-    steps = {
-        "sinusoid": (1e-4,), "4-conv, 64 filters, 32 px": (0.8, 0.04, 0.008), "ResNet12, 84 px": (30.0, 1.5, 0.3),
-    }  # fmt: skip
+    rows, reach = [], []
     waits = {devices: slowest(devices, SPREAD) for devices in DEVICES}
-    for net, seconds in steps.items():
-        for step in seconds:
-            for network, (latency, bandwidth) in NETWORKS.items():
-                for devices in DEVICES:
-                    sum_s = all_reduce(devices, size[net], latency, bandwidth)
-                    rows.append({
-                        "net": net, "bytes": size[net], "step_s": step, "network": network, "devices": devices,
-                        "all_reduce_s": sum_s, "efficiency": step / (step + sum_s),
-                        "efficiency_with_waiting": step / (step * waits[devices] + sum_s),
-                    })  # fmt: skip
+    for (net, size, seconds), faster, network in itertools.product(nets(), (1, 20, 100), NETWORKS):
+        step, case = seconds / faster, {"net": net, "bytes": size, "faster": faster, "network": network}
+        sums = {devices: all_reduce(devices, size, *NETWORKS[network]) for devices in DEVICES}
+        rows += [
+            {
+                **case, "step_s": step, "devices": devices, "all_reduce_s": sum_s, "efficiency": step / (step + sum_s),
+                "efficiency_with_waiting": step / (step * waits[devices] + sum_s),
+            }
+            for devices, sum_s in sums.items()
+        ]  # fmt: skip
+        below = [devices for devices, sum_s in sums.items() if step / (step + sum_s) < 0.9]
+        reach.append({**case, "first_below_90_percent": below[0] if below else None})
     sweeps = []
     for machines in (1, 10, 100, 1000):
         runs = 10 * machines
@@ -110,9 +117,9 @@ def main() -> None:
     made = {
         "command": shlex.join(["python", *sys.argv]), "spread": SPREAD, "run_spread": RUN_SPREAD, "look_s": LOOK,
         "networks": {name: {"latency_s": one, "bytes_per_s": other} for name, (one, other) in NETWORKS.items()},
-        "rows": rows, "sweeps": sweeps,
+        "rows": rows, "reach": reach, "sweeps": sweeps,
     }  # fmt: skip
-    for row in (*rows, *sweeps):
+    for row in (*rows, *reach, *sweeps):
         print(" ".join(f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.values()))
     if args.out:
         args.out.write_text(to_json(made) + "\n", encoding="utf-8")
