@@ -110,6 +110,10 @@ def test_a_column_for_each_test_source(l2f, capsys: pytest.CaptureFixture[str]) 
     assert again.record["per_episode"] == records[2]["per_episode"]
     part = evaluate_run(l2f, episodes=2, ensemble=1, steps=1, seed=0, split="val", data="omniglot").record
     assert (part["data"], part["split"]) == ("metadataset-omniglot", "val")
+    fixed = evaluate_run(l2f, episodes=1, ensemble=1, steps=1, seed=0, data="aircraft", changed={"way": 3, "shot": 1})
+    assert (fixed.record["way"], fixed.record["shot"]) == (3, 1)
+    words = ["evaluate", str(l2f.folder), "--episodes", "2", "--steps", "1", "--data", "omniglot"]
+    assert cli.main([*words, "--way", "0", "--shot", "0"]) == 0 and cli.main([*words, "--way", "1"]) == 2
     cli.main(["evaluate", str(l2f.folder), "--episodes", "2", "--steps", "1", "--split", "val", "--pictures"])
     shown = "".join(capsys.readouterr())
     assert "any-way any-shot" in shown and "metadataset-aircraft" in shown and "metadataset-traffic_sign" not in shown

@@ -33,7 +33,8 @@ class Evaluate:
     split: Literal["train", "val", "test"] = "test"
     """Episodes are drawn from the classes of this split."""
     way: Count = None
-    """Episodes have this many classes (default: as in training). Another number takes --head, or the trained columns."""
+    """Episodes have this many classes (default: as in training). Another number takes --head, or the trained columns. In
+    Meta-Dataset, 0 lets each episode draw a number, and so does --shot 0."""
     shot: Count = None
     """Each class has this many support examples (default: as in training)."""
     head: Head = None

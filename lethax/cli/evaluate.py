@@ -92,8 +92,8 @@ def _check_evaluate(args: arguments.Evaluate) -> None:
     check_range("episodes", args.episodes, 1, 10_000_000)
     check_range("ensemble", args.ensemble, 1, 1000)
     check_range("steps", args.steps, 0, 1000)
-    check_range("way", args.way, 2, 1000)
-    check_range("shot", args.shot, 1, 1000)
+    check_range("way", args.way or None, 2, 1000)  # the recipe says whether 0, a number that is drawn, makes sense
+    check_range("shot", args.shot or None, 1, 1000)
 
 
 def against(names: Sequence[str] | None, features: str | None, quiet: bool) -> Any:
