@@ -86,25 +86,27 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=3)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    speed, bandwidth = machine()
-    print(f"a product of matrices: {speed / 1e9:.0f} GFLOP/s; a copy: {bandwidth / 1e9:.1f} GB/s", flush=True)
     rows, every = [], os.sched_getaffinity(0)
     with tempfile.TemporaryDirectory() as folder:
         listed = [(name, case, every) for name, case in cases()] + [("one device", CONV_32, {min(every)})]
         for name, case, cores in listed:
             os.sched_setaffinity(0, cores)
             cold, warm = benchmark.apart(case, 1, Path(folder)), benchmark.apart(case, args.calls, Path(folder))
-            found = list(products(case))
-            share = len(cores) / len(every)
-            ceiling = sum(max(flop / (speed * share), moved / bandwidth) for flop, moved in found)
             rows.append({
-                "varied": name, "memory": case.memory, "devices": len(cores), "case": asdict(case),
-                "gflop": sum(flop for flop, _ in found) / 1e9, "gbyte": sum(moved for _, moved in found) / 1e9,
-                "median_s": warm.median, "ceiling_s": ceiling, "share": ceiling / warm.median,
+                "varied": name, "memory": case.memory, "devices": len(cores), "case": asdict(case), "median_s": warm.median,
                 "peak_mib": warm.peak and warm.peak / 2**20, "peak_with_compilation_mib": cold.peak and cold.peak / 2**20,
                 "first_step_s": cold.first, "first_step_of_a_second_start_s": warm.first,
             })  # fmt: skip
-            print(json.dumps({key: value for key, value in rows[-1].items() if key != "case"}), flush=True)
+            print(f"{name}, {case.memory}: {warm.median:.3f} s", flush=True)
+    os.sched_setaffinity(0, every)
+    speed, bandwidth = machine()  # last: a process begins with the peak memory of the one that starts it
+    print(f"a product of matrices: {speed / 1e9:.0f} GFLOP/s; a copy: {bandwidth / 1e9:.1f} GB/s")
+    for row, (_, case, cores) in zip(rows, listed, strict=True):
+        found, share = list(products(case)), len(cores) / len(every)
+        ceiling = sum(max(flop / (speed * share), moved / bandwidth) for flop, moved in found)
+        row["gflop"], row["gbyte"] = (sum(one) / 1e9 for one in zip(*found, strict=True))
+        row["ceiling_s"], row["share"] = ceiling, ceiling / row["median_s"]
+        print(json.dumps({key: value for key, value in row.items() if key != "case"}))
     if args.out:
         command = shlex.join(["python", *sys.argv])
         made = {
