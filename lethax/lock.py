@@ -91,15 +91,15 @@ def _holder(handle: int) -> str:
 
 
 class RunLock:
-    """Context manager: holds a run folder. RunInUse says which process has it, unless it is to wait; RunError why none can."""
+    """Context manager: holds a run folder. RunInUse says which process has it; RunError why none can."""
 
-    def __init__(self, folder: Path, *, wait: bool = False) -> None:
-        self.folder, self._wait = folder, wait
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self._held = ExitStack()
 
     def __enter__(self) -> "RunLock":
         try:
-            self._held.enter_context(locked(self.folder, wait=self._wait))
+            self._held.enter_context(locked(self.folder))
         except InUse as other:
             raise RunInUse(
                 f"run {shown(self.folder)} is in use by process {shown(other, 100)}; wait for it, or choose another --out."

@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -112,6 +114,20 @@ def test_a_folder_without_a_state_does_not_block(tmp_path):
     making.create(resolve(TINY.with_values(seed=7)), tmp_path / "begun")
     with RunLock(tmp_path / "begun"), pytest.raises(RunError, match="in use by process"):
         making.enter(resolve(TINY), tmp_path / "begun")
+
+
+def test_a_run_that_another_makes_and_trains_is_opened_while_it_trains(tmp_path):
+    """The lock of making is followed by that of training, which may be held for hours."""
+    made = making.create(resolve(TINY), tmp_path / "made")
+    folder = tmp_path / "run"
+    folder.mkdir()
+    with RunLock(folder), ThreadPoolExecutor(1) as pool:
+        opened = pool.submit(making.enter, resolve(TINY), folder)
+        time.sleep(4 * making._POLL)
+        assert not opened.done()
+        for path in made.folder.iterdir():
+            shutil.copy(path, folder)
+        assert opened.result(timeout=30).folder == folder
 
 
 def test_overwrite_replaces_a_run_and_nothing_else(trained, whole, capsys):

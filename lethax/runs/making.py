@@ -3,6 +3,7 @@
 import os
 import secrets
 import shutil
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from lethax.domains import Inputs, domain_of
 from lethax.errors import CheckpointError, RecipeError, RunError
 from lethax.files import to_json, write_atomic
 from lethax.learner import Learner
-from lethax.lock import RunLock
+from lethax.lock import RunInUse, RunLock
 from lethax.recipe import Resolved, dump
 from lethax.recipe.record import TOP
 from lethax.recipe.resolve import resolve
@@ -36,6 +37,8 @@ from lethax.runs.folder import (
     when,
 )  # fmt: skip
 from lethax.text import command_line, counted, shown
+
+_POLL = 0.05  # seconds
 
 
 def create(recipe: Resolved, folder: Path) -> Run:
@@ -59,8 +62,13 @@ def _made(recipe: Resolved, folder: Path) -> Run | None:
         )
     inputs = checked(recipe)
     folder.mkdir(parents=True, exist_ok=True)
-    with RunLock(folder, wait=True):  # others hold it as briefly: what is trained or judged has a recipe
-        return None if (folder / RECIPE).exists() else _write(recipe, inputs, folder)
+    while not (folder / RECIPE).exists():
+        try:
+            with RunLock(folder):
+                return None if (folder / RECIPE).exists() else _write(recipe, inputs, folder)
+        except RunInUse:  # by one that makes the run; it may go on to train it, and hold the lock for hours
+            time.sleep(_POLL)
+    return None
 
 
 def checked(recipe: Resolved) -> Inputs | None:
