@@ -83,7 +83,8 @@ def over_tasks(function: Callable[[A], B], items: A, how: TaskLoop) -> B:
     if how == "scan":
         return jax.lax.map(function, items)
     count = jax.tree.leaves(items)[0].shape[0]
-    results = [function(jax.tree.map(lambda leaf, i=i: leaf[i], items)) for i in range(count)]
+    once = jax.jit(function, inline=True)  # traced once, and written into the program for each item
+    results = [once(jax.tree.map(lambda leaf, i=i: leaf[i], items)) for i in range(count)]
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *results)
 
 

@@ -6,6 +6,7 @@ backward pass (mixed-mode differentiation; Kemaev et al. 2025).
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import jax
@@ -30,7 +31,9 @@ def _plain(loss: Loss, fast: T, constants: Any, data: Any) -> tuple[Array, T]:
     return jax.value_and_grad(loss)(fast, constants, data)
 
 
-_mixed_mode = jax.custom_vjp(_plain, nondiff_argnums=(0,))
+# Traced once, and written into a program once for each inner step.
+_once = partial(jax.jit, static_argnums=0, inline=True)
+_mixed_mode = jax.custom_vjp(_once(_plain), nondiff_argnums=(0,))
 
 
 def _forward(loss: Loss, fast: T, constants: Any, data: Any) -> tuple[tuple[Array, T], tuple[T, Any, Any]]:
@@ -40,10 +43,13 @@ def _forward(loss: Loss, fast: T, constants: Any, data: Any) -> tuple[tuple[Arra
 def _backward(loss: Loss, saved: tuple[Any, Any, Any], cotangents: tuple[Array, Any]) -> tuple[Any, Any, None]:
     fast, constants, data = saved
     _, direction = cotangents  # the loss value is only looked at: `gradient` stops its derivative
-    _, (in_fast, in_constants) = jax.jvp(
-        lambda w: jax.grad(loss, argnums=(0, 1))(w, constants, data), (fast,), (direction,)
-    )
-    return in_fast, in_constants, None
+    return *_product(loss, fast, constants, data, direction), None
+
+
+@_once
+def _product(loss: Loss, fast: T, constants: Any, data: Any, direction: T) -> tuple[T, Any]:
+    """The Hessian by the direction, and the mixed derivative by it: forward over reverse."""
+    return jax.jvp(lambda w: jax.grad(loss, argnums=(0, 1))(w, constants, data), (fast,), (direction,))[1]
 
 
 _mixed_mode.defvjp(_forward, _backward)
