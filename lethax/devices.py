@@ -26,7 +26,7 @@ A = TypeVar("A")
 B = TypeVar("B")
 C = TypeVar("C")
 TaskLoop = Literal["vmap", "unroll", "scan"]
-_compiled: set[Any] = set()
+_compiled: set[Any] = set()  # programs with the shapes of their arguments; JAX does not say what it has compiled
 
 
 def use_all_cores() -> None:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from lethax import trees
 from lethax.devices import devices_for
 from lethax.domains import Judging, domain_of
 from lethax.domains.supervised import shape_of
@@ -267,8 +268,7 @@ def _seconds_a_step(group: Sequence[CellJob], clock: Callable[[], float]) -> flo
     if len(group) == 1:
         call = lambda: fit(learner, states[0], *families[0], plan)  # noqa: E731
     else:
-        stack = lambda *leaves: jnp.stack(leaves)  # noqa: E731
-        state, source = jax.tree.map(stack, *states), jax.tree.map(stack, *[f.source for f in families])
+        state, source = trees.stacked(states), trees.stacked([family.source for family in families])
         devices = devices_for(len(group))
         call = lambda: fit_together(learner, state, families[0].tasks, source, plan, devices)  # noqa: E731
     jax.block_until_ready(next(call()))  # compiles

@@ -5,8 +5,11 @@ from pathlib import Path
 import pytest
 
 from lethax import cli, hardware
+from lethax.domains import domain_of
+from lethax.outer import Plan
 from lethax.recipe import Recipe
 from lethax.recipe.resolve import resolve
+from lethax.records import EpisodeShape
 from lethax.runs import estimate
 
 WORDS = "train sinusoid --method l2f --shot 5 --query 10 --steps 1000 --filters 40".split()
@@ -44,6 +47,19 @@ def test_operations_and_time_are_of_one_outer_step() -> None:
     assert found.operations and twice.operations and found.operations > 2 * 1680 * points * recipe.outer.batch
     assert 1.8 < twice.operations / found.operations < 2.2 and twice.seconds is None
     assert found.seconds == 8.0 / (2 * 4) and found.memory > 0 and found.fits
+
+
+@pytest.mark.parametrize("chunk,brief", [(500, 50), (7, 7), (53, 1), (1, 1)])
+def test_a_timed_call_is_short_and_ends_where_those_of_the_run_end(chunk: int, brief: int) -> None:
+    plan = estimate.brief(Plan(EpisodeShape(1, 5, 10), total=1000, chunk=chunk))
+    assert plan.chunk == brief and plan.total == 1000
+
+
+def test_tasks_go_one_by_one_where_the_weights_of_all_do_not_fit_a_cache() -> None:
+    """125 tasks of over 20,000 weights each, and four of 1,761."""
+    for data, loop in (("modes5", "scan"), ("sinusoid", "vmap")):
+        recipe = resolve(Recipe.of(data=data, method="maml"))
+        assert domain_of(recipe).plan(recipe).task_loop == loop  # type: ignore[attr-defined]
 
 
 def test_control_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from lethax import trees
+from lethax import outer, trees
 from lethax.data.curves import family
 from lethax.devices import over_chunks
 from lethax.methods import L2F, MAML
@@ -52,6 +52,22 @@ def test_chunks_of_a_meta_batch_give_its_meta_gradient(key, reduction, chunk):
     same = functools.partial(np.testing.assert_allclose, rtol=1e-12, atol=1e-12)
     jax.tree.map(same, added, whole)
     jax.tree.map(same, also, seen)
+
+
+def test_meta_batches_drawn_before_the_loop_are_those_drawn_within_it(key, monkeypatch):
+    """Steps 1 to 3 of a run, which has taken one already, beside a step at a time."""
+    plan = dataclasses.replace(PLAN, transform=optax.sgd(1e-3))
+    first, _ = step(plan, jax.jit(begin, static_argnums=(0, 1))(LEARNER, plan, key), SOURCE)
+    one, losses = first, []
+    for _ in range(3):
+        one, info = step(plan, one, SOURCE)
+        losses.append(info["loss"])
+    for most in (outer._DRAWN_AHEAD, 0):
+        monkeypatch.setattr(outer, "_DRAWN_AHEAD", most)
+        last, info = jax.jit(lambda state: plan.several(LEARNER, state, TASKS, SOURCE, 3))(first)
+        assert int(last.step) == 4
+        np.testing.assert_allclose(info["loss"], losses, rtol=1e-10)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12), last.meta, one.meta)
 
 
 def test_a_chunk_is_the_largest_that_divides_the_episodes():

@@ -9,15 +9,14 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from lethax import trees
-from lethax.devices import TaskLoop, devices_for
+from lethax.devices import TaskLoop
 from lethax.domains.contract import Inputs, Values
 from lethax.domains.supervised import Supervised, on_cpu
 from lethax.errors import RecipeError
 from lethax.recipe import Recipe, Resolved
 
-_CACHED = (
-    1_000_000  # weights of all tasks; with more, a core is faster with one task after another, which its cache holds
-)
+# Weights of all tasks together. With more of them a core is faster with one task after another, which its cache holds.
+_CACHED = 1_000_000
 
 
 def _everything_fits(recipe: Resolved) -> None:
@@ -61,9 +60,9 @@ class Made(Supervised):
         return None
 
     def _through(self, recipe: Resolved, tasks: int) -> tuple[TaskLoop, int]:
+        how, devices = super()._through(recipe, tasks)
         weights = trees.size(jax.eval_shape(self.net(recipe, None).init, jax.random.key(0)))
-        spilled = on_cpu() and tasks * weights > _CACHED
-        return "scan" if spilled else "vmap", devices_for(tasks, each=1)
+        return "scan" if on_cpu() and tasks * weights > _CACHED else how, devices
 
     def identity(self, recipe: Resolved) -> str | None:
         """None, because there is no data set."""

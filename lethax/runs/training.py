@@ -6,9 +6,8 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
-from lethax import processes, signals
+from lethax import processes, signals, trees
 from lethax.devices import devices_for, part
 from lethax.errors import RunError
 from lethax.lock import RunLock
@@ -82,8 +81,7 @@ def train_together(runs: Sequence[Run]) -> Generator[Status, None, None]:
         recorders = [Recorder(run, learner, plan, len(runs)) for run in runs]
         states = _at_one_step(recorders)
         families = [run.domain.family(run.recipe, "train") for run in runs]
-        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
-        sources = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[f.source for f in families])
+        stacked, sources = trees.stacked(states), trees.stacked([family.source for family in families])
         devices = devices_for(len(runs))
         trained = fit_together(learner, stacked, families[0].tasks, sources, plan, devices)
         done = int(states[0].step)
