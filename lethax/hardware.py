@@ -3,6 +3,7 @@
 import ctypes
 import os
 import platform
+import shutil
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -76,6 +77,22 @@ def processor() -> Processor:
     flags = facts.get("flags", "").split()
     best = next((one for one in _SETS if one in flags), "no AVX") if flags else ""
     return Processor(facts.get("model name") or platform.processor() or kind, kind, best)
+
+
+def instructions() -> str:
+    """The model of the processor and all of its instructions, as the kernel names them; "" where it does not."""
+    lines = text("proc/cpuinfo").partition("\n\n")[0].splitlines()
+    return "\n".join(line for line in lines if line.partition(":")[0].strip() in ("model name", "flags", "Features"))
+
+
+def compiler() -> str | None:
+    """The C++ compiler of this machine, if it has one."""
+    return next(filter(None, map(shutil.which, ("c++", "g++", "clang++"))), None)
+
+
+def cache_folder() -> Path:
+    """Where what was compiled is kept: $LETHAX_CACHE, or ~/.cache/lethax."""
+    return Path(os.environ.get("LETHAX_CACHE") or Path.home() / ".cache" / "lethax")
 
 
 def peak() -> int | None:

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from lethax import hardware
 from lethax.doctor.rows import OK, WARNING, WRONG, Row
 from lethax.text import counted, in_bytes, shown
 
@@ -32,7 +33,7 @@ def _data() -> Path:
 
 
 def _cache() -> Path:
-    return Path(os.environ.get("LETHAX_CACHE") or Path.home() / ".cache" / "lethax") / "programs"
+    return hardware.cache_folder() / "programs"
 
 
 def _existing(path: Path) -> Path:

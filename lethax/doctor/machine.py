@@ -1,4 +1,4 @@
-"""The machine: processor, cores, memory and huge pages, with the limits that a container sets."""
+"""The machine: processor, cores, memory, huge pages and compiler, with the limits that a container sets."""
 
 import os
 import sys
@@ -13,7 +13,7 @@ LEAST_MEMORY = 2 << 30
 # Variables that change what is computed, or where files are.
 _VARIABLES = (
     "JAX_PLATFORMS", "XLA_FLAGS", "JAX_ENABLE_X64", "JAX_NUM_CPU_DEVICES", "CUDA_VISIBLE_DEVICES", "LETHAX_DATA", "LETHAX_CACHE",
-    "LETHAX_PLUGINS", "LETHAX_DEBUG",
+    "LETHAX_NATIVE", "LETHAX_PLUGINS", "LETHAX_DEBUG",
 )  # fmt: skip
 
 
@@ -23,6 +23,7 @@ def rows() -> Iterator[Row]:
     yield cores()
     yield memory()
     yield huge_pages()
+    yield compiler()
     given = [f"{name}={os.environ[name]}" for name in _VARIABLES if os.environ.get(name)]
     yield Row("variables", OK, ", ".join(given) or "none that lethax or JAX reads")
 
@@ -83,6 +84,17 @@ def memory() -> Row:
             "memory", WARNING, said, "End other programs, or train with small --batch and --filters and --memory lean."
         )
     return Row("memory", OK, said)
+
+
+def compiler() -> Row:
+    """The C++ compiler, which builds the native kernels of convolutions."""
+    if not sys.platform.startswith("linux"):
+        return Row("compiler", OK, "native kernels are built on Linux alone")
+    found = hardware.compiler()
+    if found is None:
+        advice = "Install one, for example with apt-get install g++."
+        return Row("compiler", WARNING, "none; convolutions take up to twice as long without native kernels", advice)
+    return Row("compiler", OK, found)
 
 
 def huge_pages() -> Row:

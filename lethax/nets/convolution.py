@@ -14,12 +14,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Float
 
+from lethax import native
 from lethax.precision import wide
 
 _FEW = 32  # channels
@@ -29,48 +31,55 @@ _LARGE = 100  # positions of a picture from which the gradient of a kernel is fa
 def conv(x: Float[Array, "n h w i"], kernel: Float[Array, "kh kw i o"]) -> Float[Array, "n h w o"]:
     """Convolve with zero padding that keeps the size. The sides of the kernel are odd.
 
-    It is XLA's own convolution, which programs that convert compiled functions know; only its derivatives are ours. They have the
-    precision of products that JAX is set to here, wherever they are computed.
+    On CPUs it and its derivatives are native kernels, where there are such; within `native.off` it is XLA's own convolution, which
+    programs that convert compiled functions know. Derivatives have the precision of products that JAX is set to here, wherever
+    they are computed.
     """
     precision: str | None = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]  # made when JAX starts
-    return _differentiable(x, kernel, precision)
+    return _differentiable(x, kernel, precision, native.allowed())
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(2,))
-def _differentiable(x: Array, kernel: Array, precision: str | None) -> Array:
+@partial(jax.custom_jvp, nondiff_argnums=(2, 3))
+def _differentiable(x: Array, kernel: Array, precision: str | None, natively: bool) -> Array:
+    if natively:
+        return _conv_p.bind(
+            x, kernel, height=kernel.shape[0], width=kernel.shape[1], precision=precision, natively=True
+        )
     return _conv(x, kernel, precision=precision)
 
 
 @partial(_differentiable.defjvp, symbolic_zeros=True)
-def _(precision: str | None, primals: tuple[Array, Array], tangents: tuple[Any, Any]) -> tuple[Array, Any]:
+def _(
+    precision: str | None, natively: bool, primals: tuple[Array, Array], tangents: tuple[Any, Any]
+) -> tuple[Array, Any]:
     (x, kernel), (of_x, of_kernel) = primals, tangents
-    how = {"height": kernel.shape[0], "width": kernel.shape[1], "precision": precision}
+    how = {"height": kernel.shape[0], "width": kernel.shape[1], "precision": precision, "natively": natively}
     parts = [
         *([] if isinstance(of_x, SymbolicZero) else [_conv_p.bind(of_x, kernel, **how)]),
         *([] if isinstance(of_kernel, SymbolicZero) else [_conv_p.bind(x, of_kernel, **how)]),
     ]
-    out = _differentiable(x, kernel, precision)
+    out = _differentiable(x, kernel, precision, natively)
     return out, sum(parts[1:], parts[0]) if parts else jnp.zeros_like(out)
 
 
-def _conv(x: Array, kernel: Array, *, precision: str | None = None, **_: int) -> Array:
+def _conv(x: Array, kernel: Array, *, precision: str | None = None, **_: Any) -> Array:
     height, width = kernel.shape[:2]
     around, axes = [(height // 2, height // 2), (width // 2, width // 2)], ("NHWC", "HWIO", "NHWC")
     return lax.conv_general_dilated(x, kernel, (1, 1), around, dimension_numbers=axes, precision=precision)
 
 
-def _back(g: Array, kernel: Array, *, precision: str | None, **_: int) -> Array:
+def _back(g: Array, kernel: Array, *, precision: str | None, **_: Any) -> Array:
     """The convolution with the kernel turned, and its inputs and outputs exchanged."""
     return _conv(g, jnp.flip(kernel, (0, 1)).swapaxes(2, 3), precision=precision)
 
 
-def _correlate(x: Array, g: Array, *, height: int, width: int, precision: str | None) -> Array:
+def _correlate(x: Array, g: Array, *, height: int, width: int, precision: str | None, **_: Any) -> Array:
     """w̄[i, j, a, b] = Σ_{n, r, s} x[n, r + i − kh/2, s + j − kw/2, a] ȳ[n, r, s, b], as XLA has it."""
     zero = jnp.zeros((height, width, x.shape[-1], g.shape[-1]), x.dtype)
     return jax.linear_transpose(lambda kernel: _conv(x, kernel, precision=precision), zero)(g)[0]
 
 
-def _correlate_on_cpu(x: Array, g: Array, *, height: int, width: int, precision: str | None) -> Array:
+def _correlate_on_cpu(x: Array, g: Array, *, height: int, width: int, precision: str | None, **_: Any) -> Array:
     """The same, by the form that is faster on CPUs for these sizes. Both are as fast in a loop, where XLA's own takes for ever."""
     if x.shape[1] * x.shape[2] < _LARGE:
         return _exchanged(x, g, height=height, width=width, precision=precision)
@@ -114,10 +123,16 @@ def _by_picture(x: Array, g: Array, *, height: int, width: int) -> Array:
     return total.reshape(height, width, inputs, g.shape[-1])
 
 
-def _primitive(name: str, function: Any, on_cpu: Any = None) -> Primitive:
-    """An operation of JAX that `function` computes, on a CPU `on_cpu` if there is such."""
+def _devices_of(context: Any) -> int:
+    """The number of devices of the program that an operation is lowered for."""
+    axes = context.module_context.axis_context
+    return int(axes.mesh.size if hasattr(axes, "mesh") else axes.num_devices)
+
+
+def _primitive(name: str, function: Any, handler: str, on_cpu: Any = None, **attributes: Any) -> Primitive:
+    """An operation of JAX that `function` computes, on a CPU the native kernel `handler`, or where there is none `on_cpu`."""
     primitive = Primitive(f"lethax_{name}")
-    primitive.def_impl(jax.jit(on_cpu or function, static_argnames=("height", "width", "precision")))
+    primitive.def_impl(jax.jit(primitive.bind, static_argnames=("height", "width", "precision", "natively")))
 
     def abstract(*arguments: Any, **how: Any) -> jax.core.ShapedArray:
         made = jax.eval_shape(partial(function, **how), *arguments)
@@ -126,17 +141,28 @@ def _primitive(name: str, function: Any, on_cpu: Any = None) -> Primitive:
     def batched(arguments: Any, axes: Any, **how: Any) -> tuple[Array, int]:
         return jax.vmap(partial(function, **how), in_axes=axes)(*arguments), 0
 
+    by_xla = mlir.lower_fun(on_cpu or function, multiple_results=False)
+
+    def lowered(context: Any, *arguments: Any, natively: bool, **how: Any) -> Any:
+        if (
+            not natively
+            or not native.fits(context.avals_in, context.avals_out)
+            or (target := native.target(handler)) is None
+        ):
+            return by_xla(context, *arguments, natively=natively, **how)
+        alone = _devices_of(context) > 1  # other devices have the other cores
+        return jax.ffi.ffi_lowering(target)(context, *arguments, alone=np.bool_(alone), **attributes)
+
     primitive.def_abstract_eval(abstract)
     batching.primitive_batchers[primitive] = batched
     mlir.register_lowering(primitive, mlir.lower_fun(function, multiple_results=False))
-    if on_cpu is not None:
-        mlir.register_lowering(primitive, mlir.lower_fun(on_cpu, multiple_results=False), platform="cpu")
+    mlir.register_lowering(primitive, lowered, platform="cpu")
     return primitive
 
 
-_conv_p = _primitive("conv", _conv)
-_back_p = _primitive("back", _back)
-_correlate_p = _primitive("correlate", _correlate, _correlate_on_cpu)
+_conv_p = _primitive("conv", _conv, "conv", turned=np.bool_(False))
+_back_p = _primitive("back", _back, "conv", turned=np.bool_(True))
+_correlate_p = _primitive("correlate", _correlate, "correlation", _correlate_on_cpu)
 # Of each: the cotangent ȳ and the operand that stays give the cotangent of the first operand, then that of the second.
 ad.defbilinear(
     _conv_p,

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import export
 
-from lethax import __version__
+from lethax import __version__, native
 from lethax.data.source import normalised
 from lethax.domains.contract import Inputs
 from lethax.errors import EnvironmentFault, RecipeError, RunError
@@ -53,7 +53,8 @@ class Program(NamedTuple):
         return beside
 
     def _stablehlo(self) -> bytes:
-        return bytes(export.export(jax.jit(self.function), platforms=PLATFORMS)(*self.sizes).serialize())
+        with native.off():
+            return bytes(export.export(jax.jit(self.function), platforms=PLATFORMS)(*self.sizes).serialize())
 
     def _onnx(self) -> bytes:
         """Convert, and compare: the converter is young, and takes the end of some slices of symbolic size for their start."""
@@ -61,7 +62,8 @@ class Program(NamedTuple):
         def one_by_one(images: jax.Array) -> jax.Array:  # in which no slice has a symbolic size
             return jax.lax.map(lambda image: self.function(image[None])[0], images)
 
-        model = importlib.import_module("jax2onnx").to_onnx(one_by_one, inputs=self.sizes, model_name="lethax")
+        with native.off():
+            model = importlib.import_module("jax2onnx").to_onnx(one_by_one, inputs=self.sizes, model_name="lethax")
         blob = bytes(model.SerializeToString())
         session = importlib.import_module("onnxruntime").InferenceSession(blob)
         images = np.random.default_rng(0).integers(0, 256, (3, *self.sizes[0].shape[1:])).astype(np.uint8)

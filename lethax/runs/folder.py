@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from lethax import __version__, checkpoint, hardware, plugins
+from lethax import __version__, checkpoint, hardware, native, plugins
 from lethax.domains import Domain, Inputs, domain_of, read_inputs
 from lethax.errors import CheckpointError, DataError, LethaxError, RecipeError, RunError
 from lethax.files import read_json, read_lines
@@ -218,6 +218,7 @@ def environment() -> dict[str, Any]:
         "machine": platform.machine(),
         "processor": hardware.processor().model,
         "instructions": hardware.processor().best,
+        "native_kernels": native.wanted() and hardware.compiler() is not None,
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         **when(),
     }

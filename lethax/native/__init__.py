@@ -1,0 +1,135 @@
+"""Native kernels: convolutions on CPUs in C++, which the machine's own compiler builds once and keeps beside compiled programs.
+
+They are about twice as fast as XLA's. Where there is no compiler, or $LETHAX_NATIVE is 0, XLA computes all: the same to rounding.
+"""
+
+import ctypes
+import hashlib
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from lethax import hardware
+from lethax.errors import EnvironmentFault
+from lethax.text import shown
+
+_log = logging.getLogger("lethax")
+_SOURCE = Path(__file__).with_name("convolution.cc")
+_OPTIONS = ("-O3", "-march=native", "-std=c++20", "-shared", "-fPIC", "-w")
+_HANDLERS = ("conv", "correlation")
+_SECONDS = 300  # that a compiler may take; it takes about four
+_VECTOR = 16  # outputs have to be a multiple of it, which is the longest vector of any processor
+
+_off = ContextVar("off", default=False)
+
+
+@contextmanager
+def off() -> Iterator[None]:
+    """Within it, functions are traced without native kernels, so that programs which read what JAX made of them know all of it."""
+    token = _off.set(True)
+    jax.clear_caches()  # of functions that were traced with them
+    try:
+        yield
+    finally:
+        _off.reset(token)
+        jax.clear_caches()
+
+
+def wanted() -> bool:
+    """Whether there are to be kernels: on Linux, unless $LETHAX_NATIVE is 0."""
+    return sys.platform.startswith("linux") and os.environ.get("LETHAX_NATIVE") != "0"
+
+
+def allowed() -> bool:
+    """Whether functions that are traced now may call native kernels."""
+    return not _off.get()
+
+
+def fits(given: Sequence[Any], made: Sequence[Any]) -> bool:
+    """Whether kernels take arrays of these types and make these: all of float32, and results of whole vectors."""
+    whole = all(of.dtype == np.float32 and of.ndim == 4 for of in (*given, *made))
+    return whole and made[0].shape[-1] % _VECTOR == 0
+
+
+def target(handler: str) -> str | None:
+    """The name by which XLA calls the kernel "conv" or "correlation", which is built now if it was not; None if it cannot be."""
+    if not wanted():
+        return None
+    try:
+        return f"lethax_{handler}_{register(_built())}"
+    except EnvironmentFault as fault:
+        _say_once(str(fault))
+        return None
+
+
+@cache
+def register(path: Path) -> str:
+    """Make a build known to XLA. Returns what tells it from other builds, since programs that call it are kept.
+
+    EnvironmentFault if it cannot be loaded.
+    """
+    try:
+        library = ctypes.CDLL(str(path))
+    except OSError as error:
+        raise EnvironmentFault(f"they cannot be loaded ({error})") from None
+    for name in _HANDLERS:
+        handler = jax.ffi.pycapsule(getattr(library, f"lethax_{name}"))
+        jax.ffi.register_ffi_target(f"lethax_{name}_{path.stem}", handler, platform="cpu")
+    return path.stem
+
+
+def build(place: Path, *options: str) -> Path:
+    """Compile the kernels to a file, with more options of the compiler. EnvironmentFault if that fails."""
+    compiler = _compiler()
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=place.parent) as folder:
+            made = Path(folder) / place.name
+            command = [compiler, *_OPTIONS, *options, f"-I{jax.ffi.include_dir()}", str(_SOURCE), "-o", str(made)]
+            done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_SECONDS)
+            if done.returncode:
+                said = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip())
+                raise EnvironmentFault(f"the compiler {compiler} cannot build them ({shown(said, 200)})")
+            made.replace(place)
+    except OSError as error:
+        raise EnvironmentFault(f"{shown(place.parent)} cannot be written ({error.strerror})") from None
+    except subprocess.TimeoutExpired:
+        raise EnvironmentFault(f"the compiler {compiler} did not end within {_SECONDS} seconds") from None
+    return place
+
+
+@cache
+def _built() -> Path:
+    place = _place(_compiler())
+    return place if place.exists() else build(place)
+
+
+def _compiler() -> str:
+    """The compiler of this machine. EnvironmentFault if there is none."""
+    found = hardware.compiler()
+    if found is None:
+        raise EnvironmentFault("no C++ compiler was found")
+    return found
+
+
+def _place(compiler: str) -> Path:
+    """A build is of one source, compiler, JAX and processor: machines of several kinds may share the folder."""
+    of = [_SOURCE.read_text(encoding="utf-8"), compiler, *_OPTIONS, jax.__version__, hardware.instructions()]
+    name = hashlib.sha256("\n".join(of).encode()).hexdigest()[:16]
+    return hardware.cache_folder() / "native" / f"{name}.so"
+
+
+@cache
+def _say_once(why: str) -> None:
+    _log.warning("Convolutions take up to twice as long as with native kernels, but %s.", why)

@@ -1,0 +1,307 @@
+// Convolutions of stride 1 with zero padding, and the two derivatives of one, in float32 on CPUs.
+//
+//     y[n, r, s, o] = sum_{a, b, c} x[n, r + a - kh/2, s + b - kw/2, c] k[a, b, c, o]        pictures [n, h, w, c], kernels [kh, kw, c, o]
+//
+// Each inner loop adds products to a block of sums that the processor holds in registers: a few positions (or inputs) by a few
+// vectors of outputs. The padding is not stored: where a kernel reaches over the edge, it meets a row of zeros.
+
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "xla/ffi/api/ffi.h"
+
+namespace ffi = xla::ffi;
+
+namespace {
+
+// WIDTH: numbers in a vector; VECTORS: vectors of outputs in a block; ROWS: positions or inputs in a block.
+#if defined(__AVX512F__)
+constexpr int WIDTH = 16, VECTORS = 4, ROWS = 6;
+#elif defined(__AVX__)
+constexpr int WIDTH = 8, VECTORS = 2, ROWS = 6;
+#else
+constexpr int WIDTH = 4, VECTORS = 2, ROWS = 4;
+#endif
+constexpr int64_t INPUTS = 64;      // of so many inputs at a time the rows of a kernel stay in the nearest cache
+constexpr int64_t POSITIONS = 256;  // of so many positions at a time the sums and the gradients do
+typedef float Vector __attribute__((vector_size(WIDTH * sizeof(float)), aligned(sizeof(float)), may_alias));
+
+inline Vector load(const float* at) { return *reinterpret_cast<const Vector*>(at); }
+inline void store(float* at, Vector v) { *reinterpret_cast<Vector*>(at) = v; }
+
+
+struct Shape {
+  int64_t n, h, w, inputs, outputs, kh, kw;
+};
+
+// y[p] (+)= sum over t < taps and c < inputs of x[p][t inputs + c] k[t step + c]: P positions, V vectors of outputs.
+template <int P, int V>
+void multiply(float* const* y, const float* const* x, int64_t taps, int64_t inputs, const float* k, int64_t step, int64_t outputs,
+              bool fresh) {
+  Vector sum[P][V];
+  const float* at[P];
+#pragma GCC unroll 8
+  for (int p = 0; p < P; ++p) {
+    at[p] = x[p];
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) sum[p][v] = fresh ? Vector{} : load(y[p] + v * WIDTH);
+  }
+  int64_t from = 0;
+  for (int64_t t = 0; t < taps; ++t, k += step * outputs) {
+    const float* of = k;
+    for (int64_t c = 0; c < inputs; ++c, ++from, of += outputs) {
+      Vector row[V];
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) row[v] = load(of + v * WIDTH);
+#pragma GCC unroll 8
+      for (int p = 0; p < P; ++p) {
+        const Vector one = at[p][from] - Vector{};
+#pragma GCC unroll 4
+        for (int v = 0; v < V; ++v) sum[p][v] += one * row[v];
+      }
+    }
+  }
+#pragma GCC unroll 8
+  for (int p = 0; p < P; ++p)
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) store(y[p] + v * WIDTH, sum[p][v]);
+}
+
+// k[c] += sum over rows and columns of x[row, s, c] g[row, s]: C inputs, V vectors of outputs.
+template <int C, int V>
+void correlate(float* k, const float* const* x, const float* const* g, int64_t rows, int64_t columns, int64_t inputs, int64_t outputs) {
+  Vector sum[C][V];
+#pragma GCC unroll 8
+  for (int c = 0; c < C; ++c)
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) sum[c][v] = load(k + c * outputs + v * WIDTH);
+  for (int64_t r = 0; r < rows; ++r) {
+    const float *at = x[r], *of = g[r];
+    for (int64_t s = 0; s < columns; ++s, at += inputs, of += outputs) {
+      Vector row[V];
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) row[v] = load(of + v * WIDTH);
+#pragma GCC unroll 8
+      for (int c = 0; c < C; ++c) {
+        const Vector one = at[c] - Vector{};
+#pragma GCC unroll 4
+        for (int v = 0; v < V; ++v) sum[c][v] += one * row[v];
+      }
+    }
+  }
+#pragma GCC unroll 8
+  for (int c = 0; c < C; ++c)
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) store(k + c * outputs + v * WIDTH, sum[c][v]);
+}
+
+// Calls f<m, V>, where m <= ROWS and V <= VECTORS are known only now.
+template <int V, typename F>
+void sized(int64_t m, const F& f) {
+  switch (m) {
+    case 1: return f.template operator()<1, V>();
+    case 2: return f.template operator()<2, V>();
+    case 3: return f.template operator()<3, V>();
+    case 4: return f.template operator()<4, V>();
+#if defined(__AVX__)
+    case 5: return f.template operator()<5, V>();
+    case 6: return f.template operator()<6, V>();
+#endif
+  }
+}
+
+// Calls f(start, size) for nearly equal parts of `count`, of at most `most` each.
+template <typename F>
+void parts(int64_t count, int64_t most, const F& f) {
+  const int64_t number = (count + most - 1) / most;
+  for (int64_t i = 0, start = 0; i < number; ++i) {
+    const int64_t end = count * (i + 1) / number;
+    f(start, end - start);
+    start = end;
+  }
+}
+
+// Calls f<V>(first output) for the outputs, VECTORS vectors at a time.
+template <typename F>
+void by_outputs(int64_t outputs, const F& f) {
+  for (int64_t o = 0; o < outputs; o += VECTORS * WIDTH) {
+    switch (std::min<int64_t>(VECTORS, (outputs - o) / WIDTH)) {
+      case 1: f.template operator()<1>(o); break;
+      case 2: f.template operator()<2>(o); break;
+#if defined(__AVX512F__)
+      case 3: f.template operator()<3>(o); break;
+      case 4: f.template operator()<4>(o); break;
+#endif
+    }
+  }
+}
+
+// The rows of a kernel's window around each position of rows low to high of all pictures, side by side: [positions, kh kw inputs].
+const float* patches(const Shape& s, const float* x, int64_t low, int64_t high) {
+  const int64_t line = s.kw * s.inputs;
+  thread_local std::vector<float> made;
+  made.assign((high - low) * s.w * s.kh * line, 0.0f);
+  float* to = made.data();
+  for (int64_t row = low; row < high; ++row)
+    for (int64_t column = 0; column < s.w; ++column)
+      for (int64_t a = 0; a < s.kh; ++a, to += line) {
+        const int64_t up = a - s.kh / 2, first = std::max<int64_t>(0, s.kw / 2 - column);
+        const int64_t last = std::min(s.kw, s.w + s.kw / 2 - column);
+        if (row % s.h + up < 0 || row % s.h + up >= s.h) continue;
+        const float* from = x + ((row + up) * s.w + column - s.kw / 2) * s.inputs;
+        std::copy(from + first * s.inputs, from + last * s.inputs, to + first * s.inputs);
+      }
+  return made.data();
+}
+
+// The convolution, for rows low to high of all pictures, counted through.
+void convolve(const Shape& s, const float* x, const float* k, float* y, int64_t low, int64_t high) {
+  const int64_t begin = std::max<int64_t>(0, low - s.kh / 2), end = std::min(s.n * s.h, high + s.kh / 2);
+  thread_local std::vector<float> padded;
+  for (int64_t c = 0; c < s.inputs; c += INPUTS) {
+    const int64_t inputs = std::min(INPUTS, s.inputs - c), line = (s.w + s.kw - 1) * inputs;
+    // Some inputs of the rows that are needed lie together, with zeros on both sides, and a row of zeros at the end.
+    padded.assign((end - begin + 1) * line, 0.0f);
+    for (int64_t row = begin; row < end; ++row)
+      for (int64_t column = 0; column < s.w; ++column) {
+        const float* from = x + (row * s.w + column) * s.inputs + c;
+        std::copy(from, from + inputs, padded.data() + (row - begin) * line + (column + s.kw / 2) * inputs);
+      }
+    by_outputs(s.outputs, [&]<int V>(int64_t o) {
+      for (int64_t a = 0; a < s.kh; ++a) {
+        const float* kernel = k + (a * s.kw * s.inputs + c) * s.outputs + o;
+        const float* of[ROWS];
+        float* to[ROWS];
+        int64_t row = low, column = 0, r = low % s.h;
+        const auto padded_row = [&] {
+          const bool inside = r + a >= s.kh / 2 && r + a < s.h + s.kh / 2;
+          return padded.data() + (inside ? row + a - s.kh / 2 - begin : end - begin) * line;
+        };
+        const float* from = padded_row();
+        float* into = y + low * s.w * s.outputs + o;
+        parts((high - low) * s.w, ROWS, [&](int64_t, int64_t size) {
+          for (int64_t p = 0; p < size; ++p, from += inputs, into += s.outputs) {
+            of[p] = from;
+            to[p] = into;
+            if (++column == s.w) {
+              column = 0, ++row;
+              if (++r == s.h) r = 0;
+              from = padded_row() - inputs;
+            }
+          }
+          sized<V>(size, [&]<int P, int W>() {
+            multiply<P, W>(to, of, s.kw, inputs, kernel, s.inputs, s.outputs, c + a == 0);
+          });
+        });
+      }
+    });
+  }
+}
+
+// The derivative with respect to one entry [a, b] of the kernel: [inputs, outputs].
+void differentiate(const Shape& s, const float* x, const float* g, float* k, int64_t tap) {
+  const int64_t up = tap / s.kw - s.kh / 2, left = tap % s.kw - s.kw / 2;
+  const int64_t first = std::max<int64_t>(0, -left), last = std::min(s.w, s.w - left);
+  const int64_t band = std::max<int64_t>(1, POSITIONS / s.w);
+  k += tap * s.inputs * s.outputs;
+  std::fill(k, k + s.inputs * s.outputs, 0.0f);
+  if (first >= last) return;
+  std::vector<const float*> pictures(band), grads(band);
+  for (int64_t low = 0; low < s.n * s.h; low += band) {
+    int64_t rows = 0;
+    for (int64_t row = low; row < std::min(s.n * s.h, low + band); ++row) {
+      if (row % s.h + up < 0 || row % s.h + up >= s.h) continue;
+      pictures[rows] = x + ((row + up) * s.w + first + left) * s.inputs;
+      grads[rows++] = g + (row * s.w + first) * s.outputs;
+    }
+    by_outputs(s.outputs, [&]<int V>(int64_t o) {
+      std::vector<const float*> of(rows), at(rows);
+      for (int64_t r = 0; r < rows; ++r) of[r] = grads[r] + o;
+      parts(s.inputs, ROWS, [&](int64_t c, int64_t size) {
+        for (int64_t r = 0; r < rows; ++r) at[r] = pictures[r] + c;
+        sized<V>(size, [&]<int C, int W>() {
+          correlate<C, W>(k + c * s.outputs + o, at.data(), of.data(), rows, last - first, s.inputs, s.outputs);
+        });
+      });
+    });
+  }
+}
+
+// One entry of the kernel turned around, with inputs and outputs exchanged: the derivative to the pictures is a convolution with it.
+void turn(const Shape& s, const float* k, float* turned, int64_t tap) {
+  constexpr int64_t BLOCK = 16;
+  const float* from = k + tap * s.inputs * s.outputs;
+  float* to = turned + (s.kh * s.kw - 1 - tap) * s.inputs * s.outputs;
+  for (int64_t c = 0; c < s.inputs; c += BLOCK)
+    for (int64_t o = 0; o < s.outputs; o += BLOCK)
+      for (int64_t i = o; i < std::min(s.outputs, o + BLOCK); ++i)
+        for (int64_t j = c; j < std::min(s.inputs, c + BLOCK); ++j) to[i * s.inputs + j] = from[j * s.outputs + i];
+}
+
+// Calls work(i) for all i < count, with the help of the threads of the pool that are idle.
+template <typename F>
+void share(ffi::ThreadPool& pool, bool alone, int64_t count, const F& work) {
+  const int64_t helpers = alone ? 0 : std::min<int64_t>(pool.num_threads(), count) - 1;
+  if (helpers < 1) {
+    for (int64_t i = 0; i < count; ++i) work(i);
+    return;
+  }
+  struct Progress {
+    std::atomic<int64_t> next{0}, done{0};
+  };
+  auto progress = std::make_shared<Progress>();
+  // A helper that comes late finds nothing left to do, and does not touch `work`, which may be gone by then.
+  auto help = [progress, count, &work] {
+    for (int64_t i; (i = progress->next++) < count; ++progress->done) work(i);
+  };
+  for (int64_t i = 0; i < helpers; ++i) pool.Schedule([help] { help(); });
+  help();
+  while (progress->done < count) std::this_thread::yield();
+}
+
+using Numbers = ffi::Buffer<ffi::F32, 4>;
+using Result = ffi::Result<Numbers>;
+
+// Pictures [n, h, w, c] by a kernel [kh, kw, c, o]; turned: pictures [n, h, w, o] by the kernel turned around.
+ffi::Error conv(ffi::ThreadPool pool, Numbers x, Numbers k, Result y, bool alone, bool turned) {
+  const auto of = x.dimensions(), by = k.dimensions();
+  Shape s{of[0], of[1], of[2], by[2], by[3], by[0], by[1]};
+  thread_local std::vector<float> kept;  // of this call alone, because a thread waits for the end of the one that it makes
+  std::vector<float>& kernel = kept;
+  if (turned) {
+    kernel.resize(std::max(kernel.size(), k.element_count()));
+    share(pool, alone, s.kh * s.kw, [&](int64_t tap) { turn(s, k.typed_data(), kernel.data(), tap); });
+    std::swap(s.inputs, s.outputs);
+  }
+  const float* used = turned ? kernel.data() : k.typed_data();
+  const int64_t band = std::max<int64_t>(1, POSITIONS / s.w), joined = s.kh * s.kw * s.inputs;
+  share(pool, alone, (s.n * s.h + band - 1) / band, [&](int64_t item) {
+    const int64_t low = item * band, high = std::min(s.n * s.h, low + band);
+    if (joined > INPUTS) return convolve(s, x.typed_data(), used, y->typed_data(), low, high);
+    // Few inputs: windows are laid side by side, and are the inputs of a kernel of one entry.
+    const float* windows = patches(s, x.typed_data(), low, high);
+    const Shape flat{1, high - low, s.w, joined, s.outputs, 1, 1};
+    convolve(flat, windows, used, y->typed_data() + low * s.w * s.outputs, 0, high - low);
+  });
+  return ffi::Error::Success();
+}
+
+// Pictures [n, h, w, c] and gradients [n, h, w, o] to a kernel [kh, kw, c, o].
+ffi::Error correlation(ffi::ThreadPool pool, Numbers x, Numbers g, Result k, bool alone) {
+  const auto of = x.dimensions(), to = k->dimensions();
+  const Shape s{of[0], of[1], of[2], to[2], to[3], to[0], to[1]};
+  share(pool, alone, s.kh * s.kw, [&](int64_t tap) { differentiate(s, x.typed_data(), g.typed_data(), k->typed_data(), tap); });
+  return ffi::Error::Success();
+}
+}  // namespace
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(lethax_conv, conv,
+                              ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Numbers>().Arg<Numbers>().Ret<Numbers>()
+                                  .Attr<bool>("alone").Attr<bool>("turned"));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(lethax_correlation, correlation,
+                              ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Numbers>().Arg<Numbers>().Ret<Numbers>()
+                                  .Attr<bool>("alone"));
