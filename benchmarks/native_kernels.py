@@ -1,10 +1,11 @@
-"""The three products of a convolution, ours beside those of oneDNN, a library of native kernels, as PyTorch calls them.
+"""The three products of a convolution: our native kernels, what XLA makes of our other forms, and oneDNN, as PyTorch calls it.
 
     pip install -e ".[bench]"
     python benchmarks/native_kernels.py [--out docs/results/native-kernels.json]
 
-The layers are those of the 4-conv and of ResNet12, with 25 images of float32. Both sides take turns and use all cores, after they
-were found to compute the same. What a kernel of ours that calls oneDNN would give for a layer is read from this.
+The layers are those of the 4-conv and of ResNet12, with 25 images of float32. The three take turns and use all cores, after they
+were found to compute the same. Start it with GLIBC_TUNABLES=glibc.malloc.hugetlb=1, as the `lethax` program starts itself:
+results of fresh memory take longer without huge pages, for all three.
 """
 
 import argparse
@@ -24,6 +25,7 @@ import torch
 from torch.nn import functional
 from torch.nn.grad import conv2d_input, conv2d_weight
 
+from lethax import native
 from lethax.files import to_json
 from lethax.hardware import processor
 from lethax.nets.convolution import conv
@@ -39,12 +41,19 @@ NAMES = ("result", "of pictures", "of the kernel")
 def ours(x: Any, w: Any, g: Any) -> list[Callable[[], Any]]:
     """The convolution and its two derivatives, compiled."""
     products = (
-        jax.jit(conv),
+        jax.jit(lambda x, w: conv(x, w)),
         jax.jit(lambda w, g: jax.vjp(lambda x: conv(x, w), jnp.zeros_like(x))[1](g)[0]),
         jax.jit(lambda x, g: jax.vjp(lambda w: conv(x, w), jnp.zeros_like(w))[1](g)[0]),
     )
     given = ((x, w), (w, g), (x, g))
-    return [lambda p=p, a=a: jax.block_until_ready(p(*a)) for p, a in zip(products, given, strict=True)]
+    compiled = [p.lower(*a).compile() for p, a in zip(products, given, strict=True)]
+    return [lambda p=p, a=a: jax.block_until_ready(p(*a)) for p, a in zip(compiled, given, strict=True)]
+
+
+def plain(x: Any, w: Any, g: Any) -> list[Callable[[], Any]]:
+    """The same without native kernels."""
+    with native.off():
+        return ours(x, w, g)
 
 
 def theirs(x: Any, w: Any, g: Any) -> list[Callable[[], Any]]:
@@ -70,12 +79,15 @@ def main() -> None:
             for shape in ((IMAGES, side, side, inputs), (3, 3, inputs, outputs), (IMAGES, side, side, outputs))
         )
         flop = 2 * IMAGES * side**2 * 9 * inputs * outputs
-        for name, mine, other in zip(NAMES, ours(x, w, g), theirs(x, w, g), strict=True):
-            one, two = np.asarray(mine()), np.asarray(other())
-            assert np.abs(one - two).max() < 1e-4 * np.abs(two).max(), (side, inputs, outputs, name)
-            times: dict[str, list[float]] = {"ours": [], "oneDNN": []}
+        sides = {"native": ours(x, w, g), "xla": plain(x, w, g), "oneDNN": theirs(x, w, g)}
+        for name, *calls in zip(NAMES, *sides.values(), strict=True):
+            each = dict(zip(sides, calls, strict=True))
+            mine, *others = (np.asarray(call()) for call in calls)
+            for other in others:
+                assert np.abs(mine - other).max() < 1e-4 * np.abs(other).max(), (side, inputs, outputs, name)
+            times: dict[str, list[float]] = {key: [] for key in each}
             for _ in range(TURNS):
-                for key, call in (("ours", mine), ("oneDNN", other)):
+                for key, call in each.items():
                     call()  # the threads of the other side have stopped waiting then
                     begun = time.perf_counter()
                     call()

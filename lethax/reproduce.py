@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from lethax import trees
+from lethax import native, trees
 from lethax.devices import devices_for
 from lethax.domains import Judging, domain_of
 from lethax.domains.supervised import shape_of
@@ -251,7 +251,8 @@ def operations(recipe: Resolved) -> float:
 
     episode = jax.eval_shape(lambda: Episode(split(shape.shot), split(shape.query)))
     gradient = jax.jit(jax.grad(lambda meta, e: learner.loss(meta, e)[0]))
-    counted = gradient.lower(jax.eval_shape(learner.init, jax.random.key(0)), episode).cost_analysis()
+    with native.off():  # XLA counts the operations of its own programs
+        counted = gradient.lower(jax.eval_shape(learner.init, jax.random.key(0)), episode).cost_analysis()
     return float((counted or {}).get("flops", 0.0))
 
 

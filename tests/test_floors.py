@@ -22,7 +22,7 @@ STAIR = [
     ["records", "objectives", "trees", "gaussian"],
     ["errors", "progress", "inner", "conjugate"],
     ["files", "lock", "learner", "hardware"],
-    ["processes", "command", "precision"],
+    ["processes", "command", "precision", "native"],
     ["rules", "devices", "optimizer", "baselines"],
     ["outer", "evaluation", "pretrain", "checkpoint"],
     ["nets", "data", "recipe", "analysis"],

@@ -56,6 +56,11 @@ def allowed() -> bool:
     return not _off.get()
 
 
+def called_by(lowered: Any) -> bool:
+    """Whether a lowered function calls native kernels, whose operations XLA does not count."""
+    return any(f"lethax_{name}_" in lowered.as_text() for name in _HANDLERS)
+
+
 def fits(given: Sequence[Any], made: Sequence[Any]) -> bool:
     """Whether kernels take arrays of these types and make these: all of float32, and results of whole vectors."""
     whole = all(of.dtype == np.float32 and of.ndim == 4 for of in (*given, *made))

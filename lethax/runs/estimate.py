@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from lethax import hardware, trees
+from lethax import hardware, native, trees
 from lethax.domains import domain_of
 from lethax.domains.supervised import Supervised
 from lethax.errors import RecipeError
@@ -60,6 +60,9 @@ def cost(recipe: Resolved, timed: bool = True, clock: Callable[[], float] = time
     state = state._replace(step=state.step + start)
     program = lowered(learner, state, family.tasks, family.source, plan)
     counted: Any = program.cost_analysis() or {}
+    if native.called_by(program):
+        with native.off():
+            counted = lowered(learner, state, family.tasks, family.source, plan).cost_analysis() or {}
     memory = _memory(program.compile().memory_analysis())
     weights = state.meta["weights"]
     moving = trees.partition(weights, learner.mask(weights))[0] if hasattr(learner, "mask") else weights
