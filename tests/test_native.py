@@ -31,14 +31,14 @@ def kernels(request, tmp_path_factory):
     name = f"test-{request.param.replace(' ', '-')}"
     suffix = native.register(native.build(tmp_path_factory.mktemp("native") / f"{name}.so", *BUILDS[request.param]))
 
-    def conv(x, kernel, outputs, turned=False, alone=False):
+    def conv(x, kernel, outputs, turned=False, devices=1):
         made = jax.ShapeDtypeStruct((*x.shape[:3], outputs), jnp.float32)
         call = jax.ffi.ffi_call(f"lethax_conv_{suffix}", made)
-        return call(x, kernel, turned=np.bool_(turned), alone=np.bool_(alone))
+        return call(x, kernel, turned=np.bool_(turned), devices=np.int64(devices))
 
-    def correlation(x, g, sides, alone=False):
+    def correlation(x, g, sides, devices=1):
         made = jax.ShapeDtypeStruct((*sides, x.shape[-1], g.shape[-1]), jnp.float32)
-        return jax.ffi.ffi_call(f"lethax_correlation_{suffix}", made)(x, g, alone=np.bool_(alone))
+        return jax.ffi.ffi_call(f"lethax_correlation_{suffix}", made)(x, g, devices=np.int64(devices))
 
     return conv, correlation
 
@@ -78,9 +78,9 @@ def test_threads_change_no_bit(kernels):
     x, kernel, g = (
         random.normal(size=s).astype(np.float32) for s in ((9, 20, 20, 32), (3, 3, 32, 32), (9, 20, 20, 32))
     )
-    one, several = (np.asarray(conv(x, kernel, 32, alone=alone)) for alone in (True, False))
+    one, several = (np.asarray(conv(x, kernel, 32, devices=devices)) for devices in (8, 1))
     np.testing.assert_array_equal(one, several)
-    one, several = (np.asarray(correlation(x, g, (3, 3), alone=alone)) for alone in (True, False))
+    one, several = (np.asarray(correlation(x, g, (3, 3), devices=devices)) for devices in (8, 1))
     np.testing.assert_array_equal(one, several)
 
 

@@ -26,13 +26,12 @@ constexpr int WIDTH = 8, VECTORS = 2, ROWS = 6;
 #else
 constexpr int WIDTH = 4, VECTORS = 2, ROWS = 4;
 #endif
-constexpr int64_t INPUTS = 64;      // of so many inputs at a time the rows of a kernel stay in the nearest cache
-constexpr int64_t POSITIONS = 256;  // of so many positions at a time the sums and the gradients do
+constexpr int64_t INPUTS = 64;      // inputs that a convolution goes through before the next ones
+constexpr int64_t POSITIONS = 256;  // positions of a band of rows; what is read of a band stays in a cache
 typedef float Vector __attribute__((vector_size(WIDTH * sizeof(float)), aligned(sizeof(float)), may_alias));
 
 inline Vector load(const float* at) { return *reinterpret_cast<const Vector*>(at); }
 inline void store(float* at, Vector v) { *reinterpret_cast<Vector*>(at) = v; }
-
 
 struct Shape {
   int64_t n, h, w, inputs, outputs, kh, kw;
@@ -202,33 +201,34 @@ void convolve(const Shape& s, const float* x, const float* k, float* y, int64_t 
   }
 }
 
-// The derivative with respect to one entry [a, b] of the kernel: [inputs, outputs].
-void differentiate(const Shape& s, const float* x, const float* g, float* k, int64_t tap) {
-  const int64_t up = tap / s.kw - s.kh / 2, left = tap % s.kw - s.kw / 2;
-  const int64_t first = std::max<int64_t>(0, -left), last = std::min(s.w, s.w - left);
+// The derivative with respect to rows a to b of the kernel, and inputs c to d. A band is read once for all of their entries.
+void differentiate(const Shape& s, const float* x, const float* g, float* k, int64_t a, int64_t b, int64_t c, int64_t d) {
   const int64_t band = std::max<int64_t>(1, POSITIONS / s.w);
-  k += tap * s.inputs * s.outputs;
-  std::fill(k, k + s.inputs * s.outputs, 0.0f);
-  if (first >= last) return;
   std::vector<const float*> pictures(band), grads(band);
-  for (int64_t low = 0; low < s.n * s.h; low += band) {
-    int64_t rows = 0;
-    for (int64_t row = low; row < std::min(s.n * s.h, low + band); ++row) {
-      if (row % s.h + up < 0 || row % s.h + up >= s.h) continue;
-      pictures[rows] = x + ((row + up) * s.w + first + left) * s.inputs;
-      grads[rows++] = g + (row * s.w + first) * s.outputs;
-    }
+  for (int64_t tap = a * s.kw; tap < b * s.kw; ++tap)
+    std::fill(k + (tap * s.inputs + c) * s.outputs, k + (tap * s.inputs + d) * s.outputs, 0.0f);
+  for (int64_t low = 0; low < s.n * s.h; low += band)
     by_outputs(s.outputs, [&]<int V>(int64_t o) {
-      std::vector<const float*> of(rows), at(rows);
-      for (int64_t r = 0; r < rows; ++r) of[r] = grads[r] + o;
-      parts(s.inputs, ROWS, [&](int64_t c, int64_t size) {
-        for (int64_t r = 0; r < rows; ++r) at[r] = pictures[r] + c;
-        sized<V>(size, [&]<int C, int W>() {
-          correlate<C, W>(k + c * s.outputs + o, at.data(), of.data(), rows, last - first, s.inputs, s.outputs);
+      for (int64_t tap = a * s.kw; tap < b * s.kw; ++tap) {
+        const int64_t up = tap / s.kw - s.kh / 2, left = tap % s.kw - s.kw / 2;
+        const int64_t first = std::max<int64_t>(0, -left), last = std::min(s.w, s.w - left);
+        if (first >= last) continue;
+        int64_t rows = 0;
+        for (int64_t row = low, r = low % s.h; row < std::min(s.n * s.h, low + band); ++row, r = r + 1 == s.h ? 0 : r + 1) {
+          if (r + up < 0 || r + up >= s.h) continue;
+          pictures[rows] = x + ((row + up) * s.w + first + left) * s.inputs + c;
+          grads[rows++] = g + (row * s.w + first) * s.outputs + o;
+        }
+        float* to = k + (tap * s.inputs + c) * s.outputs + o;
+        parts(d - c, ROWS, [&](int64_t, int64_t size) {
+          sized<V>(size, [&]<int C, int W>() {
+            correlate<C, W>(to, pictures.data(), grads.data(), rows, last - first, s.inputs, s.outputs);
+          });
+          for (int64_t i = 0; i < rows; ++i) pictures[i] += size;
+          to += size * s.outputs;
         });
-      });
+      }
     });
-  }
 }
 
 // One entry of the kernel turned around, with inputs and outputs exchanged: the derivative to the pictures is a convolution with it.
@@ -242,10 +242,10 @@ void turn(const Shape& s, const float* k, float* turned, int64_t tap) {
         for (int64_t j = c; j < std::min(s.inputs, c + BLOCK); ++j) to[i * s.inputs + j] = from[j * s.outputs + i];
 }
 
-// Calls work(i) for all i < count, with the help of the threads of the pool that are idle.
+// Calls work(i) for all i < count, with the help of idle threads of the pool, which is shared by so many devices.
 template <typename F>
-void share(ffi::ThreadPool& pool, bool alone, int64_t count, const F& work) {
-  const int64_t helpers = alone ? 0 : std::min<int64_t>(pool.num_threads(), count) - 1;
+void share(ffi::ThreadPool& pool, int64_t devices, int64_t count, const F& work) {
+  const int64_t helpers = std::min<int64_t>(pool.num_threads() / devices, count) - 1;
   if (helpers < 1) {
     for (int64_t i = 0; i < count; ++i) work(i);
     return;
@@ -267,19 +267,19 @@ using Numbers = ffi::Buffer<ffi::F32, 4>;
 using Result = ffi::Result<Numbers>;
 
 // Pictures [n, h, w, c] by a kernel [kh, kw, c, o]; turned: pictures [n, h, w, o] by the kernel turned around.
-ffi::Error conv(ffi::ThreadPool pool, Numbers x, Numbers k, Result y, bool alone, bool turned) {
+ffi::Error conv(ffi::ThreadPool pool, Numbers x, Numbers k, Result y, int64_t devices, bool turned) {
   const auto of = x.dimensions(), by = k.dimensions();
   Shape s{of[0], of[1], of[2], by[2], by[3], by[0], by[1]};
-  thread_local std::vector<float> kept;  // of this call alone, because a thread waits for the end of the one that it makes
+  thread_local std::vector<float> kept;  // the memory is kept for the next call: a thread makes one at a time
   std::vector<float>& kernel = kept;
   if (turned) {
     kernel.resize(std::max(kernel.size(), k.element_count()));
-    share(pool, alone, s.kh * s.kw, [&](int64_t tap) { turn(s, k.typed_data(), kernel.data(), tap); });
+    share(pool, devices, s.kh * s.kw, [&](int64_t tap) { turn(s, k.typed_data(), kernel.data(), tap); });
     std::swap(s.inputs, s.outputs);
   }
   const float* used = turned ? kernel.data() : k.typed_data();
   const int64_t band = std::max<int64_t>(1, POSITIONS / s.w), joined = s.kh * s.kw * s.inputs;
-  share(pool, alone, (s.n * s.h + band - 1) / band, [&](int64_t item) {
+  share(pool, devices, (s.n * s.h + band - 1) / band, [&](int64_t item) {
     const int64_t low = item * band, high = std::min(s.n * s.h, low + band);
     if (joined > INPUTS) return convolve(s, x.typed_data(), used, y->typed_data(), low, high);
     // Few inputs: windows are laid side by side, and are the inputs of a kernel of one entry.
@@ -291,17 +291,24 @@ ffi::Error conv(ffi::ThreadPool pool, Numbers x, Numbers k, Result y, bool alone
 }
 
 // Pictures [n, h, w, c] and gradients [n, h, w, o] to a kernel [kh, kw, c, o].
-ffi::Error correlation(ffi::ThreadPool pool, Numbers x, Numbers g, Result k, bool alone) {
+ffi::Error correlation(ffi::ThreadPool pool, Numbers x, Numbers g, Result k, int64_t devices) {
   const auto of = x.dimensions(), to = k->dimensions();
   const Shape s{of[0], of[1], of[2], to[2], to[3], to[0], to[1]};
-  share(pool, alone, s.kh * s.kw, [&](int64_t tap) { differentiate(s, x.typed_data(), g.typed_data(), k->typed_data(), tap); });
+  // One item for each thread, of some inputs; where those are too few, of one row of the kernel.
+  const int64_t threads = std::max<int64_t>(1, pool.num_threads() / devices);
+  const int64_t groups = std::max<int64_t>(1, std::min(threads, s.inputs / 16)), rows = groups < threads ? s.kh : 1;
+  share(pool, devices, groups * rows, [&](int64_t item) {
+    const int64_t group = item / rows, row = item % rows, each = rows == 1 ? s.kh : 1;
+    differentiate(s, x.typed_data(), g.typed_data(), k->typed_data(), row, row + each, s.inputs * group / groups,
+                  s.inputs * (group + 1) / groups);
+  });
   return ffi::Error::Success();
 }
 }  // namespace
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(lethax_conv, conv,
                               ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Numbers>().Arg<Numbers>().Ret<Numbers>()
-                                  .Attr<bool>("alone").Attr<bool>("turned"));
+                                  .Attr<int64_t>("devices").Attr<bool>("turned"));
 XLA_FFI_DEFINE_HANDLER_SYMBOL(lethax_correlation, correlation,
                               ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<Numbers>().Arg<Numbers>().Ret<Numbers>()
-                                  .Attr<bool>("alone"));
+                                  .Attr<int64_t>("devices"));

@@ -124,9 +124,10 @@ def _by_picture(x: Array, g: Array, *, height: int, width: int) -> Array:
 
 
 def _devices_of(context: Any) -> int:
-    """The number of devices of the program that an operation is lowered for."""
+    """The devices of this process that the program which is lowered runs on; they share the cores."""
     axes = context.module_context.axis_context
-    return int(axes.mesh.size if hasattr(axes, "mesh") else axes.num_devices)
+    count = axes.mesh.size if hasattr(axes, "mesh") else axes.num_devices
+    return max(int(count) // jax.process_count(), 1)
 
 
 def _primitive(name: str, function: Any, handler: str, on_cpu: Any = None, **attributes: Any) -> Primitive:
@@ -150,8 +151,8 @@ def _primitive(name: str, function: Any, handler: str, on_cpu: Any = None, **att
             or (target := native.target(handler)) is None
         ):
             return by_xla(context, *arguments, natively=natively, **how)
-        alone = _devices_of(context) > 1  # other devices have the other cores
-        return jax.ffi.ffi_lowering(target)(context, *arguments, alone=np.bool_(alone), **attributes)
+        devices = np.int64(_devices_of(context))
+        return jax.ffi.ffi_lowering(target)(context, *arguments, devices=devices, **attributes)
 
     primitive.def_abstract_eval(abstract)
     batching.primitive_batchers[primitive] = batched
