@@ -24,6 +24,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from lethax import benchmark
+from lethax.__main__ import huge_pages
 from lethax.benchmark import CONV_32, Case
 from lethax.files import to_json
 from lethax.hardware import processor
@@ -86,6 +87,7 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=3)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
+    huge_pages()  # as the `lethax` program
     rows, every = [], os.sched_getaffinity(0)
     with tempfile.TemporaryDirectory() as folder:
         listed = [(name, case, every) for name, case in cases()] + [("one device", CONV_32, {min(every)})]

@@ -4,8 +4,7 @@
     python benchmarks/native_kernels.py [--out docs/results/native-kernels.json]
 
 The layers are those of the 4-conv and of ResNet12, with 25 images of float32. The three take turns and use all cores, after they
-were found to compute the same. Start it with GLIBC_TUNABLES=glibc.malloc.hugetlb=1, as the `lethax` program starts itself:
-results of fresh memory take longer without huge pages, for all three.
+were found to compute the same. They have huge pages, as the `lethax` program does.
 """
 
 import argparse
@@ -26,6 +25,7 @@ from torch.nn import functional
 from torch.nn.grad import conv2d_input, conv2d_weight
 
 from lethax import native
+from lethax.__main__ import huge_pages
 from lethax.files import to_json
 from lethax.hardware import processor
 from lethax.nets.convolution import conv
@@ -35,6 +35,7 @@ LAYERS = (  # side, inputs, outputs
     (42, 64, 128), (42, 128, 128), (21, 128, 256), (21, 256, 256), (10, 256, 512), (10, 512, 512),
 )  # fmt: skip
 IMAGES, TURNS = 25, 7
+WARM = 0.05  # seconds
 NAMES = ("result", "of pictures", "of the kernel")
 
 
@@ -72,6 +73,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
+    huge_pages()
     rows, random = [], np.random.default_rng(0)
     for side, inputs, outputs in LAYERS:
         x, w, g = (
@@ -88,7 +90,11 @@ def main() -> None:
             times: dict[str, list[float]] = {key: [] for key in each}
             for _ in range(TURNS):
                 for key, call in each.items():
-                    call()  # the threads of the other side have stopped waiting then
+                    begun = time.perf_counter()
+                    while (
+                        time.perf_counter() < begun + WARM
+                    ):  # until the threads of the other side have stopped waiting
+                        call()
                     begun = time.perf_counter()
                     call()
                     times[key].append(time.perf_counter() - begun)

@@ -264,16 +264,12 @@ def _seconds_a_step(group: Sequence[CellJob], clock: Callable[[], float]) -> flo
     learner, plan = domain.learner(recipe, domain.inputs(recipe)), estimate.brief(full)
     families = [domain.family(job.recipe, "train") for job in group]
     states = [begin(learner, plan, jax.random.key(job.recipe.seed)) for job in group]
-    start = max(min(max(recipe.inner.first_order_steps, recipe.inner.multi_step_steps), plan.total - plan.chunk), 0)
+    start = estimate.latest(recipe, plan)
     states = [state._replace(step=state.step + start) for state in states]
     if len(group) == 1:
-        call = lambda: fit(learner, states[0], *families[0], plan)  # noqa: E731
+        call = lambda: next(fit(learner, states[0], *families[0], plan))  # noqa: E731
     else:
         state, source = trees.stacked(states), trees.stacked([family.source for family in families])
         devices = devices_for(len(group))
-        call = lambda: fit_together(learner, state, families[0].tasks, source, plan, devices)  # noqa: E731
-    jax.block_until_ready(next(call()))  # compiles
-    begun = clock()
-    for _ in range(2):
-        jax.block_until_ready(next(call()))
-    return (clock() - begun) / (2 * steps_of_call(plan, start))
+        call = lambda: next(fit_together(learner, state, families[0].tasks, source, plan, devices))  # noqa: E731
+    return estimate.seconds_of(call, clock) / steps_of_call(plan, start)

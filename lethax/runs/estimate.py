@@ -55,8 +55,7 @@ def cost(recipe: Resolved, timed: bool = True, clock: Callable[[], float] = time
         domain.family(recipe, "train"),
     )
     state = begin(learner, plan, jax.random.key(recipe.seed))
-    late = max(recipe.inner.first_order_steps, recipe.inner.multi_step_steps)
-    start = max(min(late, plan.total - plan.chunk), 0)
+    start = latest(recipe, plan)
     state = state._replace(step=state.step + start)
     program = lowered(learner, state, family.tasks, family.source, plan)
     counted: Any = program.cost_analysis() or {}
@@ -76,12 +75,24 @@ def cost(recipe: Resolved, timed: bool = True, clock: Callable[[], float] = time
         return found
     short = brief(plan)
     steps = 1 if isinstance(family.tasks, HostFamily) else steps_of_call(short, start)
-    call = lambda: jax.block_until_ready(next(fit(learner, state, family.tasks, family.source, short)))  # noqa: E731
-    call()
+    return found._replace(
+        seconds=seconds_of(lambda: next(fit(learner, state, family.tasks, family.source, short)), clock) / steps
+    )
+
+
+def seconds_of(call: Callable[[], Any], clock: Callable[[], float] = time.monotonic) -> float:
+    """The mean time of two calls of a program, after one that compiles it."""
+    jax.block_until_ready(call())
     begun = clock()
     for _ in range(_TIMED):
-        call()
-    return found._replace(seconds=(clock() - begun) / (_TIMED * steps))
+        jax.block_until_ready(call())
+    return (clock() - begun) / _TIMED
+
+
+def latest(recipe: Resolved, plan: Plan) -> int:
+    """The outer step where the most expensive phase of training begins; at the latest the one before the last call."""
+    late = max(recipe.inner.first_order_steps, recipe.inner.multi_step_steps)
+    return max(min(late, plan.total - plan.chunk), 0)
 
 
 def brief(plan: Plan) -> Plan:
