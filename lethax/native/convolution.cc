@@ -139,24 +139,6 @@ void by_outputs(int64_t outputs, const F& f) {
   }
 }
 
-// The rows of a kernel's window around each position of rows low to high of all pictures, side by side: [positions, kh kw inputs].
-const float* patches(const Shape& s, const float* x, int64_t low, int64_t high) {
-  const int64_t line = s.kw * s.inputs;
-  thread_local std::vector<float> made;
-  made.assign((high - low) * s.w * s.kh * line, 0.0f);
-  float* to = made.data();
-  for (int64_t row = low; row < high; ++row)
-    for (int64_t column = 0; column < s.w; ++column)
-      for (int64_t a = 0; a < s.kh; ++a, to += line) {
-        const int64_t up = a - s.kh / 2, first = std::max<int64_t>(0, s.kw / 2 - column);
-        const int64_t last = std::min(s.kw, s.w + s.kw / 2 - column);
-        if (row % s.h + up < 0 || row % s.h + up >= s.h) continue;
-        const float* from = x + ((row + up) * s.w + column - s.kw / 2) * s.inputs;
-        std::copy(from + first * s.inputs, from + last * s.inputs, to + first * s.inputs);
-      }
-  return made.data();
-}
-
 // The convolution, for rows low to high of all pictures, counted through.
 void convolve(const Shape& s, const float* x, const float* k, float* y, int64_t low, int64_t high) {
   const int64_t begin = std::max<int64_t>(0, low - s.kh / 2), end = std::min(s.n * s.h, high + s.kh / 2);
@@ -165,10 +147,11 @@ void convolve(const Shape& s, const float* x, const float* k, float* y, int64_t 
     const int64_t inputs = std::min(INPUTS, s.inputs - c), line = (s.w + s.kw - 1) * inputs;
     // Some inputs of the rows that are needed lie together, with zeros on both sides, and a row of zeros at the end.
     padded.assign((end - begin + 1) * line, 0.0f);
+    const int64_t pieces = inputs == s.inputs ? 1 : s.w, piece = s.w * inputs / pieces;  // a row is one piece if all inputs fit
     for (int64_t row = begin; row < end; ++row)
-      for (int64_t column = 0; column < s.w; ++column) {
-        const float* from = x + (row * s.w + column) * s.inputs + c;
-        std::copy(from, from + inputs, padded.data() + (row - begin) * line + (column + s.kw / 2) * inputs);
+      for (int64_t i = 0; i < pieces; ++i) {
+        const float* from = x + (row * s.w + i) * s.inputs + c;
+        std::copy(from, from + piece, padded.data() + (row - begin) * line + (i + s.kw / 2) * inputs);
       }
     by_outputs(s.outputs, [&]<int V>(int64_t o) {
       for (int64_t a = 0; a < s.kh; ++a) {
@@ -278,14 +261,9 @@ ffi::Error conv(ffi::ThreadPool pool, Numbers x, Numbers k, Result y, int64_t de
     std::swap(s.inputs, s.outputs);
   }
   const float* used = turned ? kernel.data() : k.typed_data();
-  const int64_t band = std::max<int64_t>(1, POSITIONS / s.w), joined = s.kh * s.kw * s.inputs;
+  const int64_t band = std::max<int64_t>(1, POSITIONS / s.w);
   share(pool, devices, (s.n * s.h + band - 1) / band, [&](int64_t item) {
-    const int64_t low = item * band, high = std::min(s.n * s.h, low + band);
-    if (joined > INPUTS) return convolve(s, x.typed_data(), used, y->typed_data(), low, high);
-    // Few inputs: windows are laid side by side, and are the inputs of a kernel of one entry.
-    const float* windows = patches(s, x.typed_data(), low, high);
-    const Shape flat{1, high - low, s.w, joined, s.outputs, 1, 1};
-    convolve(flat, windows, used, y->typed_data() + low * s.w * s.outputs, 0, high - low);
+    convolve(s, x.typed_data(), used, y->typed_data(), item * band, std::min(s.n * s.h, item * band + band));
   });
   return ffi::Error::Success();
 }
