@@ -133,16 +133,28 @@ def test_a_build_is_kept_and_made_again_for_another_processor(tmp_path, monkeypa
     assert native._place(hardware.compiler()) != place
 
 
+@needs_compiler
+@pytest.mark.parametrize("left", [0, 20, 5000])
+def test_a_damaged_build_is_made_again(tmp_path, monkeypatch, left):
+    monkeypatch.setenv("LETHAX_CACHE", str(tmp_path))
+    place = native._place(hardware.compiler())
+    made = b"a library"
+    compiler = fake(tmp_path, f'for last; do :; done; printf "{made.decode()}" > "$last"')
+    monkeypatch.setattr(native, "_place", lambda compiler: place)
+    monkeypatch.setattr(hardware, "compiler", lambda: compiler)
+    assert native._built() == place and native._whole(place)
+    whole = place.read_bytes()
+    place.write_bytes(bytes(left))
+    assert native._built().read_bytes() == whole
+
+
 @pytest.fixture
 def anew(monkeypatch):
     """Forget what was built and said, during a test and after it."""
-    caches = (native._built, native._say_once)
-    for cached in caches:
-        cached.cache_clear()
+    native._registered.cache_clear()
     jax.clear_caches()
     yield
-    for cached in caches:
-        cached.cache_clear()
+    native._registered.cache_clear()
     jax.clear_caches()
 
 
@@ -175,21 +187,23 @@ def test_without_a_compiler_xla_computes_and_one_sentence_says_so(anew, caplog, 
 @pytest.mark.skipif(not native.wanted(), reason="native kernels are for Linux")
 def test_a_compiler_that_fails_is_named_with_what_it_said(anew, caplog, monkeypatch, tmp_path):
     monkeypatch.setenv("LETHAX_CACHE", str(tmp_path / "cache"))
-    compiler = fake(tmp_path, "echo 'a note' >&2; echo 'x.cc:1: error: what is this' >&2; exit 1")
+    tries = tmp_path / "tries"
+    compiler = fake(tmp_path, f"echo >> {tries}; echo 'a note' >&2; echo 'x.cc:1: error: what is this' >&2; exit 1")
     monkeypatch.setattr(hardware, "compiler", lambda: compiler)
     (said,) = computed(caplog)
     assert said.endswith(f"but the compiler {compiler} cannot build them (x.cc:1: error: what is this).")
-    assert not list((tmp_path / "cache" / "native").iterdir())
+    assert not (tmp_path / "cache").exists()
+    assert tries.read_text() == "\n"  # not once for each convolution
 
 
 @pytest.mark.skipif(not native.wanted(), reason="native kernels are for Linux")
 def test_a_cache_that_cannot_be_written_is_named(anew, caplog, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("LETHAX_CACHE", str(tmp_path / "file"))
-    compiler = fake(tmp_path, "exit 0")
+    compiler = fake(tmp_path, 'for last; do :; done; echo > "$last"')
     monkeypatch.setattr(hardware, "compiler", lambda: compiler)
     (said,) = computed(caplog)
-    assert "cannot be written" in said and str(tmp_path / "file") in said
+    assert "cannot be made" in said and str(tmp_path / "file") in said
 
 
 def test_kernels_can_be_declined(anew, caplog, monkeypatch):

@@ -21,7 +21,8 @@ import jax
 import numpy as np
 
 from lethax import hardware
-from lethax.errors import EnvironmentFault
+from lethax.errors import EnvironmentFault, RunError
+from lethax.files import write_atomic
 from lethax.text import shown
 
 _log = logging.getLogger("lethax")
@@ -29,6 +30,7 @@ _SOURCE = Path(__file__).with_name("convolution.cc")
 _OPTIONS = ("-O3", "-march=native", "-std=c++20", "-shared", "-fPIC", "-w")
 _HANDLERS = ("conv", "correlation")
 _SECONDS = 300  # that a compiler may take; it takes about four
+_DIGEST = hashlib.sha256().digest_size
 _VECTOR = 16  # outputs have to be a multiple of it, which is the longest vector of any processor
 
 _off = ContextVar("off", default=False)
@@ -69,12 +71,17 @@ def fits(given: Sequence[Any], made: Sequence[Any]) -> bool:
 
 def target(handler: str) -> str | None:
     """The name by which XLA calls the kernel "conv" or "correlation", which is built now if it was not; None if it cannot be."""
-    if not wanted():
-        return None
+    build_of = _registered() if wanted() else None
+    return None if build_of is None else f"lethax_{handler}_{build_of}"
+
+
+@cache
+def _registered() -> str | None:
+    """Build the kernels or say why not, once in a process: a compiler that fails takes as long every time."""
     try:
-        return f"lethax_{handler}_{register(_built())}"
+        return register(_built())
     except EnvironmentFault as fault:
-        _say_once(str(fault))
+        _log.warning("Convolutions take up to twice as long as with native kernels, but %s.", fault)
         return None
 
 
@@ -95,29 +102,41 @@ def register(path: Path) -> str:
 
 
 def build(place: Path, *options: str) -> Path:
-    """Compile the kernels to a file, with more options of the compiler. EnvironmentFault if that fails."""
+    """Compile the kernels to a file, with more options of the compiler, and add the file's SHA-256 at its end.
+
+    EnvironmentFault if that fails.
+    """
     compiler = _compiler()
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=place.parent) as folder:
+        with tempfile.TemporaryDirectory() as folder:
             made = Path(folder) / place.name
             command = [compiler, *_OPTIONS, *options, f"-I{jax.ffi.include_dir()}", str(_SOURCE), "-o", str(made)]
             done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_SECONDS)
             if done.returncode:
                 said = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip())
                 raise EnvironmentFault(f"the compiler {compiler} cannot build them ({shown(said, 200)})")
-            made.replace(place)
-    except OSError as error:
-        raise EnvironmentFault(f"{shown(place.parent)} cannot be written ({error.strerror})") from None
+            content = made.read_bytes()
+        place.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(place, content + hashlib.sha256(content).digest())
+    except (OSError, RunError) as error:
+        raise EnvironmentFault(f"{shown(place)} cannot be made ({error})") from None
     except subprocess.TimeoutExpired:
         raise EnvironmentFault(f"the compiler {compiler} did not end within {_SECONDS} seconds") from None
     return place
 
 
-@cache
+def _whole(place: Path) -> bool:
+    """Whether there is a build with the SHA-256 that it was written with: to load a damaged one can end the process."""
+    try:
+        content = place.read_bytes()
+    except OSError:
+        return False
+    return hashlib.sha256(content[:-_DIGEST]).digest() == content[-_DIGEST:]
+
+
 def _built() -> Path:
     place = _place(_compiler())
-    return place if place.exists() else build(place)
+    return place if _whole(place) else build(place)
 
 
 def _compiler() -> str:
@@ -133,8 +152,3 @@ def _place(compiler: str) -> Path:
     of = [_SOURCE.read_text(encoding="utf-8"), compiler, *_OPTIONS, jax.__version__, hardware.instructions()]
     name = hashlib.sha256("\n".join(of).encode()).hexdigest()[:16]
     return hardware.cache_folder() / "native" / f"{name}.so"
-
-
-@cache
-def _say_once(why: str) -> None:
-    _log.warning("Convolutions take up to twice as long as with native kernels, but %s.", why)
