@@ -1,7 +1,6 @@
 """Native kernels compute what XLA computes, on every kind of processor, and are done without where they cannot be had."""
 
 import logging
-import os
 import stat
 
 import jax
@@ -114,38 +113,25 @@ def test_derivatives_of_any_order_call_the_kernels_and_are_those_of_xla():
 
 @needs_compiler
 @pytest.mark.parametrize(
-    "dtype,outputs", [(jnp.float32, 20), (jnp.bfloat16, 16)], ids=["half a vector", "another type"]
-)
-def test_what_kernels_do_not_take_is_left_to_xla(dtype, outputs):
-    x, kernel = jnp.ones((2, 5, 5, 16), dtype), jnp.ones((3, 3, 16, outputs), dtype)
+    "shape,outputs,dtype",
+    [((2, 5, 5, 16), 20, jnp.float32), ((2, 5, 5, 16), 16, jnp.bfloat16), ((2, 5, 0, 16), 16, jnp.float32),
+     ((0, 5, 5, 16), 16, jnp.float32), ((2, 5, 5, 0), 16, jnp.float32)],
+    ids=["half a vector", "another type", "no columns", "no pictures", "no inputs"],
+)  # fmt: skip
+def test_what_kernels_do_not_take_is_left_to_xla(shape, outputs, dtype):
+    x, kernel = jnp.ones(shape, dtype), jnp.ones((3, 3, shape[-1], outputs), dtype)
     program = jax.jit(convolution.conv).lower(x, kernel)
     assert "lethax_" not in program.as_text()
     theirs = lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
     np.testing.assert_array_equal(program.compile()(x, kernel), theirs)
 
 
-@needs_compiler
-def test_a_build_is_kept_and_made_again_for_another_processor(tmp_path, monkeypatch):
+def test_a_build_is_of_one_processor(tmp_path, monkeypatch):
     monkeypatch.setenv("LETHAX_CACHE", str(tmp_path))
-    place = native._place(hardware.compiler())
-    assert place.parent == tmp_path / "native" and place == native._place(hardware.compiler())
+    place = native._place()
+    assert place.parent == tmp_path / "native" and place == native._place()
     monkeypatch.setattr(hardware, "instructions", lambda: "model name: another")
-    assert native._place(hardware.compiler()) != place
-
-
-@needs_compiler
-@pytest.mark.parametrize("left", [0, 20, 5000])
-def test_a_damaged_build_is_made_again(tmp_path, monkeypatch, left):
-    monkeypatch.setenv("LETHAX_CACHE", str(tmp_path))
-    place = native._place(hardware.compiler())
-    made = b"a library"
-    compiler = fake(tmp_path, f'for last; do :; done; printf "{made.decode()}" > "$last"')
-    monkeypatch.setattr(native, "_place", lambda compiler: place)
-    monkeypatch.setattr(hardware, "compiler", lambda: compiler)
-    assert native._built() == place and native._whole(place)
-    whole = place.read_bytes()
-    place.write_bytes(bytes(left))
-    assert native._built().read_bytes() == whole
+    assert native._place() != place
 
 
 @pytest.fixture
@@ -176,37 +162,80 @@ def fake(folder, text):
     return str(path)
 
 
-@pytest.mark.skipif(not native.wanted(), reason="native kernels are for Linux")
-def test_without_a_compiler_xla_computes_and_one_sentence_says_so(anew, caplog, monkeypatch):
+linux = pytest.mark.skipif(not native.wanted(), reason="native kernels are for Linux")
+BUT = "Convolutions take up to twice as long as with native kernels, but "
+
+
+@linux
+def test_without_a_compiler_xla_computes_and_one_sentence_says_so(anew, caplog, monkeypatch, tmp_path):
+    monkeypatch.setenv("LETHAX_CACHE", str(tmp_path))
     monkeypatch.setattr(hardware, "compiler", lambda: None)
-    assert computed(caplog) == [
-        "Convolutions take up to twice as long as with native kernels, but no C++ compiler was found."
-    ]
+    assert native.state() == "none"
+    assert computed(caplog) == [f"{BUT}no C++ compiler was found."]
 
 
-@pytest.mark.skipif(not native.wanted(), reason="native kernels are for Linux")
-def test_a_compiler_that_fails_is_named_with_what_it_said(anew, caplog, monkeypatch, tmp_path):
+@linux
+@pytest.mark.parametrize(
+    "does,said",
+    [
+        ("echo a note >&2; echo 'x.cc:1: error: what is this' >&2; exit 1", "cannot build them (x.cc:1: error: what is this)."),
+        ("exit 1", "cannot build them (it said nothing)."),
+        ("exit 0", "made nothing (No such file or directory)."),
+        ('for last; do :; done; echo rubbish > "$last"', "what the compiler made cannot be loaded"),
+    ],
+    ids=["fails", "fails silently", "makes nothing", "makes rubbish"],
+)  # fmt: skip
+def test_a_compiler_that_fails_is_started_once_and_leaves_nothing(anew, caplog, monkeypatch, tmp_path, does, said):
     monkeypatch.setenv("LETHAX_CACHE", str(tmp_path / "cache"))
     tries = tmp_path / "tries"
-    compiler = fake(tmp_path, f"echo >> {tries}; echo 'a note' >&2; echo 'x.cc:1: error: what is this' >&2; exit 1")
+    compiler = fake(tmp_path, f"echo >> {tries}; {does}")
     monkeypatch.setattr(hardware, "compiler", lambda: compiler)
-    (said,) = computed(caplog)
-    assert said.endswith(f"but the compiler {compiler} cannot build them (x.cc:1: error: what is this).")
-    assert not (tmp_path / "cache").exists()
+    assert native.state() == "to be built"
+    (sentence,) = computed(caplog)
+    assert sentence.startswith(BUT) and said in sentence
+    assert not list((tmp_path / "cache").rglob("*.so"))
     assert tries.read_text() == "\n"  # not once for each convolution
 
 
-@pytest.mark.skipif(not native.wanted(), reason="native kernels are for Linux")
+@linux
+def test_a_compiler_that_does_not_end_is_stopped(anew, caplog, monkeypatch, tmp_path):
+    monkeypatch.setenv("LETHAX_CACHE", str(tmp_path / "cache"))
+    compiler = fake(tmp_path, "exec sleep 100")
+    monkeypatch.setattr(hardware, "compiler", lambda: compiler)
+    monkeypatch.setattr(native, "_SECONDS", 0.2)
+    assert computed(caplog) == [f"{BUT}the compiler {compiler} did not end within 0.2 seconds."]
+
+
+@linux
 def test_a_cache_that_cannot_be_written_is_named(anew, caplog, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("LETHAX_CACHE", str(tmp_path / "file"))
     compiler = fake(tmp_path, 'for last; do :; done; echo > "$last"')
     monkeypatch.setattr(hardware, "compiler", lambda: compiler)
     (said,) = computed(caplog)
-    assert "cannot be made" in said and str(tmp_path / "file") in said
+    assert "cannot be written" in said and str(tmp_path / "file") in said
+
+
+@needs_compiler
+@pytest.mark.parametrize("left", [0, 20, 5000])
+def test_a_damaged_build_is_made_again_and_a_whole_one_needs_no_compiler(anew, monkeypatch, tmp_path, left):
+    assert native.target("conv")  # builds it in the cache of this machine
+    whole = native._place().read_bytes()
+    native._registered.cache_clear()
+    monkeypatch.setenv("LETHAX_CACHE", str(tmp_path))
+    monkeypatch.setattr(hardware, "instructions", lambda: f"a processor of this test, {left}")  # a name of its own
+    monkeypatch.setattr(native, "_compiled", lambda compiler, content=whole: content[: -native._DIGEST])
+    place = native._place()
+    place.parent.mkdir()
+    place.write_bytes(bytes(left))
+    assert native.state() == "to be built"
+    name = native.target("conv")
+    assert name == f"lethax_conv_{place.stem}" and native.state() == "built"
+    native._registered.cache_clear()
+    monkeypatch.setattr(hardware, "compiler", lambda: None)
+    assert native.target("conv") == name
 
 
 def test_kernels_can_be_declined(anew, caplog, monkeypatch):
     monkeypatch.setenv("LETHAX_NATIVE", "0")
-    assert computed(caplog) == []
-    assert os.environ["LETHAX_NATIVE"] == "0"
+    assert native.state() == "declined" and computed(caplog) == []

@@ -64,9 +64,16 @@ def called_by(lowered: Any) -> bool:
 
 
 def fits(given: Sequence[Any], made: Sequence[Any]) -> bool:
-    """Whether kernels take arrays of these types and make these: all of float32, and results of whole vectors."""
-    whole = all(of.dtype == np.float32 and of.ndim == 4 for of in (*given, *made))
-    return whole and made[0].shape[-1] % _VECTOR == 0
+    """Whether kernels take arrays of these types and make these: of float32, none of them empty, and results of whole vectors."""
+    taken = all(of.dtype == np.float32 and of.ndim == 4 and of.size for of in (*given, *made))
+    return taken and made[0].shape[-1] % _VECTOR == 0
+
+
+def state() -> str:
+    """What the kernels are here, for the record: "declined", "built", "none" without a compiler, or "to be built"."""
+    if not wanted():
+        return "declined"
+    return "built" if _whole(_place()) else "to be built" if hardware.compiler() else "none"
 
 
 def target(handler: str) -> str | None:
@@ -78,8 +85,9 @@ def target(handler: str) -> str | None:
 @cache
 def _registered() -> str | None:
     """Build the kernels or say why not, once in a process: a compiler that fails takes as long every time."""
+    place = _place()
     try:
-        return register(_built())
+        return register(place if _whole(place) else build(place))
     except EnvironmentFault as fault:
         _log.warning("Convolutions take up to twice as long as with native kernels, but %s.", fault)
         return None
@@ -89,15 +97,16 @@ def _registered() -> str | None:
 def register(path: Path) -> str:
     """Make a build known to XLA. Returns what tells it from other builds, since programs that call it are kept.
 
-    EnvironmentFault if it cannot be loaded.
+    EnvironmentFault if it cannot be loaded; it is deleted then.
     """
     try:
         library = ctypes.CDLL(str(path))
-    except OSError as error:
-        raise EnvironmentFault(f"they cannot be loaded ({error})") from None
-    for name in _HANDLERS:
-        handler = jax.ffi.pycapsule(getattr(library, f"lethax_{name}"))
-        jax.ffi.register_ffi_target(f"lethax_{name}_{path.stem}", handler, platform="cpu")
+        handlers = {name: getattr(library, f"lethax_{name}") for name in _HANDLERS}
+    except (OSError, AttributeError) as error:
+        path.unlink(missing_ok=True)
+        raise EnvironmentFault(f"what the compiler made cannot be loaded ({error})") from None
+    for name, handler in handlers.items():
+        jax.ffi.register_ffi_target(f"lethax_{name}_{path.stem}", jax.ffi.pycapsule(handler), platform="cpu")
     return path.stem
 
 
@@ -106,23 +115,34 @@ def build(place: Path, *options: str) -> Path:
 
     EnvironmentFault if that fails.
     """
-    compiler = _compiler()
+    compiler = hardware.compiler()
+    if compiler is None:
+        raise EnvironmentFault("no C++ compiler was found")
+    content = _compiled(compiler, *options)
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            made = Path(folder) / place.name
-            command = [compiler, *_OPTIONS, *options, f"-I{jax.ffi.include_dir()}", str(_SOURCE), "-o", str(made)]
-            done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_SECONDS)
-            if done.returncode:
-                said = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip())
-                raise EnvironmentFault(f"the compiler {compiler} cannot build them ({shown(said, 200)})")
-            content = made.read_bytes()
         place.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(place, content + hashlib.sha256(content).digest())
     except (OSError, RunError) as error:
-        raise EnvironmentFault(f"{shown(place)} cannot be made ({error})") from None
+        raise EnvironmentFault(f"{shown(place)} cannot be written ({error})") from None
+    return place
+
+
+def _compiled(compiler: str, *options: str) -> bytes:
+    """The library as the compiler makes it."""
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            made = Path(folder) / "native.so"
+            command = [compiler, *_OPTIONS, *options, f"-I{jax.ffi.include_dir()}", str(_SOURCE), "-o", str(made)]
+            done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_SECONDS)
+            if done.returncode == 0:
+                return made.read_bytes()
+    except OSError as error:
+        raise EnvironmentFault(f"the compiler {compiler} made nothing ({error.strerror})") from None
     except subprocess.TimeoutExpired:
         raise EnvironmentFault(f"the compiler {compiler} did not end within {_SECONDS} seconds") from None
-    return place
+    lines = done.stderr.strip().splitlines() or ["it said nothing"]
+    said = next((line for line in lines if "error" in line), lines[0])
+    raise EnvironmentFault(f"the compiler {compiler} cannot build them ({shown(said, 200)})")
 
 
 def _whole(place: Path) -> bool:
@@ -134,21 +154,8 @@ def _whole(place: Path) -> bool:
     return hashlib.sha256(content[:-_DIGEST]).digest() == content[-_DIGEST:]
 
 
-def _built() -> Path:
-    place = _place(_compiler())
-    return place if _whole(place) else build(place)
-
-
-def _compiler() -> str:
-    """The compiler of this machine. EnvironmentFault if there is none."""
-    found = hardware.compiler()
-    if found is None:
-        raise EnvironmentFault("no C++ compiler was found")
-    return found
-
-
-def _place(compiler: str) -> Path:
-    """A build is of one source, compiler, JAX and processor: machines of several kinds may share the folder."""
-    of = [_SOURCE.read_text(encoding="utf-8"), compiler, *_OPTIONS, jax.__version__, hardware.instructions()]
+def _place() -> Path:
+    """A build is of one source, JAX and processor: machines of several kinds may share the folder."""
+    of = [_SOURCE.read_text(encoding="utf-8"), *_OPTIONS, jax.__version__, hardware.instructions()]
     name = hashlib.sha256("\n".join(of).encode()).hexdigest()[:16]
     return hardware.cache_folder() / "native" / f"{name}.so"

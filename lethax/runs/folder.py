@@ -218,7 +218,7 @@ def environment() -> dict[str, Any]:
         "machine": platform.machine(),
         "processor": hardware.processor().model,
         "instructions": hardware.processor().best,
-        "native_kernels": native.wanted() and hardware.compiler() is not None,
+        "native_kernels": native.state(),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         **when(),
     }
