@@ -35,7 +35,7 @@ LAYERS = (  # side, inputs, outputs
     (42, 64, 128), (42, 128, 128), (21, 128, 256), (21, 256, 256), (10, 256, 512), (10, 512, 512),
 )  # fmt: skip
 IMAGES, TURNS = 25, 7
-WARM = 0.05  # seconds
+WARM = 0.05  # seconds before a timed call, in which the threads of the other side stop waiting
 NAMES = ("result", "of pictures", "of the kernel")
 
 
@@ -91,9 +91,7 @@ def main() -> None:
             for _ in range(TURNS):
                 for key, call in each.items():
                     begun = time.perf_counter()
-                    while (
-                        time.perf_counter() < begun + WARM
-                    ):  # until the threads of the other side have stopped waiting
+                    while time.perf_counter() < begun + WARM:
                         call()
                     begun = time.perf_counter()
                     call()

@@ -47,7 +47,7 @@ def show_demo(args: arguments.Demo) -> None:
 def run(out: Path, train: Callable[[Any], None]) -> None:
     """Train what is not trained yet, evaluate it, print a table, and write pictures to the folder `out`."""
     use_all_cores()
-    say("Drawing the characters of the data set glyphs, unless it is there.")
+    say("Preparing the data set glyphs, unless that was done before.")
     data.prepare("glyphs", None, None, lambda what, share: None)
     title = "5-shot sinusoids, 5-way 1-shot characters: n test episodes, ± 1.96 s/√n"
     table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))

@@ -93,7 +93,7 @@ def compiler() -> Row:
     found = hardware.compiler()
     if found is None:
         advice = "Install one, for example with apt-get install g++."
-        return Row("compiler", WARNING, "none; convolutions take up to twice as long without native kernels", advice)
+        return Row("compiler", WARNING, "none; training on images takes longer without native kernels", advice)
     return Row("compiler", OK, found)
 
 

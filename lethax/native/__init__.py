@@ -1,6 +1,6 @@
 """Native kernels: convolutions on CPUs in C++, which the machine's own compiler builds once and keeps beside compiled programs.
 
-They are about twice as fast as XLA's. Where there is no compiler, or $LETHAX_NATIVE is 0, XLA computes all: the same to rounding.
+Where there is no compiler, or $LETHAX_NATIVE is 0, XLA computes the convolutions: slower, and the same to rounding.
 """
 
 import ctypes
@@ -89,7 +89,11 @@ def _registered() -> str | None:
     try:
         return register(place if _whole(place) else build(place))
     except EnvironmentFault as fault:
-        _log.warning("Convolutions take up to twice as long as with native kernels, but %s.", fault)
+        _log.warning(
+            "Training on images takes longer here, because the native kernels are missing: %s. "
+            "The results are the same to rounding. To leave this message out, set LETHAX_NATIVE=0.",
+            fault,
+        )
         return None
 
 
@@ -117,7 +121,7 @@ def build(place: Path, *options: str) -> Path:
     """
     compiler = hardware.compiler()
     if compiler is None:
-        raise EnvironmentFault("no C++ compiler was found")
+        raise EnvironmentFault("no C++ compiler was found; install one, such as g++")
     content = _compiled(compiler, *options)
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
