@@ -16,7 +16,9 @@ console = Console()
 LINE_SECONDS = 15.0  # between plain lines of progress where the output is not a terminal
 _LONGEST = 20_000  # characters of a line: the list of what an import left out is long
 SILENCE = 1.0  # seconds without a first result before it is said that a program is being compiled
-_RECENT = 60.0  # seconds over which the rate is taken: the second order costs more than the first-order steps before it
+# The rate is taken over the last minute, or over the second half of the time if that is longer: not over all of it, because steps
+# of second order cost more than those of first order before them, and not over less, because a validation may take a minute.
+_RECENT, _PART = 60.0, 0.5
 
 
 def say(text: str) -> None:
@@ -53,12 +55,15 @@ class Pace:
     def __init__(self, total: float, unit: str, clock: Callable[[], float] = time.monotonic) -> None:
         self.total, self.unit, self.clock, self.begun = total, unit, clock, clock()
         self.marks: deque[tuple[float, float]] = deque()
+        self.first: float | None = None
 
     def text(self, done: float) -> str:
         """Note that `done` is reached, and return "1,460 steps/s, 3.4 min left", at the end "in 3.4 min", and at first ""."""
         now = self.clock()
+        self.first = now if self.first is None else self.first
         self.marks.append((now, done))
-        while len(self.marks) > 2 and now - self.marks[1][0] > _RECENT:
+        recent = max(_RECENT, _PART * (now - self.first))
+        while len(self.marks) > 2 and now - self.marks[1][0] > recent:
             self.marks.popleft()
         if done >= self.total:
             return f"in {duration(now - self.begun)}"

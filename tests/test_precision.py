@@ -160,6 +160,7 @@ def test_all_is_float64_where_jax_is(tmp_path: Path) -> None:
     for i, name in enumerate(["one", "two"]):
         draw(tmp_path / "support", name, i, 2)
     env = {**os.environ, "JAX_ENABLE_X64": "1", "LETHAX_DATA": str(tmp_path / "data"), "LETHAX_CACHE": str(tmp_path)}
+    env["JAX_ENABLE_COMPILATION_CACHE"] = "true"  # the same programs several times
     done = subprocess.run([sys.executable, "-c", X64], cwd=tmp_path, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     ends = {name: tmp_path / name / "checkpoints" for name in ("parts", "whole", "curves", "control")}

@@ -1,6 +1,7 @@
 """What long work says of itself: rates and times that people read, none that counts the compilation."""
 
 import re
+import threading
 import time
 from types import SimpleNamespace
 
@@ -51,13 +52,28 @@ def test_compilation_is_not_counted_and_the_end_has_no_time_left():
     assert pace.text(1000) == "in 40 s"
 
 
-def test_the_rate_is_that_of_the_last_minute():
+def test_the_rate_is_that_of_the_second_half():
     now = [0.0]
     pace = Pace(100_000, "steps", lambda: now[0])
-    for second in range(300):
+    for second in range(301):
         now[0] = float(second)
-        said = pace.text(second * 100 if second < 150 else 15_000 + (second - 150) * 10)
+        said = pace.text(second * 100 if second < 149 else 14_900 + (second - 149) * 10)
     assert said.startswith("10 steps/s")
+
+
+def test_the_time_left_has_validations_of_over_a_minute_in_it():
+    """Ten steps a second, and after every 1,000 of them 70 s without one: it never said days for what takes hours."""
+    now, step, left = [0.0], 0, []
+    pace = Pace(100_000, "steps", lambda: now[0])
+    for _ in range(20):
+        for _ in range(100):
+            now[0], step = now[0] + 1.0, step + 10
+            left.append((step, pace.text(step)))
+        now[0] += 70.0
+        left.append((step, pace.text(step)))
+    for at, said in left[202:]:
+        hours = float(said.split(", ")[1].removesuffix(" h left"))
+        assert hours == pytest.approx((100_000 - at) * 0.17 / 3600, rel=0.35), (at, said)
 
 
 @pytest.mark.parametrize(
@@ -76,17 +92,17 @@ def test_a_resumed_run_counts_from_where_it_went_on():
     assert pace.text(910) == "1.0 steps/s, 90 s left"
 
 
-def statuses(pause=0.0):
-    yield from (
-        SimpleNamespace(step=step, line={"loss": 0.5} if step == 20 else None, skipped=3)
-        for step in (10, 20, 30)
-        if not time.sleep(pause)
-    )
+def statuses(begin=lambda: None):
+    begin()
+    for step in (10, 20, 30):
+        yield SimpleNamespace(step=step, line={"loss": 0.5} if step == 20 else None, skipped=3)
 
 
 def test_silence_is_broken_and_the_time_said(monkeypatch, capsys):
+    say, broken = progress.say, threading.Event()
     monkeypatch.setattr(progress, "SILENCE", 0.01)
-    progress.follow("outer steps", 30, statuses(0.05))
+    monkeypatch.setattr(progress, "say", lambda text: (say(text), broken.set()))
+    progress.follow("outer steps", 30, statuses(lambda: broken.wait(60)))
     first, second, *_, last = capsys.readouterr().out.splitlines()
     assert first == "outer steps: loading and compiling"
     assert re.fullmatch(r"outer steps: loaded and compiled in \d+(\.\d)? s", second)

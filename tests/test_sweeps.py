@@ -81,6 +81,7 @@ def command(folder: Path, *words: str, **around: str) -> Iterator[subprocess.Pop
         "PYTHONPATH": str(ROOT),
         "LETHAX_PLUGINS": str(folder / "plugin.py"),
         "LETHAX_CACHE": str(folder),
+        "JAX_ENABLE_COMPILATION_CACHE": "true",  # jobs compile the same programs again
         **around,
     }
     before = signal.signal(
