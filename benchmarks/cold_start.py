@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from lethax import benchmark
-from lethax.data.store import StoreWriter
+from lethax.data.writer import StoreWriter
 from lethax.files import to_json
 
 _ROOT = Path(__file__).resolve().parents[1]

@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from lethax.data.host import LIMIT
-from lethax.data.store import StoreWriter, find_store
+from lethax.data.store import find_store
+from lethax.data.writer import StoreWriter
 from lethax.files import to_json
 from lethax.hardware import processor, text
 

@@ -46,8 +46,9 @@ from lethax.data.metadataset.matlab import read_mat  # noqa: E402
 from lethax.data.metadataset.readers import Chosen, RecordReader  # noqa: E402
 from lethax.data.metadataset.spec import Specified, read_spec  # noqa: E402
 from lethax.data.pickles import load_pickle  # noqa: E402
-from lethax.data.store import StoreWriter, open_store  # noqa: E402
+from lethax.data.store import open_store  # noqa: E402
 from lethax.data.torch_files import read_tensors  # noqa: E402
+from lethax.data.writer import StoreWriter  # noqa: E402
 from lethax.errors import LethaxError  # noqa: E402
 from lethax.recipe.resolve import resolve  # noqa: E402
 

@@ -15,7 +15,7 @@ import pytest
 from lethax import cli, progress, trees
 from lethax.analysis import attenuation, surface
 from lethax.cli.arguments import What
-from lethax.data.store import StoreWriter
+from lethax.data.writer import StoreWriter
 from lethax.errors import RecipeError, RunError
 from lethax.methods import L2F, MAML, Attenuator, build
 from lethax.methods.parts import normed_layers

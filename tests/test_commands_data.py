@@ -10,7 +10,8 @@ from PIL import Image
 from lethax import cli
 from lethax.cli.program import parsed
 from lethax.cli.train import asked
-from lethax.data.store import StoreWriter, open_store
+from lethax.data.store import open_store
+from lethax.data.writer import StoreWriter
 from lethax.recipe.resolve import resolve
 from lethax.runs.making import checked
 

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from lethax import cli, doctor, hardware
-from lethax.data.store import StoreWriter
+from lethax.data.writer import StoreWriter
 from lethax.doctor import OK, WARNING, WRONG, folders, installed, machine
 from lethax.doctor.installed import Requirement, Seen
 

@@ -11,7 +11,8 @@ from lethax.data.decode import resize_array
 from lethax.data.embeddings import write_features
 from lethax.data.feature_files import split_of
 from lethax.data.origin import Origin
-from lethax.data.store import StoreWriter, open_store
+from lethax.data.store import open_store
+from lethax.data.writer import StoreWriter
 from lethax.domains import features, images, prepared
 from lethax.errors import RecipeError
 from lethax.evaluation import score

@@ -11,7 +11,8 @@ from lethax.baselines import prototype_logits
 from lethax.data import embeddings
 from lethax.data.feature_files import read_features, split_of
 from lethax.data.source import Features, FeatureTasks, features_on_device
-from lethax.data.store import StoreWriter, open_store
+from lethax.data.store import open_store
+from lethax.data.writer import StoreWriter
 from lethax.domains import domain_of, supervised
 from lethax.errors import DataError, RecipeError
 from lethax.nets import Conv4

@@ -8,7 +8,7 @@ import pytest
 from lethax import cli
 from lethax.cli.program import parsed
 from lethax.cli.train import asked
-from lethax.data.store import StoreWriter
+from lethax.data.writer import StoreWriter
 from lethax.errors import DataError
 from lethax.recipe import Recipe
 from lethax.recipe.resolve import fit

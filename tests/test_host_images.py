@@ -8,7 +8,7 @@ import pytest
 from lethax import cli, evaluation, outer
 from lethax.data import host
 from lethax.data.source import class_split
-from lethax.data.store import StoreWriter
+from lethax.data.writer import StoreWriter
 from lethax.errors import RecipeError
 from lethax.records import EpisodeShape
 

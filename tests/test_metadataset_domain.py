@@ -10,7 +10,7 @@ import pytest
 
 from lethax import checkpoint, cli, outer, reproduce
 from lethax.data.buckets import QUERY, SUPPORT
-from lethax.data.store import StoreWriter
+from lethax.data.writer import StoreWriter
 from lethax.domains import domain_of
 from lethax.errors import DataError, RecipeError
 from lethax.files import write_atomic

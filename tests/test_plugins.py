@@ -19,7 +19,7 @@ import safetensors.numpy
 from pictures_run import draw
 
 from lethax import cli, domains, inner, nets, plugins
-from lethax.data.store import StoreWriter
+from lethax.data.writer import StoreWriter
 from lethax.domains import own_nets
 from lethax.errors import RecipeError
 from lethax.methods.registry import METHODS, Method, method_of

@@ -16,8 +16,9 @@ from lethax import cli, embed, pretrained
 from lethax.data import loose
 from lethax.data.feature_files import origin_of
 from lethax.data.origin import Origin, read_origin
-from lethax.data.store import StoreWriter, open_store
+from lethax.data.store import open_store
 from lethax.data.torch_files import read_tensors
+from lethax.data.writer import StoreWriter
 from lethax.errors import DataError, RecipeError
 from lethax.nets import layers
 from lethax.nets.efficientnet import BlockRow, EfficientNetLite

@@ -13,7 +13,7 @@ from run_folders import STEPS, evaluated, probed, trained, walked
 
 from lethax import cli
 from lethax.cli import report
-from lethax.data.store import StoreWriter
+from lethax.data.writer import StoreWriter
 from lethax.files import append_line, read_json, write_atomic
 from lethax.recipe import Recipe
 from lethax.recipe.resolve import resolve

@@ -12,7 +12,7 @@ import pytest
 from lethax import cli, reproduce
 from lethax.data.embeddings import write_features
 from lethax.data.feature_files import split_of
-from lethax.data.store import StoreWriter
+from lethax.data.writer import StoreWriter
 from lethax.domains import supervised
 from lethax.errors import DivergedError, LethaxError, RecipeError
 from lethax.methods import METHODS

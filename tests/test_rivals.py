@@ -14,7 +14,8 @@ from lethax.baselines import LinearProbe, probe_logits
 from lethax.data import embeddings
 from lethax.data.feature_files import FeatureSplit
 from lethax.data.source import Features, FeaturesBeside, features_on_device, on_device
-from lethax.data.store import ClassSplit, StoreWriter, open_store
+from lethax.data.store import ClassSplit, open_store
+from lethax.data.writer import StoreWriter
 from lethax.evaluation import draw
 from lethax.records import Episode, EpisodeShape, Split
 from lethax.runs import rivals

@@ -14,7 +14,8 @@ from lethax.cli.arguments import DataPrepare
 from lethax.data import store as store_module
 from lethax.data.known import KNOWN
 from lethax.data.omniglot import STORES
-from lethax.data.store import StoreWriter, list_stores, open_store, verify_store
+from lethax.data.store import list_stores, open_store, verify_store
+from lethax.data.writer import StoreWriter
 from lethax.errors import DataError
 
 
@@ -56,7 +57,8 @@ def test_identity_is_of_the_content(tmp_path):
 KILLED = """
 import os, sys, warnings
 from pathlib import Path
-from lethax.data.store import StoreWriter, open_store, verify_store
+from lethax.data.store import open_store, verify_store
+from lethax.data.writer import StoreWriter
 
 warnings.simplefilter("ignore")
 left = [-1]

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lethax.data.store import Store, StoreWriter, open_store
+from lethax.data.store import Store, open_store
+from lethax.data.writer import StoreWriter
 from lethax.errors import DataError
 
 

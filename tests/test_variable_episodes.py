@@ -11,8 +11,9 @@ import pytest
 
 from lethax.data.ahead import Ahead, prefetched
 from lethax.data.buckets import QUERY, SUPPORT, PaddedEpisodes, PaddedExamples, bucket, episodes_of, padded
-from lethax.data.store import Store, StoreWriter, open_store
+from lethax.data.store import Store, open_store
 from lethax.data.variable_episodes import BENCHMARK, EpisodeRules, Pool, VariableEpisodes, pool, shots_and_query, some
+from lethax.data.writer import StoreWriter
 from lethax.errors import DataError, RecipeError
 from lethax.methods import build
 from lethax.nets import Conv4

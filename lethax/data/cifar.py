@@ -14,7 +14,7 @@ import numpy as np
 
 from lethax.data.archives import Archive
 from lethax.data.pickles import load_pickle
-from lethax.data.store import StoreWriter
+from lethax.data.writer import StoreWriter
 from lethax.errors import DataError
 from lethax.text import counted
 

@@ -11,7 +11,7 @@ from lethax.data.archives import NAME
 from lethax.data.arrays import CHUNK
 from lethax.data.feature_files import ROWS, FeatureSplit, origin_of, read_features
 from lethax.data.safe import is_text, sha256
-from lethax.data.store import StoreWriter
+from lethax.data.writer import StoreWriter
 from lethax.errors import DataError
 from lethax.text import shown
 

@@ -14,9 +14,10 @@ from lethax.data.fits import WAY
 from lethax.data.layout import Classes, Layout, Plan, alike, class_folders, superclass
 from lethax.data.pictures import BrokenPictures, Progress, fill, statistics
 from lethax.data.split_files import assign, label_files, read_split, read_text, some
-from lethax.data.store import SPLITS, Store, StoreWriter
+from lethax.data.store import SPLITS, Store
 from lethax.data.tree import Tree
 from lethax.data.twins import BITS
+from lethax.data.writer import StoreWriter
 from lethax.errors import DataError
 from lethax.text import counted, shown
 

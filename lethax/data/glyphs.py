@@ -16,7 +16,8 @@ import numpy as np
 from matplotlib.ft2font import FT2Font
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from lethax.data.store import StoreWriter, open_store
+from lethax.data.store import open_store
+from lethax.data.writer import StoreWriter
 from lethax.errors import DataError, did_you_mean
 from lethax.text import counted
 

@@ -15,8 +15,9 @@ from lethax.data.layout import Plan, class_folders
 from lethax.data.pickles import load_pickle
 from lethax.data.pictures import IMAGENET_MEAN, IMAGENET_STD, Progress
 from lethax.data.split_files import assign, label_files
-from lethax.data.store import SPLITS, StoreWriter
+from lethax.data.store import SPLITS
 from lethax.data.tree import Tree
+from lethax.data.writer import StoreWriter
 from lethax.errors import DataError
 from lethax.text import counted, shown
 

@@ -16,7 +16,7 @@ from PIL import Image
 from lethax.data.archives import Archive
 from lethax.data.cifar import published_split
 from lethax.data.safe import sha256
-from lethax.data.store import StoreWriter
+from lethax.data.writer import StoreWriter
 from lethax.errors import DataError, did_you_mean
 from lethax.text import counted
 

@@ -5,7 +5,6 @@
 At every instant there is the old store or the new one, never a mixture: see `publish`.
 """
 
-import contextlib
 import hashlib
 import json
 import math
@@ -14,18 +13,15 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 
-from lethax import __version__
 from lethax.data.known import KNOWN, remedy
 from lethax.data.origin import Origin, read_origin
-from lethax.data.publish import MANIFEST, NO_ROOM, part_name, publish, reserve, workplace
+from lethax.data.publish import MANIFEST, part_name
 from lethax.data.safe import read_small, sha256
 from lethax.errors import DataError, did_you_mean
-from lethax.files import sync
 from lethax.names import DATA_NAME, MADE
 from lethax.text import counted, shown
 
@@ -110,7 +106,7 @@ def open_store(name: str, root: Path | None = None) -> Store:
     Example:
         >>> from pathlib import Path
         >>> import lethax
-        >>> from lethax.data.store import StoreWriter
+        >>> from lethax.data.writer import StoreWriter
         >>> with StoreWriter(Path("stores"), "pets", mean=(0.5,), std=(0.5,), source={}) as writer:
         ...     writer.split("train", (16, 16, 1), [("cat", "", 3), ("dog", "", 2)])[:] = 127
         >>> store = lethax.open_store("pets", Path("stores"))
@@ -163,7 +159,7 @@ def _open(name: str, folder: Path, text: str) -> Store:
             raise DataError(
                 f"{folder} has store format {shown(manifest['format'], 80)}; this version reads {FORMAT}: prepare {name} again."
             )
-        if manifest["format"] != 1 and manifest["sha256"] != _checksum(manifest):
+        if manifest["format"] != 1 and manifest["sha256"] != checksum(manifest):
             raise ValueError(f"{MANIFEST} was changed after it was written")
         if not isinstance(manifest["source"], dict):
             raise ValueError(f"{MANIFEST} does not say where the data are from")
@@ -183,13 +179,13 @@ def _open(name: str, folder: Path, text: str) -> Store:
     return Store(name, folder, splits, mean, std, manifest)
 
 
-def _checksum(manifest: dict[str, Any]) -> str:
+def checksum(manifest: dict[str, Any]) -> str:
     """The SHA-256 of a manifest's content, without the checksum itself."""
     content = {key: value for key, value in manifest.items() if key != "sha256"}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _dtype(entry: Sequence[int]) -> Any:
+def dtype_of(entry: Sequence[int]) -> Any:
     """The type of an array whose entries have this shape: uint8 for images, float32 for features."""
     if len(entry) not in (1, 3):
         raise ValueError(f"entries of shape {list(entry)} are neither images nor features")
@@ -200,7 +196,7 @@ def _open_split(path: Path, split: str, entry: dict[str, Any]) -> ClassSplit:
     if not path.is_file():  # nor is it a pipe, which would block
         raise FileNotFoundError(f"there is no file {path.name}")
     images = np.load(path, mmap_mode="r", allow_pickle=False)
-    if images.dtype != _dtype(images.shape[1:]) or list(images.shape) != entry["shape"]:
+    if images.dtype != dtype_of(images.shape[1:]) or list(images.shape) != entry["shape"]:
         raise ValueError(f"{path.name} is {images.dtype}{list(images.shape)}, the manifest says {entry['shape']}")
     classes = [(str(name), str(above), count) for name, above, count in entry["classes"]]
     if not all(type(count) is int and count >= 0 for _, _, count in classes):
@@ -278,97 +274,3 @@ def _checked(name: str) -> str:
     if not re.fullmatch(DATA_NAME, name):
         raise DataError(f"'{shown(name, 80)}' is no name for a data set: use lower-case letters, digits, - and _.")
     return name
-
-
-class StoreWriter:
-    """A context manager that builds a store. Its `split` gives an array to fill.
-
-    An exception leaves an earlier store as it was. A full disk is a DataError.
-    """
-
-    def __init__(
-        self, root: Path | None, name: str, *, mean: Sequence[float], std: Sequence[float], source: dict[str, Any]
-    ) -> None:
-        self._target = (root or default_root()) / checked_name(name)
-        self._manifest: dict[str, Any] = {
-            "format": FORMAT, "name": name, "lethax": __version__, "mean": list(mean), "std": list(std),
-            "source": source, "splits": {},
-        }  # fmt: skip
-        self._arrays: dict[str, np.memmap] = {}
-        self._open = contextlib.ExitStack()
-
-    def __enter__(self) -> "StoreWriter":
-        try:
-            self._work = self._open.enter_context(workplace(self._target))
-        except OSError as error:
-            raise DataError(f"{self._target.parent} cannot be written: {error.strerror}.") from None
-        return self
-
-    def split(
-        self,
-        split: str,
-        shape: tuple[int, ...],
-        classes: Sequence[tuple[str, str, int]],
-        relations: dict[str, Any] | None = None,
-    ) -> np.ndarray:
-        """Make an array to fill in class order, uint8 [n, H, W, C] or float32 [n, d]. Classes are (name, superclass, count).
-
-        relations: what else is to be known of how episodes are drawn from the classes, see `variable_episodes.pool`.
-        """
-        total = sum(count for _, _, count in classes)
-        if split not in SPLITS or split in self._arrays:
-            raise DataError(
-                f"split '{split}' of {self._target.name} is {'given twice' if split in SPLITS else 'none'}."
-            )
-        if total <= 0 or min(count for _, _, count in classes) < 0:
-            raise DataError(f"split '{split}' of {self._target.name} has no images.")
-        path = self._work / f"{split}.npy"
-        try:
-            array = np.lib.format.open_memmap(path, mode="w+", dtype=_dtype(shape), shape=(total, *shape))
-            reserve(path)
-        except OSError as error:
-            raise self._unwritable(error) from None
-        self._arrays[split] = array
-        self._manifest["splits"][split] = {
-            "shape": [total, *map(int, shape)], "classes": [[name, above, int(count)] for name, above, count in classes],
-            **({"relations": relations} if relations else {}),
-        }  # fmt: skip
-        return array
-
-    def report(self, name: str, content: bytes) -> None:
-        """Put a file for people beside the parts. Nothing reads it, so no checksum guards it."""
-        (self._work / name).write_bytes(content)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        with self._open:
-            try:
-                if error is None:
-                    self._finish()
-            except OSError as problem:
-                raise self._unwritable(problem) from None
-            finally:
-                self._arrays.clear()
-        if isinstance(error, OSError) and error.errno in NO_ROOM:
-            raise self._unwritable(error) from None
-
-    def _finish(self) -> None:
-        if not self._arrays:
-            raise DataError(f"no split of {self._target.name} has images: nothing was written.")
-        for split, array in self._arrays.items():
-            array.flush()
-            path = self._work / f"{split}.npy"
-            digest = self._manifest["splits"][split]["sha256"] = sha256(path)
-            sync(path)
-            path.rename(path.with_name(part_name(FORMAT, split, digest)))
-        self._manifest["sha256"] = _checksum(self._manifest)
-        manifest = self._work / MANIFEST
-        manifest.write_text(json.dumps(self._manifest, indent=1), encoding="utf-8")
-        sync(manifest)
-        publish(self._work, self._target)
-
-    def _unwritable(self, error: OSError) -> DataError:
-        return DataError(
-            f"{self._target} cannot be written: {error.strerror or error}; free some space or choose another --root."
-        )

@@ -13,8 +13,9 @@ from lethax.data.layout import Plan, class_folders
 from lethax.data.miniimagenet import published_split, read_pickle
 from lethax.data.pictures import IMAGENET_MEAN, IMAGENET_STD, Progress, fill
 from lethax.data.split_files import assign
-from lethax.data.store import SPLITS, StoreWriter
+from lethax.data.store import SPLITS
 from lethax.data.tree import Tree
+from lethax.data.writer import StoreWriter
 from lethax.errors import DataError
 from lethax.text import counted
 

@@ -10,10 +10,11 @@ from lethax import trees
 from lethax.errors import RecipeError
 from lethax.learner import Net, Normalised
 from lethax.methods.alfa import ALFA
+from lethax.methods.contract import Encoder
 from lethax.methods.imaml import Implicit
 from lethax.methods.l2f import Acts, Attenuator
 from lethax.methods.leo import LEO
-from lethax.methods.maml import MAML, Encoder
+from lethax.methods.maml import MAML
 from lethax.methods.mumomaml import CurveEncoder, ImageEncoder, Modulation, Order
 from lethax.methods.reptile import Reptile
 from lethax.nets import MLP, Contextual, Conv4

@@ -14,7 +14,7 @@ from lethax.data.metadataset.layouts import LAYOUTS
 from lethax.data.metadataset.readers import Chosen, RecordReader, SourceReader
 from lethax.data.metadataset.spec import SPEC, read_spec
 from lethax.data.pictures import Progress, fill_by
-from lethax.data.store import StoreWriter
+from lethax.data.writer import StoreWriter
 from lethax.errors import DataError, RecipeError
 from lethax.names import METADATASET
 from lethax.text import counted, shown
