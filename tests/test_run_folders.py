@@ -163,7 +163,7 @@ def test_overwrite_refuses_a_folder_that_is_no_run(tmp_path, capsys):
     assert "thesis.tex" in capsys.readouterr().err and len(list(tmp_path.iterdir())) == 2
 
 
-@pytest.mark.parametrize("content", ['"x"', '{"extended": 5}', '{"extended": ["x"]}', "[]", "{"])
+@pytest.mark.parametrize("content", ['"x"', '{"extended": 5}', '{"extended": ["x"]}', '{"resumed": {}}', "[]", "{"])
 def test_more_steps_for_a_run_whose_environment_was_edited(content, trained, capsys):
     (trained.folder / "environment.json").write_text(content)
     assert train("--resume", trained.folder, "--steps", 7) == 1
@@ -187,6 +187,35 @@ def test_more_steps_for_a_finished_run(trained, whole, capsys):
     for name in ("metrics.jsonl", "checkpoints/step-00000007.safetensors"):
         assert (at_once.folder / name).read_bytes() == (trained.folder / name).read_bytes()
     assert train("--resume", trained.folder, "--seed", 3) == 2
+
+
+def test_a_run_that_goes_on_elsewhere_says_so_and_keeps_it(whole, tmp_path, caplog):
+    """Once for each change, with the step; kernels that were to be built, and a run in the environment it was in, are no change."""
+
+    def go_on(**environment):
+        folder = tmp_path / "run"
+        known = json.loads((folder / "environment.json").read_text())
+        (folder / "environment.json").write_text(json.dumps(known | environment))
+        for path in (folder / "checkpoints").glob("*-00000004.safetensors"):
+            path.unlink()
+        caplog.clear()
+        list(training.train(folders.open_run(folder)))
+        assert final(folder) == final(whole.folder)
+        return json.loads((folder / "environment.json").read_text()).get("resumed")
+
+    def final(folder):
+        return (folder / "checkpoints" / "step-00000004.safetensors").read_bytes()
+
+    shutil.copytree(whole.folder, tmp_path / "run")
+    assert go_on() is None and go_on(native_kernels="to be built", numpy="1.0") is None and not caplog.messages
+    (told,) = go_on(processor="Abacus", native_kernels="elsewhere")
+    now = folders.environment()
+    assert (told["at"], told["processor"]) == (2, now["processor"]) and "native_kernels" in told
+    (said,) = caplog.messages
+    assert f"goes on from step 2 in another environment (processor: Abacus before, {now['processor']} now; " in said
+    assert len(go_on()) == 1 and not caplog.messages
+    list(training.train(folders.open_run(tmp_path / "run")))  # finished: nothing goes on
+    assert len(go_on(resumed=[told, {"at": 2, "jax": "0.1"}])) == 3 and "(jax: 0.1 before" in caplog.text
 
 
 def test_files_of_other_names_are_left_alone(trained):

@@ -201,8 +201,8 @@ def read_environment(folder: Path) -> dict[str, Any]:
     """What environment.json says of how a run was made; {} where it is not there. RunError if it is damaged."""
     path = folder / ENVIRONMENT
     known = read_json(path) if path.is_file() else {}
-    told = known.get("extended", []) if isinstance(known, dict) else None
-    if not isinstance(told, list) or not all(isinstance(entry, dict) for entry in told):
+    lists = [known.get(name, []) for name in ("extended", "resumed")] if isinstance(known, dict) else [None]
+    if not all(isinstance(told, list) and all(isinstance(entry, dict) for entry in told) for told in lists):
         raise RunError(f"{shown(path)} does not say how the run was made: restore or delete it.")
     return dict(known)
 

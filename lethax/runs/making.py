@@ -1,5 +1,6 @@
-"""Make run folders, enter those that are there, put new ones in their place, and give them more steps."""
+"""Make run folders, enter those that are there, put new ones in their place, give them more steps, and note where they go on."""
 
+import logging
 import os
 import secrets
 import shutil
@@ -38,7 +39,10 @@ from lethax.runs.folder import (
 )  # fmt: skip
 from lethax.text import command_line, counted, shown
 
+_log = logging.getLogger("lethax")
 _POLL = 0.05  # seconds
+# What the last bits of a run depend on beside its recipe and its data: the entries of environment.json by these names.
+_BITS = ("lethax", "jax", "device", "processor", "instructions", "native_kernels", "xla_flags")
 
 
 def create(recipe: Resolved, folder: Path) -> Run:
@@ -194,3 +198,26 @@ def extend(run: Run, steps: int) -> Run:
         )
         write_atomic(run.folder / RECIPE, dump(recipe))
     return run._replace(recipe=recipe)
+
+
+def note_resumed(run: Run, step: int) -> None:
+    """Say that a run goes on where its last bits may come out differently, and note it in environment.json as "resumed"."""
+    known, now = read_environment(run.folder), environment()
+    then = dict(known)
+    for entry in known.get("resumed", []):
+        then |= entry
+    changed = {name: now[name] for name in _BITS if name in then and _bits(then[name]) != _bits(now[name])}
+    if not changed:
+        return
+    told = {"at": step, **changed, **when()}
+    write_atomic(run.folder / ENVIRONMENT, to_json({**known, "resumed": [*known.get("resumed", []), told]}) + "\n")
+    said = "; ".join(f"{name}: {shown(then[name], 60)} before, {shown(now[name], 60)} now" for name in changed)
+    _log.warning(
+        "%s goes on from step %s in another environment (%s). It will not have the last bits of an unbroken run.",
+        shown(run.folder), f"{step:,}", said,
+    )  # fmt: skip
+
+
+def _bits(value: Any) -> Any:
+    """Kernels that were still to be built when the run began are built by now."""
+    return "built" if value == "to be built" else value

@@ -13,6 +13,7 @@ from lethax.errors import RunError
 from lethax.lock import RunLock
 from lethax.outer import OuterPlan, TrainState, begin, fit, fit_together, not_finite
 from lethax.runs.folder import Run, check_data, open_run
+from lethax.runs.making import note_resumed
 from lethax.runs.probes import asked
 from lethax.runs.recorder import Recorder, diverged, validated
 from lethax.text import command_line, shown
@@ -143,6 +144,8 @@ def _follow(
     """Record every call. `take(tree, i)` gives the part of run i, for this process alone."""
     for recorder in recorders:
         recorder.drop_after(done)
+        if 0 < done < recorder.plan.total:
+            note_resumed(recorder.run, done)
         if not done:
             recorder.probe(recorder.fresh)
     _say(recorders)
