@@ -3,7 +3,7 @@
     python benchmarks/weak_scaling.py [--out docs/results/weak-scaling.json]
 
 Weak scaling gives every device the same work, the meta-batch of a case of docs/results/peers.json, however many devices there are.
-The step's own time is the median measured there, on two threads of a core, and a twentieth and a hundredth of it. An outer step
+The step's own time is the median measured there, on two cores of a CPU, and a twentieth and a hundredth of it. An outer step
 then takes the step's own time, the wait for the slowest device, and the sum of the meta-gradients over all devices (an all-reduce):
 
     ring   2 (n − 1) (latency + bytes / n / bandwidth)

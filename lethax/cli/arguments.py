@@ -94,7 +94,7 @@ class Analyse:
 class Predict:
     """Adapt a run or a pretrained network to a few pictures of each of your classes, and predict the classes of other pictures."""
 
-    run: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="RUN", help_behavior_hint="")] = None
+    run: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[RUN]", help_behavior_hint="")] = None
     """The run folder of a method that was trained on pictures, or none if --model or --backbone is given."""
     support: File = None
     """The labelled pictures: a folder or an archive with a folder for each class, of any number of pictures."""
@@ -136,7 +136,7 @@ class Predict:
 class Export:
     """Write a program that predicts without Lethax: StableHLO, which any process that has JAX can call, or ONNX."""
 
-    run: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="RUN", help_behavior_hint="")] = None
+    run: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[RUN]", help_behavior_hint="")] = None
     """The run folder of a method that was trained on pictures. Its program adapts to labelled pictures, and predicts."""
     model: File = None
     """Instead of a run, a model that `lethax predict` saved. Its program predicts the classes of that model."""
@@ -206,7 +206,9 @@ class DataPrepare:
     """For Meta-Dataset: of larger classes only so many pictures are kept, 510 or more (default: all; of quickdraw 1000)."""
     least: Count = None
     """For folder: classes of fewer pictures are left out, and named. An episode of K shots and Q queries takes K + Q of a class."""
-    duplicates: Annotated[Literal["report", "drop", "error"] | None, tyro.conf.arg(help_behavior_hint="")] = None
+    duplicates: Annotated[
+        Literal["report", "drop", "error"] | None, tyro.conf.arg(metavar="{report,drop,error}", help_behavior_hint="")
+    ] = None
     """For folder: pictures that are there twice, or nearly so, are listed, left out, or an error (default: report)."""
     near: Count = None
     """For folder: two pictures are nearly the same if their hashes differ in at most this many of 64 bits (default: 6)."""

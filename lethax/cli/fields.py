@@ -38,7 +38,10 @@ _RESUME = (
     "The run to go on with. With --steps N it gets more outer steps. Its first-order phase and its phase of the multi-step loss "
     "then stay where they are, and if the outer rate follows a cosine, it is from there on the cosine of N steps."
 )
-_OUT = "The folder of the run (default: runs/DATA-METHOD-SHOT-SEED). If it holds the same run already, training goes on with it."
+_OUT = (
+    "The folder of the run (default: one such as runs/cifar_fs-l2f-5shot-seed0). If it holds the same run already, training "
+    "goes on with it."
+)
 
 DATA = (
     "data",

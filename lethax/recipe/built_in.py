@@ -127,7 +127,7 @@ class OuterSection:
     batch: int = option(4, "An outer step has this many episodes, or control tasks.", "batch", low=1, high=_MANY)
     task_chunk: int = option(
         0,
-        "A meta-batch is gone through in chunks of so many episodes, whose meta-gradients are added: less memory, more time; 0 "
+        "Each device goes through its episodes in chunks of so many, whose meta-gradients are added: less memory, more time; 0 "
         "takes all at once.",
         "task-chunk",
         low=0,
