@@ -141,7 +141,8 @@ def write(found: Sequence[CellJob], command: str, folder: Path) -> tuple[str, li
     form = domain_of(found[0].recipe).table
     if form == "scores":
         rows = table(found, command)
-        return tables.markdown(name, rows), tables.write(name, rows, folder)
+        paths = tables.write(name, rows, folder)
+        return tables.markdown(name, rows), [*paths, *_curves(rows, folder / f"{name.replace('_', '-')}-curves.png")]
     if form == "columns":
         rows = table_of_columns(found, command)
         text = columns.markdown(name, rows)
@@ -150,6 +151,20 @@ def write(found: Sequence[CellJob], command: str, folder: Path) -> tuple[str, li
     text = returns.markdown(name, rows)
     paths = tables.write_files(name, rows, folder, {"md": text})
     return text, [*paths, *_pictures(found, rows, folder / name.replace("_", "-"))]
+
+
+def _curves(rows: list[dict[str, Any]], path: Path) -> list[Path]:
+    """Learning curves of the rows of a table, where a run was validated more than once and all seeds at the same steps."""
+    from lethax.report import figures
+
+    drawn = [row for row in rows if max(map(len, row["learning_curve"])) > 1 and _alike(row["learning_curve"])]
+    if drawn:
+        figures.learning_curves(drawn, path)
+    return [path] if drawn else []
+
+
+def _alike(curves: list[list[dict[str, Any]]]) -> bool:
+    return len({tuple(at["step"] for at in curve) for curve in curves}) == 1
 
 
 def _pictures(found: Sequence[CellJob], rows: list[dict[str, Any]], stem: Path) -> list[Path]:

@@ -18,7 +18,7 @@ from lethax.errors import DivergedError, LethaxError, RecipeError
 from lethax.methods import METHODS
 from lethax.recipe import Recipe
 from lethax.recipe.resolve import resolve
-from lethax.report import cells, tables
+from lethax.report import cells, figures, tables
 from lethax.runs import jobs
 
 
@@ -115,6 +115,7 @@ def test_a_table_from_nothing(small, capsys, x64):
     np.testing.assert_allclose(rows["l2f_sinusoid"]["paired"]["mean"], gap.mean())
     np.testing.assert_allclose(rows["l2f_sinusoid"]["paired"]["ci95"], 1.96 * gap.std() / 10)
     assert "paired" not in rows["l2f_sinusoid_shift"]  # there is no MAML in its setting
+    assert (small / "results" / "table-x-curves.png").read_bytes().startswith(b"\x89PNG")
     sheet = list(csv.DictReader((small / "results" / "table-x.csv").read_text().splitlines()))
     assert [line["budget"] for line in sheet] == ["40 steps (0.08 %), 2 seeds"] * 3
     assert "| sinusoid | 5 | 1 | maml | 1.5 ± 0.5 |" in (small / "results" / "table-x.md").read_text()
@@ -131,6 +132,36 @@ def test_a_table_from_nothing(small, capsys, x64):
     }  # fmt: skip
     again = {row["cell"].removeprefix("table_x/"): row["ours"] for row in read()["cells"]}
     np.testing.assert_allclose([again[name] for name in rows], [row["ours"] for row in rows.values()], rtol=1e-6)
+
+
+def test_learning_curves_are_means_of_accuracy_and_medians_of_errors(tmp_path, monkeypatch):
+    """A panel for each setting; a validation that is not finite counts as infinite, so that it does not hide the other seeds."""
+    drawn = []
+    monkeypatch.setattr(figures, "_save", lambda figure, path: drawn.append(figure))
+
+    def row(method, score, *curves, **others):
+        curves = [[{"step": 10 * (i + 1), "val_score": value} for i, value in enumerate(curve)] for curve in curves]
+        return {
+            "data": "some", "shot": 5, "inner_steps": 1, "method": method, "score": score, "learning_curve": curves, **others,
+        }  # fmt: skip
+
+    rows = [
+        row("maml", "accuracy", [0.2, 0.4], [0.4, 0.8]), row("l2f", "accuracy", [0.5, 0.5], variant="half"),
+        row("maml", "mse", [3.0, 2.0], [None, 1.0], [5.0, 9.0], inner_steps=2),
+    ]  # fmt: skip
+    figures.learning_curves(rows, tmp_path / "x.png")
+    left, right = [axes for axes in drawn[0].axes if axes.axison]
+    assert [left.get_title(), right.get_title()] == ["some, 5-shot", "some, 5-shot, 2 inner steps"]
+    thick = lambda axes: {  # noqa: E731
+        line.get_label(): line.get_xydata().T.tolist()
+        for line in axes.get_lines()
+        if not line.get_label().startswith("_")
+    }
+    assert list(thick(left)) == ["maml", "l2f, half"]
+    np.testing.assert_allclose(thick(left)["maml"], [[10, 20], [30, 60]])
+    np.testing.assert_allclose(thick(left)["l2f, half"], [[10, 20], [50, 50]])
+    np.testing.assert_allclose(thick(right)["maml"], [[10, 20], [5, 2]])
+    assert len(left.get_lines()) == 4 and len(right.get_lines()) == 4
 
 
 def test_a_diverged_run_leaves_the_other_cells(small, capsys, monkeypatch):

@@ -24,6 +24,16 @@ _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none", "svg.hashsalt": "lethax",  # text is text, and equal figures are equal files
 }  # fmt: skip
 COLOURS = {"maml": "#4c72b0", "l2f": "#dd8452", "maml+l2f": "#dd8452"}
+_OTHER_COLOURS = (
+    "#55a868",
+    "#c44e52",
+    "#8172b3",
+    "#937860",
+    "#da8bc3",
+    "#8c8c8c",
+    "#ccb974",
+    "#64b5cd",
+)  # of other methods
 TITLES = {"maml": "MAML", "l2f": "MAML+L2F", "maml+l2f": "MAML+L2F"}
 
 
@@ -126,6 +136,37 @@ def returns_after_updates(rows: Sequence[Mapping[str, Any]], path: Path) -> None
         axes.set(title=setting, xlabel="updates", xticks=updates)
     panels[0][0].set_ylabel("return")
     panels[0][0].legend(frameon=False, fontsize=8)
+    _save(figure, path)
+
+
+def learning_curves(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Draw validation scores against outer steps: a panel for each setting, a line for each method, thin ones for seeds.
+
+    The line is the mean accuracy over seeds in %, or the median error, on a logarithmic axis, because one seed may diverge.
+    """
+    panels: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        inner = f", {counted(row['inner_steps'], 'inner step')}" if row["score"] == "mse" else ""
+        panels.setdefault(f"{row['data']}, {row['shot']}-shot{inner}", []).append(row)
+    across = min(len(panels), 4)
+    down = -(-len(panels) // across)
+    figure, grid = plt.subplots(down, across, figsize=(3.6 * across, 3 * down), layout="constrained", squeeze=False)
+    for axes, (title, of_panel) in zip(grid.flat, panels.items(), strict=False):
+        accuracy, others = of_panel[0]["score"] == "accuracy", iter(_OTHER_COLOURS)
+        for row in of_panel:
+            steps = [at["step"] for at in row["learning_curve"][0]]
+            seeds = np.array([[at["val_score"] for at in curve] for curve in row["learning_curve"]], float)
+            middle = 100 * seeds.mean(axis=0) if accuracy else np.median(np.nan_to_num(seeds, nan=np.inf), axis=0)
+            colour = COLOURS.get(name_of(row)) or next(others, "black")
+            axes.plot(steps, middle, label=name_of(row), color=colour)
+            for seed in seeds if len(seeds) > 1 else ():
+                axes.plot(steps, 100 * seed if accuracy else seed, linewidth=0.5, alpha=0.5, color=colour)
+        axes.set_title(title, fontsize=9)
+        axes.set(xlabel="outer steps", ylabel="validation accuracy, %" if accuracy else "validation error")
+        axes.set_yscale("linear" if accuracy else "log")
+        axes.legend(frameon=False, fontsize=8)
+    for axes in list(grid.flat)[len(panels) :]:
+        axes.axis("off")
     _save(figure, path)
 
 
