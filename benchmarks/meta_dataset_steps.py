@@ -18,7 +18,8 @@ from lethax.data.buckets import PaddedEpisodes, PaddedExamples
 from lethax.devices import use_all_cores
 from lethax.domains import domain_of
 from lethax.learner import Learner
-from lethax.outer import TrainState, begin, episode_keys
+from lethax.meta_batch import episode_keys
+from lethax.outer import TrainState, begin
 from lethax.recipe import Recipe
 from lethax.recipe.resolve import fit
 

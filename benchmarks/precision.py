@@ -42,7 +42,8 @@ def draw(method: str, count: int, file: Path) -> None:
     """Write the first meta-parameters and some episodes, in float32."""
     import jax
 
-    from lethax.outer import begin, draw_batch
+    from lethax.meta_batch import draw_batch
+    from lethax.outer import begin
 
     recipe, domain, learner = setting(method, "float32")
     plan = domain.plan(recipe)
@@ -58,7 +59,8 @@ def gradients(method: str, precision: str, file: Path, out: Path) -> None:
     """Write the meta-gradient of every episode [episodes, entries]; JAX_ENABLE_X64 decides between float32 and float64."""
     import jax
 
-    from lethax.outer import begin, draw_batch
+    from lethax.meta_batch import draw_batch
+    from lethax.outer import begin
 
     recipe, domain, learner = setting(method, precision)
     plan = domain.plan(recipe)

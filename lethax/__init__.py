@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; `_PUBLIC` says the sam
     from lethax.evaluation import score as score
     from lethax.learner import Learner as Learner
     from lethax.learner import Net as Net
+    from lethax.meta_batch import Plan as Plan
     from lethax.methods import ALFA as ALFA
     from lethax.methods import L2F as L2F
     from lethax.methods import LEO as LEO
@@ -55,7 +56,6 @@ if TYPE_CHECKING:  # what type checkers and editors read; `_PUBLIC` says the sam
     from lethax.nets import ResNet12 as ResNet12
     from lethax.objectives import CrossEntropy as CrossEntropy
     from lethax.objectives import SquaredError as SquaredError
-    from lethax.outer import Plan as Plan
     from lethax.outer import TrainState as TrainState
     from lethax.outer import begin as begin
     from lethax.outer import fit as fit
@@ -90,11 +90,12 @@ _PUBLIC = {
     "errors": "CheckpointError DataError DivergedError EnvironmentFault LethaxError RecipeError RunError",
     "evaluation": "Score Trial evaluate paired score",
     "learner": "Learner Net",
+    "meta_batch": "Plan",
     "methods": "ALFA L2F LEO LSLR MAML SGD Attenuator CurveEncoder ImageEncoder Implicit MetaSGD Method Reptile SignSGD "
     "register=register_method register_rule",
     "nets": "MLP Contextual Conv4 PlainNet ResNet12",
     "objectives": "CrossEntropy SquaredError",
-    "outer": "Plan TrainState begin fit",
+    "outer": "TrainState begin fit",
     "recipe": "Recipe Resolved dump load",
     "recipe.resolve": "resolve",
     "recipe.options": "option",

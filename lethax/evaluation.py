@@ -78,7 +78,7 @@ class Trial:
         episodes: the number of episodes.
         steps: the number of inner steps; only read where `curve` is True, as the learner has its own number.
         curve: True judges the query outputs after each of 0 … `steps` inner steps; False judges them after the learner's own.
-        task_loop, devices: as in `outer.Plan`.
+        task_loop, devices: as in `meta_batch.Plan`.
         together: the number of episodes in one compiled call.
 
     Example: see `evaluate`.

@@ -26,8 +26,8 @@ import pytest  # noqa: E402
 # The shapes and types of the numerical half are checked at every call, which is while a program is traced: compiled, they cost
 # nothing. Elsewhere, arrays are keys and tables of NumPy.
 CHECKED = [
-    "baselines", "conjugate", "data.curves", "data.source", "devices", "evaluation", "gaussian", "inner", "learner", "methods",
-    "nets", "objectives", "optimizer", "outer", "precision", "pretrain", "records", "rl", "rules", "streams", "trees",
+    "baselines", "conjugate", "data.curves", "data.source", "devices", "evaluation", "gaussian", "inner", "learner", "meta_batch",
+    "methods", "nets", "objectives", "optimizer", "outer", "precision", "pretrain", "records", "rl", "rules", "streams", "trees",
 ]  # fmt: skip
 jaxtyping.install_import_hook([f"lethax.{name}" for name in CHECKED], "beartype.beartype")
 

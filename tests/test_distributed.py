@@ -32,7 +32,8 @@ from lethax.evaluation import Trial, evaluate
 from lethax.methods import L2F
 from lethax.nets import MLP
 from lethax.objectives import SquaredError
-from lethax.outer import Plan, begin, fit
+from lethax.meta_batch import Plan
+from lethax.outer import begin, fit
 from lethax.records import EpisodeShape
 
 cases, own = json.loads(sys.argv[1]), int(sys.argv[2])

@@ -6,7 +6,7 @@ import pytest
 
 from lethax import cli, hardware
 from lethax.domains import domain_of
-from lethax.outer import Plan
+from lethax.meta_batch import Plan
 from lethax.recipe import Recipe
 from lethax.recipe.resolve import resolve
 from lethax.records import EpisodeShape

@@ -25,6 +25,7 @@ STAIR = [
     ["processes", "command", "precision", "native"],
     ["rules", "devices", "optimizer", "baselines"],
     ["outer", "evaluation", "pretrain", "checkpoint"],
+    ["meta_batch"],
     ["nets", "data", "recipe", "analysis"],
     ["methods", "rl", "pretrained", "clusters"],
     ["domains"],

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lethax import cli, evaluation, outer
+from lethax import cli, evaluation, meta_batch, outer
 from lethax.data import host
 from lethax.data.source import class_split
 from lethax.data.writer import StoreWriter
@@ -36,8 +36,8 @@ def test_episodes_are_those_of_the_device(split, monkeypatch, rotate):
         jax.tree.map(
             np.testing.assert_array_equal, ours, evaluation.draw(here, SHAPE, 2, pixels, key, jnp.asarray(first))
         )
-    plan, state = outer.Plan(SHAPE, total=9, batch=2), outer.TrainState(None, None, jnp.asarray(3), key)
-    ours, theirs = outer._read(there, mapped, plan, state), outer.draw_batch(here, pixels, plan, state)
+    plan, state = meta_batch.Plan(SHAPE, total=9, batch=2), outer.TrainState(None, None, jnp.asarray(3), key)
+    ours, theirs = meta_batch._read(there, mapped, plan, state), meta_batch.draw_batch(here, pixels, plan, state)
     jax.tree.map(np.testing.assert_array_equal, ours[0], theirs[0])
     assert (ours[1] == theirs[1]).all()
 

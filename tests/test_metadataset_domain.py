@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lethax import checkpoint, cli, outer, reproduce
+from lethax import checkpoint, cli, meta_batch, outer, reproduce
 from lethax.data.buckets import QUERY, SUPPORT
 from lethax.data.writer import StoreWriter
 from lethax.domains import domain_of
 from lethax.errors import DataError, RecipeError
 from lethax.files import write_atomic
-from lethax.outer import episode_keys
+from lethax.meta_batch import episode_keys
 from lethax.recipe import Recipe
 from lethax.recipe.resolve import fit, resolve
 from lethax.records import Episode, EpisodeShape, Split
@@ -127,13 +127,13 @@ def test_programs_are_one_a_shape(monkeypatch: pytest.MonkeyPatch) -> None:
     inputs, plan = domain.inputs(recipe), domain.plan(recipe)
     learner, (tasks, source) = domain.learner(recipe, inputs), domain.family(recipe, "train")
     shapes, state = set(), outer.begin(learner, plan, jax.random.key(0))
-    before = outer._step._cache_size()
+    before = meta_batch._step._cache_size()
     for number in range(25):
         arrays = tasks.fetch(source, ANY, state.key, number, 1, episode_keys)
         shapes.add((arrays.support.labels.shape, arrays.query.labels.shape))
     for _ in outer.fit(learner, state, tasks, source, plan):
         pass
-    assert outer._step._cache_size() - before == len(shapes) <= len(SUPPORT) * len(QUERY)
+    assert meta_batch._step._cache_size() - before == len(shapes) <= len(SUPPORT) * len(QUERY)
 
 
 def test_episodes_follow_from_key_and_number_alone() -> None:

@@ -9,13 +9,14 @@ import numpy as np
 import optax
 import pytest
 
-from lethax import outer, trees
+from lethax import meta_batch, trees
 from lethax.data.curves import family
 from lethax.devices import over_chunks
+from lethax.meta_batch import Plan, draw_batch, outer_step
 from lethax.methods import L2F, MAML
 from lethax.nets import MLP, Conv4
 from lethax.objectives import CrossEntropy, SquaredError
-from lethax.outer import Plan, begin, draw_batch, fit, not_finite, outer_step
+from lethax.outer import begin, fit, not_finite
 from lethax.records import Episode, EpisodeShape, Split
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -62,8 +63,8 @@ def test_meta_batches_drawn_before_the_loop_are_those_drawn_within_it(key, monke
     for _ in range(3):
         one, info = step(plan, one, SOURCE)
         losses.append(info["loss"])
-    for most in (outer._DRAWN_AHEAD, 0):
-        monkeypatch.setattr(outer, "_DRAWN_AHEAD", most)
+    for most in (meta_batch._DRAWN_AHEAD, 0):
+        monkeypatch.setattr(meta_batch, "_DRAWN_AHEAD", most)
         last, info = jax.jit(lambda state: plan.several(LEARNER, state, TASKS, SOURCE, 3))(first)
         assert int(last.step) == 4
         np.testing.assert_allclose(info["loss"], losses, rtol=1e-10)

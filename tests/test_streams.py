@@ -6,10 +6,11 @@ import pytest
 
 from lethax import streams
 from lethax.data.curves import family
+from lethax.meta_batch import Plan
 from lethax.methods import MAML
 from lethax.nets import MLP
 from lethax.objectives import SquaredError
-from lethax.outer import Plan, begin
+from lethax.outer import begin
 from lethax.records import EpisodeShape
 from lethax.streams import Stream, stream
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from lethax import trees
 from lethax.benchmark import Case, learner_of
-from lethax.outer import meta_gradient
+from lethax.meta_batch import meta_gradient
 from lethax.records import Episode, Progress, Split
 
 from .problem import widths

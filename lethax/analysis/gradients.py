@@ -20,7 +20,7 @@ Task = tuple[Episode, PRNGKeyArray, Progress]
 class Batch:
     """A meta-batch that is looked at, with the randomness and the progress of training that its losses depend on.
 
-    episodes: episodes with a leading axis [B]. keys: a key for each. reduction: as in `outer.Plan`.
+    episodes: episodes with a leading axis [B]. keys: a key for each. reduction: as in `meta_batch.Plan`.
     """
 
     episodes: Episode

@@ -21,9 +21,9 @@ from lethax.errors import RecipeError
 from lethax.evaluation import Trial, episodes_hash, evaluate
 from lethax.inner import Loop
 from lethax.learner import Learner, Net
+from lethax.meta_batch import Plan
 from lethax.methods.registry import Method, method_of
 from lethax.objectives import ScoredObjective
-from lethax.outer import Plan
 from lethax.recipe import Recipe, Resolved
 from lethax.records import EpisodeShape
 

@@ -34,7 +34,7 @@ class PolicyPlan:
     discount, smoothing: γ, λ of the advantages. share: of the tasks, those whose curvature the conjugate gradients see; the length
     of the step is measured on all.
     resample: L2F's attenuated policy draws the rollouts of the first update itself; they are counted. task_loop, epoch,
-    chunk: as in `outer.Plan`; a loop over the tasks keeps what the curvature products read in a core's cache.
+    chunk: as in `meta_batch.Plan`; a loop over the tasks keeps what the curvature products read in a core's cache.
     """
 
     total: int

@@ -17,10 +17,10 @@ from lethax.domains.supervised import Supervised
 from lethax.errors import RunError
 from lethax.evaluation import Trial, draw, evaluate
 from lethax.learner import Learner
+from lethax.meta_batch import Plan
 from lethax.methods.l2f import Attenuator
 from lethax.methods.maml import MAML
 from lethax.methods.parts import normed_layers
-from lethax.outer import Plan
 from lethax.records import Episode, Progress
 from lethax.runs.evaluation import best_metas
 from lethax.runs.folder import Run, check_data

@@ -12,7 +12,8 @@ from lethax.domains import domain_of
 from lethax.domains.supervised import Supervised
 from lethax.errors import RecipeError
 from lethax.learner import HostFamily
-from lethax.outer import Plan, begin, fit, lowered, steps_of_call
+from lethax.meta_batch import Plan, lowered
+from lethax.outer import begin, fit, steps_of_call
 from lethax.recipe import Resolved
 
 _TIMED = 2  # calls of the program

@@ -18,7 +18,8 @@ from lethax.errors import RecipeError, RunError, did_you_mean
 from lethax.evaluation import draw
 from lethax.files import read_json, to_json, write_atomic
 from lethax.learner import Learner, Traceable
-from lethax.outer import OuterPlan, Plan, TrainState
+from lethax.meta_batch import Plan
+from lethax.outer import OuterPlan, TrainState
 from lethax.records import Progress
 from lethax.runs.folder import ASKED, Run
 from lethax.streams import Stream, stream
