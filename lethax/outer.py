@@ -16,8 +16,6 @@ from lethax.learner import HostFamily, Learner
 from lethax.records import Info
 from lethax.streams import Stream, stream
 
-_DRAWN_AHEAD = 8_000_000  # numbers in the meta-batches of a call, at most; more are drawn one by one
-
 
 class TrainState(NamedTuple):
     """The state of training. The same state gives the same bits from then on."""

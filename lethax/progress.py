@@ -1,5 +1,6 @@
 """Show the progress of long work: a bar on a terminal, and elsewhere a plain line from time to time."""
 
+import operator
 import threading
 import time
 from collections import deque
@@ -16,9 +17,10 @@ console = Console()
 LINE_SECONDS = 15.0  # between plain lines of progress where the output is not a terminal
 _LONGEST = 20_000  # characters of a line: the list of what an import left out is long
 SILENCE = 1.0  # seconds without a first result before it is said that a program is being compiled
-# The rate is taken over the last minute, or over the second half of the time if that is longer: not over all of it, because steps
-# of second order cost more than those of first order before them, and not over less, because a validation may take a minute.
-_RECENT, _PART = 60.0, 0.5
+# The rate is taken over the last minute, because steps of second order cost more than those of first order before them. Where a
+# validation takes as long as that, it is taken over three times its length.
+_RECENT, _GAPS = 60.0, 3.0
+_APART = 1.0  # seconds between two marks of the rate, at least
 
 
 def say(text: str) -> None:
@@ -55,14 +57,14 @@ class Pace:
     def __init__(self, total: float, unit: str, clock: Callable[[], float] = time.monotonic) -> None:
         self.total, self.unit, self.clock, self.begun = total, unit, clock, clock()
         self.marks: deque[tuple[float, float]] = deque()
-        self.first: float | None = None
 
     def text(self, done: float) -> str:
         """Note that `done` is reached, and return "1,460 steps/s, 3.4 min left", at the end "in 3.4 min", and at first ""."""
         now = self.clock()
-        self.first = now if self.first is None else self.first
-        self.marks.append((now, done))
-        recent = max(_RECENT, _PART * (now - self.first))
+        if not self.marks or now - self.marks[-1][0] >= _APART:
+            self.marks.append((now, done))
+        times = [time for time, _ in self.marks]
+        recent = max(_RECENT, _GAPS * max(map(operator.sub, times[1:], times), default=0.0))
         while len(self.marks) > 2 and now - self.marks[1][0] > recent:
             self.marks.popleft()
         if done >= self.total:

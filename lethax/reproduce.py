@@ -136,7 +136,7 @@ def _by_cell(found: Sequence[CellJob]) -> dict[str, list[CellJob]]:
 
 
 def write(found: Sequence[CellJob], command: str, folder: Path) -> tuple[str, list[Path]]:
-    """The table of one or more cells as text and as files; of navigation, Figure F as well."""
+    """The table of one or more cells as text and as files; of scores their learning curves, and of navigation Figure F as well."""
     name = found[0].cell.table
     form = domain_of(found[0].recipe).table
     if form == "scores":
@@ -157,14 +157,17 @@ def _curves(rows: list[dict[str, Any]], path: Path) -> list[Path]:
     """Learning curves of the rows of a table, where a run was validated more than once and all seeds at the same steps."""
     from lethax.report import figures
 
-    drawn = [row for row in rows if max(map(len, row["learning_curve"])) > 1 and _alike(row["learning_curve"])]
-    if drawn:
-        figures.learning_curves(drawn, path)
-    return [path] if drawn else []
+    drawn = [row for row in rows if _drawable(row["learning_curve"])]
+    if not drawn:
+        path.unlink(missing_ok=True)  # of an earlier table of this name
+        return []
+    figures.learning_curves(drawn, path)
+    return [path]
 
 
-def _alike(curves: list[list[dict[str, Any]]]) -> bool:
-    return len({tuple(at["step"] for at in curve) for curve in curves}) == 1
+def _drawable(curves: list[list[dict[str, Any]]]) -> bool:
+    alike = len({tuple(at["step"] for at in curve) for curve in curves}) == 1
+    return alike and len(curves[0]) > 1 and any(at["val_score"] for curve in curves for at in curve)
 
 
 def _pictures(found: Sequence[CellJob], rows: list[dict[str, Any]], stem: Path) -> list[Path]:

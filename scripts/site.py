@@ -27,7 +27,7 @@ FOLDERS = {"docs/methods": "choose.md"}  # the page that stands for a folder
 API = {  # title of a page: the modules of its names; what is not named here is on the last one
     "Methods and nets": ("methods", "learner", "nets", "objectives"),
     "Tasks and data": ("records", "data.source", "data.store"),
-    "Training and evaluation": ("outer", "evaluation", "baselines"),
+    "Training and evaluation": ("meta_batch", "outer", "evaluation", "baselines"),
     "Runs and recipes": ("runs.folder", "runs.evaluation", "runs.adapted", "recipe", "recipe.resolve"),
     "Plugins and errors": ("domains", "recipe.sections", "rules", "errors"),
 }

@@ -142,7 +142,8 @@ def test_learning_curves_are_means_of_accuracy_and_medians_of_errors(tmp_path, m
     def row(method, score, *curves, **others):
         curves = [[{"step": 10 * (i + 1), "val_score": value} for i, value in enumerate(curve)] for curve in curves]
         return {
-            "data": "some", "shot": 5, "inner_steps": 1, "method": method, "score": score, "learning_curve": curves, **others,
+            "data": "some", "net": "conv4", "batch": 2, "shot": 5, "inner_steps": 1, "method": method, "score": score,
+            "learning_curve": curves, **others,
         }  # fmt: skip
 
     rows = [
@@ -151,7 +152,7 @@ def test_learning_curves_are_means_of_accuracy_and_medians_of_errors(tmp_path, m
     ]  # fmt: skip
     figures.learning_curves(rows, tmp_path / "x.png")
     left, right = [axes for axes in drawn[0].axes if axes.axison]
-    assert [left.get_title(), right.get_title()] == ["some, 5-shot", "some, 5-shot, 2 inner steps"]
+    assert [left.get_title(), right.get_title()] == ["some, 5-shot, 1 inner step", "some, 5-shot, 2 inner steps"]
     thick = lambda axes: {  # noqa: E731
         line.get_label(): line.get_xydata().T.tolist()
         for line in axes.get_lines()

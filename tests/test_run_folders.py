@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from lethax import checkpoint, cli, streams
+from lethax import checkpoint, cli, native, streams
 from lethax.data.embeddings import write_features
 from lethax.data.feature_files import split_of
 from lethax.data.store import open_store
@@ -189,33 +189,40 @@ def test_more_steps_for_a_finished_run(trained, whole, capsys):
     assert train("--resume", trained.folder, "--seed", 3) == 2
 
 
-def test_a_run_that_goes_on_elsewhere_says_so_and_keeps_it(whole, tmp_path, caplog):
-    """Once for each change, with the step; kernels that were to be built, and a run in the environment it was in, are no change."""
-
-    def go_on(**environment):
-        folder = tmp_path / "run"
-        known = json.loads((folder / "environment.json").read_text())
-        (folder / "environment.json").write_text(json.dumps(known | environment))
-        for path in (folder / "checkpoints").glob("*-00000004.safetensors"):
-            path.unlink()
-        caplog.clear()
-        list(training.train(folders.open_run(folder)))
-        assert final(folder) == final(whole.folder)
-        return json.loads((folder / "environment.json").read_text()).get("resumed")
-
-    def final(folder):
-        return (folder / "checkpoints" / "step-00000004.safetensors").read_bytes()
-
+def test_a_run_that_goes_on_elsewhere_says_so_and_keeps_it(whole, tmp_path, caplog, monkeypatch):
+    """With the step of each change. Nothing is said where nothing changed that could change the bits."""
+    monkeypatch.setattr(native, "state", lambda: "built")
     shutil.copytree(whole.folder, tmp_path / "run")
-    assert go_on() is None and go_on(native_kernels="to be built", numpy="1.0") is None and not caplog.messages
-    (told,) = go_on(processor="Abacus", native_kernels="elsewhere")
+    told = tmp_path / "run" / "environment.json"
+
+    def go_on(at=2, **environment):
+        told.write_text(json.dumps(json.loads(told.read_text()) | environment))
+        for path in (tmp_path / "run" / "checkpoints").iterdir():
+            if int(path.stem.partition("-")[2]) > at:
+                path.unlink()
+        caplog.clear()
+        list(training.train(folders.open_run(tmp_path / "run")))
+        final = [folder / "checkpoints" / "step-00000004.safetensors" for folder in (tmp_path / "run", whole.folder)]
+        assert final[0].read_bytes() == final[1].read_bytes()
+        return json.loads(told.read_text()).get("resumed")
+
+    assert go_on(native_kernels="built") is None and go_on(native_kernels="to be built", numpy="1.0") is None
+    assert not caplog.messages
+    (entry,) = go_on(processor="Abacus", native_kernels="declined", xla_flags="")
     now = folders.environment()
-    assert (told["at"], told["processor"]) == (2, now["processor"]) and "native_kernels" in told
+    assert (entry["at"], entry["processor"], entry["native_kernels"]) == (2, now["processor"], "built")
     (said,) = caplog.messages
-    assert f"goes on from step 2 in another environment (processor: Abacus before, {now['processor']} now; " in said
-    assert len(go_on()) == 1 and not caplog.messages
-    list(training.train(folders.open_run(tmp_path / "run")))  # finished: nothing goes on
-    assert len(go_on(resumed=[told, {"at": 2, "jax": "0.1"}])) == 3 and "(jax: 0.1 before" in caplog.text
+    assert f"goes on from step 2 in another environment: processor Abacus before, {now['processor']} now; " in said
+    assert "native_kernels declined before, built now; xla_flags none before, " in said
+    list(training.train(folders.open_run(tmp_path / "run")))  # it is finished, so nothing goes on
+    # What was noted of steps that are done again is forgotten, and so is all of it where the run begins anew.
+    assert go_on(resumed=[{"at": 1, "jax": "0.1"}, {"at": 2, "jax": "0.2"}])[0] == {"at": 1, "jax": "0.1"}
+    assert "jax 0.1 before" in caplog.text and len(json.loads(told.read_text())["resumed"]) == 2
+    assert go_on(0, jax="0.1") is None and not caplog.messages
+    assert json.loads(told.read_text())["jax"] == now["jax"]
+    told.write_text("{")
+    (tmp_path / "run" / "checkpoints" / "step-00000004.safetensors").unlink()
+    list(training.train(folders.open_run(tmp_path / "run")))  # damaged: training does not need it
 
 
 def test_files_of_other_names_are_left_alone(trained):

@@ -35,7 +35,8 @@ class _Top:
     data: str = _top("sinusoid", "A prepared data set, or a kind of tasks that lethax makes itself, such as sinusoid.")
     method: str = _top("l2f", "The method. +l2f behind its name, as in metasgd+l2f, adds L2F's attenuated start.")
     preset: Literal["code", "paper"] = _top(
-        "code", "Filters, first-order phase, ResNet12 and control are those of the released code, or of the paper."
+        "code",
+        "Filters, first-order phase, ResNet12, steps on mini-ImageNet and control are those of the released code or the paper.",
     )
     seed: int = _top(0, "The first weights and the training episodes follow from this seed.", low=0, high=2**32 - 1)
     memory: Literal["fast", "lean"] = _top(
@@ -67,7 +68,7 @@ class Recipe(_Top):
     Arguments:
         data: a prepared data set, or tasks that lethax makes itself, such as "sinusoid".
         method: a method, such as "maml", "l2f" or "metasgd+l2f".
-        preset: "code" or "paper": whose filters, first-order phase, ResNet12 and values for control are taken.
+        preset: "code" or "paper": whose filters, first-order phase, ResNet12, steps on mini-ImageNet and control are taken.
         seed: the seed of weights and episodes, from 0 to 2³² − 1.
         memory: "fast" writes loops out in the program; "lean" keeps memory flat in inner steps and tasks.
         given: values by "SECTION.NAME", such as {"inner.steps": 1, "gate.scope": "filter"}.

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -145,29 +146,49 @@ def learning_curves(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     The line is the mean accuracy over seeds in %, or the median error, on a logarithmic axis, because one seed may diverge.
     """
     panels: dict[str, list[Mapping[str, Any]]] = {}
-    for row in rows:
-        inner = f", {counted(row['inner_steps'], 'inner step')}" if row["score"] == "mse" else ""
-        panels.setdefault(f"{row['data']}, {row['shot']}-shot{inner}", []).append(row)
+    for row, setting in zip(rows, _settings(rows), strict=True):
+        panels.setdefault(setting, []).append(row)
+    names = dict.fromkeys(map(name_of, rows))
+    others = itertools.product(("-", "--", ":"), _OTHER_COLOURS)
+    looks = {name: ("-", COLOURS[name]) if name in COLOURS else next(others, ("-.", "black")) for name in names}
     across = min(len(panels), 4)
     down = -(-len(panels) // across)
     figure, grid = plt.subplots(down, across, figsize=(3.6 * across, 3 * down), layout="constrained", squeeze=False)
+    for axes in grid.flat[len(panels) :]:
+        axes.axis("off")
     for axes, (title, of_panel) in zip(grid.flat, panels.items(), strict=False):
-        accuracy, others = of_panel[0]["score"] == "accuracy", iter(_OTHER_COLOURS)
         for row in of_panel:
-            steps = [at["step"] for at in row["learning_curve"][0]]
-            seeds = np.array([[at["val_score"] for at in curve] for curve in row["learning_curve"]], float)
-            middle = 100 * seeds.mean(axis=0) if accuracy else np.median(np.nan_to_num(seeds, nan=np.inf), axis=0)
-            colour = COLOURS.get(name_of(row)) or next(others, "black")
-            axes.plot(steps, middle, label=name_of(row), color=colour)
-            for seed in seeds if len(seeds) > 1 else ():
-                axes.plot(steps, 100 * seed if accuracy else seed, linewidth=0.5, alpha=0.5, color=colour)
+            _curve(axes, row, *looks[name_of(row)])
+        accuracy = of_panel[0]["score"] == "accuracy"
         axes.set_title(title, fontsize=9)
         axes.set(xlabel="outer steps", ylabel="validation accuracy, %" if accuracy else "validation error")
         axes.set_yscale("linear" if accuracy else "log")
         axes.legend(frameon=False, fontsize=8)
-    for axes in list(grid.flat)[len(panels) :]:
-        axes.axis("off")
     _save(figure, path)
+
+
+def _settings(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The setting of each row in words: its data and shots, and what else differs between the rows."""
+    words: dict[str, Callable[[Any], str]] = {
+        "data": str, "net": str, "shot": "{}-shot".format, "batch": lambda n: f"meta-batch {n}",
+        "inner_steps": lambda n: counted(n, "inner step"),
+    }  # fmt: skip
+    told = [key for key in words if key in ("data", "shot") or len({row[key] for row in rows}) > 1]
+    return [", ".join(words[key](row[key]) for key in told) for row in rows]
+
+
+def _curve(axes: Any, row: Mapping[str, Any], style: str, colour: str) -> None:
+    """Draw the curve of a row, and thin ones for its seeds if it has several."""
+    steps = [at["step"] for at in row["learning_curve"][0]]
+    seeds = np.array([[at["val_score"] for at in curve] for curve in row["learning_curve"]], float)
+    if row["score"] == "accuracy":
+        seeds *= 100
+        middle = seeds.mean(axis=0)
+    else:
+        middle = np.median(np.nan_to_num(seeds, nan=np.inf), axis=0)
+    axes.plot(steps, middle, style, label=name_of(row), color=colour)
+    for seed in seeds if len(seeds) > 1 else ():
+        axes.plot(steps, seed, linewidth=0.5, alpha=0.5, color=colour)
 
 
 def navigation_paths(paths: Mapping[str, Mapping[str, Mapping[str, np.ndarray]]], path: Path, task: int = 1) -> None:

@@ -5,6 +5,7 @@ import os
 import secrets
 import shutil
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -200,24 +201,48 @@ def extend(run: Run, steps: int) -> Run:
     return run._replace(recipe=recipe)
 
 
-def note_resumed(run: Run, step: int) -> None:
-    """Say that a run goes on where its last bits may come out differently, and note it in environment.json as "resumed"."""
-    known, now = read_environment(run.folder), environment()
-    then = dict(known)
-    for entry in known.get("resumed", []):
-        then |= entry
-    changed = {name: now[name] for name in _BITS if name in then and _bits(then[name]) != _bits(now[name])}
-    if not changed:
-        return
-    told = {"at": step, **changed, **when()}
-    write_atomic(run.folder / ENVIRONMENT, to_json({**known, "resumed": [*known.get("resumed", []), told]}) + "\n")
-    said = "; ".join(f"{name}: {shown(then[name], 60)} before, {shown(now[name], 60)} now" for name in changed)
-    _log.warning(
-        "%s goes on from step %s in another environment (%s). It will not have the last bits of an unbroken run.",
-        shown(run.folder), f"{step:,}", said,
-    )  # fmt: skip
+def note_resumed(runs: Sequence[Run], step: int) -> None:
+    """Say where runs go on in an environment that may change their last bits, and note it in environment.json as "resumed".
+
+    A run that is still at step 0 begins in this environment. A damaged file says nothing, and training does not need it.
+    """
+    now = environment()
+    said: dict[str, list[Path]] = {}
+    for run in runs:
+        with suppress(RunError):
+            known = read_environment(run.folder)
+            changed = _note_resumed(run, known, now, step)
+            if changed:
+                said.setdefault(changed, []).append(run.folder)
+    for changed, folders in said.items():
+        others = f" (and so {counted(len(folders) - 1, 'other run')})" if len(folders) > 1 else ""
+        _log.warning(
+            "%s%s goes on from step %s in another environment: %s. Its last bits may differ from those of an unbroken run.",
+            shown(folders[0]), others, f"{step:,}", changed,
+        )  # fmt: skip
+
+
+def _note_resumed(run: Run, known: dict[str, Any], now: dict[str, Any], step: int) -> str:
+    """Write what has changed, if anything has, and say it. Entries of steps that are done again are dropped."""
+    kept = [entry for entry in known.get("resumed", []) if isinstance(at := entry.get("at"), int) and at < step]
+    then = {name: value for entry in (known, *kept) for name, value in entry.items()}
+    changed = [name for name in _BITS if name in then and _bits(then[name]) != _bits(now[name])]
+    news = {name: now[name] for name in changed}
+    made = {name: value for name, value in known.items() if name != "resumed"}
+    if not step:
+        made |= news
+    elif news:
+        kept.append({"at": step, **news, **when()})
+    made |= {"resumed": kept} if kept else {}
+    if made != known:
+        write_atomic(run.folder / ENVIRONMENT, to_json(made) + "\n")
+    if not step:
+        return ""
+    return "; ".join(
+        f"{name} {shown(then[name] or 'none', 60)} before, {shown(now[name] or 'none', 60)} now" for name in changed
+    )
 
 
 def _bits(value: Any) -> Any:
-    """Kernels that were still to be built when the run began are built by now."""
-    return "built" if value == "to be built" else value
+    """Kernels that were still to be built when the run began are built by now, and those declined are as good as none."""
+    return {"to be built": "built", "declined": "none"}.get(value, value) if isinstance(value, str) else value

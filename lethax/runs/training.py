@@ -58,6 +58,8 @@ def train(run: Run) -> Generator[Status, None, None]:
             if processes.first():
                 recorders.append(Recorder(run, learner, plan))
             state = recorders[0].restore() if recorders else begin(learner, plan, jax.random.key(run.recipe.seed))
+            if recorders and int(state.step) < plan.total:
+                note_resumed([run], int(state.step))
             family = run.domain.family(run.recipe, "train")
         stack.enter_context(processes.bound())
         state = processes.of_first(state)
@@ -86,6 +88,8 @@ def train_together(runs: Sequence[Run]) -> Generator[Status, None, None]:
         devices = devices_for(len(runs))
         trained = fit_together(learner, stacked, families[0].tasks, sources, plan, devices)
         done = int(states[0].step)
+        if done < plan.total:
+            note_resumed(runs, done)
         yield from _follow(recorders, done, _computed(runs, plan, done, trained, part), part)
 
 
@@ -144,8 +148,6 @@ def _follow(
     """Record every call. `take(tree, i)` gives the part of run i, for this process alone."""
     for recorder in recorders:
         recorder.drop_after(done)
-        if 0 < done < recorder.plan.total:
-            note_resumed(recorder.run, done)
         if not done:
             recorder.probe(recorder.fresh)
     _say(recorders)
