@@ -163,17 +163,20 @@ def learning_curves(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         axes.set_title(title, fontsize=9)
         axes.set(xlabel="outer steps", ylabel="validation accuracy, %" if accuracy else "validation error")
         axes.set_yscale("linear" if accuracy else "log")
-        axes.legend(frameon=False, fontsize=8)
+    lines = {line.get_label(): line for axes in figure.axes for line in axes.get_lines() if line.get_label() in names}
+    figure.legend(handles=[lines[name] for name in names], loc="outside right upper", frameon=False, fontsize=8)
     _save(figure, path)
 
 
 def _settings(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The setting of each row in words: its data and shots, and what else differs between the rows."""
+    """The setting of each row in words: its data and shots, and what else differs between rows of one method."""
     words: dict[str, Callable[[Any], str]] = {
         "data": str, "net": str, "shot": "{}-shot".format, "batch": lambda n: f"meta-batch {n}",
         "inner_steps": lambda n: counted(n, "inner step"),
     }  # fmt: skip
-    told = [key for key in words if key in ("data", "shot") or len({row[key] for row in rows}) > 1]
+    values = {key: {(name_of(row), row[key]) for row in rows} for key in words}
+    several = [key for key, found in values.items() if len(found) > len({name for name, _ in found})]
+    told = [key for key in words if key in ("data", "shot") or key in several]
     return [", ".join(words[key](row[key]) for key in told) for row in rows]
 
 
