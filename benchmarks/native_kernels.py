@@ -32,7 +32,8 @@ from lethax.nets.convolution import conv
 
 LAYERS = (  # side, inputs, outputs
     (84, 3, 64), (42, 64, 64), (21, 64, 64), (10, 64, 64), (32, 3, 64), (16, 64, 64), (8, 64, 64), (84, 64, 64),
-    (42, 64, 128), (42, 128, 128), (21, 128, 256), (21, 256, 256), (10, 256, 512), (10, 512, 512),
+    (42, 64, 128), (42, 128, 128), (21, 128, 256), (21, 256, 256), (10, 256, 512), (10, 512, 512), (32, 3, 48), (16, 48, 48),
+    (8, 48, 48),
 )  # fmt: skip
 IMAGES, TURNS = 25, 7
 WARM = 0.05  # seconds before a timed call, in which the threads of the other side stop waiting
