@@ -18,7 +18,7 @@ LINE_SECONDS = 15.0  # between plain lines of progress where the output is not a
 _LONGEST = 20_000  # characters of a line: the list of what an import left out is long
 SILENCE = 1.0  # seconds without a first result before it is said that a program is being compiled
 # The rate is taken over the last minute, because steps of second order cost more than those of first order before them. Where a
-# validation takes as long as that, it is taken over three times its length.
+# validation takes more than a third of that, it is taken over three times its length.
 _RECENT, _GAPS = 60.0, 3.0
 _APART = 1.0  # seconds between two marks of the rate, at least
 

@@ -225,6 +225,20 @@ def test_a_run_that_goes_on_elsewhere_says_so_and_keeps_it(whole, tmp_path, capl
     list(training.train(folders.open_run(tmp_path / "run")))  # damaged: training does not need it
 
 
+def test_runs_that_go_on_together_elsewhere_say_it_once(whole, tmp_path, caplog):
+    for name in ("one", "two", "three"):
+        shutil.copytree(whole.folder, tmp_path / name)
+        told = tmp_path / name / "environment.json"
+        told.write_text(json.dumps(json.loads(told.read_text()) | {"jax": ["0.1"]}))
+    making.note_resumed([folders.open_run(tmp_path / name) for name in ("one", "two", "three")], 2)
+    (said,) = caplog.messages
+    assert (
+        f"{tmp_path / 'one'}, like 2 other runs, goes on from step 2 in another environment: jax ['0.1'] before, "
+        in said
+    )
+    assert all(len(folders.read_environment(tmp_path / name)["resumed"]) == 1 for name in ("one", "two", "three"))
+
+
 def test_files_of_other_names_are_left_alone(trained):
     copies = [folders.checkpoints(trained) / f"{name}.safetensors" for name in ("best-mine", "step-00000004-copy")]
     for path in copies:

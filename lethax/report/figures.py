@@ -25,16 +25,7 @@ _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none", "svg.hashsalt": "lethax",  # text is text, and equal figures are equal files
 }  # fmt: skip
 COLOURS = {"maml": "#4c72b0", "l2f": "#dd8452", "maml+l2f": "#dd8452"}
-_OTHER_COLOURS = (
-    "#55a868",
-    "#c44e52",
-    "#8172b3",
-    "#937860",
-    "#da8bc3",
-    "#8c8c8c",
-    "#ccb974",
-    "#64b5cd",
-)  # of other methods
+_OTHER_COLOURS = "#55a868 #c44e52 #8172b3 #937860 #da8bc3 #8c8c8c #ccb974 #64b5cd".split()  # of other methods
 TITLES = {"maml": "MAML", "l2f": "MAML+L2F", "maml+l2f": "MAML+L2F"}
 
 
@@ -144,6 +135,7 @@ def learning_curves(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Draw validation scores against outer steps: a panel for each setting, a line for each method, thin ones for seeds.
 
     The line is the mean accuracy over seeds in %, or the median error, on a logarithmic axis, because one seed may diverge.
+    `rows`: those of a table of scores, as `tables.compare` gives them, whose seeds were validated at the same steps.
     """
     panels: dict[str, list[Mapping[str, Any]]] = {}
     for row, setting in zip(rows, _settings(rows), strict=True):

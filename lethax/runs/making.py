@@ -205,17 +205,19 @@ def note_resumed(runs: Sequence[Run], step: int) -> None:
     """Say where runs go on in an environment that may change their last bits, and note it in environment.json as "resumed".
 
     A run that is still at step 0 begins in this environment. A damaged file says nothing, and training does not need it.
+    RunError if the file cannot be written.
     """
     now = environment()
     said: dict[str, list[Path]] = {}
     for run in runs:
-        with suppress(RunError):
+        try:
             known = read_environment(run.folder)
-            changed = _note_resumed(run, known, now, step)
-            if changed:
-                said.setdefault(changed, []).append(run.folder)
+        except RunError:
+            continue
+        if changed := _note_resumed(run, known, now, step):
+            said.setdefault(changed, []).append(run.folder)
     for changed, folders in said.items():
-        others = f" (and so {counted(len(folders) - 1, 'other run')})" if len(folders) > 1 else ""
+        others = f", like {counted(len(folders) - 1, 'other run')}," if len(folders) > 1 else ""
         _log.warning(
             "%s%s goes on from step %s in another environment: %s. Its last bits may differ from those of an unbroken run.",
             shown(folders[0]), others, f"{step:,}", changed,
@@ -245,4 +247,4 @@ def _note_resumed(run: Run, known: dict[str, Any], now: dict[str, Any], step: in
 
 def _bits(value: Any) -> Any:
     """Kernels that were still to be built when the run began are built by now, and those declined are as good as none."""
-    return {"to be built": "built", "declined": "none"}.get(value, value) if isinstance(value, str) else value
+    return {"to be built": "built", "declined": "none"}.get(str(value), value)
