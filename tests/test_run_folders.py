@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from lethax import checkpoint, cli, native, streams
+from lethax import checkpoint, cli, native, signals, streams
 from lethax.data.embeddings import write_features
 from lethax.data.feature_files import split_of
 from lethax.data.store import open_store
@@ -222,7 +222,16 @@ def test_a_run_that_goes_on_elsewhere_says_so_and_keeps_it(whole, tmp_path, capl
     assert json.loads(told.read_text())["jax"] == now["jax"]
     told.write_text("{")
     (tmp_path / "run" / "checkpoints" / "step-00000004.safetensors").unlink()
+    caplog.clear()
     list(training.train(folders.open_run(tmp_path / "run")))  # damaged: training does not need it
+    assert "restore or delete it. The run goes on, and what it goes on with is not noted." in caplog.text
+    assert told.read_text() == "{"
+    told.unlink()
+    (tmp_path / "run" / "checkpoints" / "step-00000004.safetensors").unlink()
+    list(training.train(folders.open_run(tmp_path / "run")))
+    assert "goes on from step 2 in another environment: lethax unknown before, " in caplog.text
+    assert json.loads(told.read_text())["resumed"][0]["processor"] == now["processor"]
+    assert signals.sentence(2).startswith("lethax: interrupted; what is done is kept")
 
 
 def test_runs_that_go_on_together_elsewhere_say_it_once(whole, tmp_path, caplog):

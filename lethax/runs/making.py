@@ -204,15 +204,16 @@ def extend(run: Run, steps: int) -> Run:
 def note_resumed(runs: Sequence[Run], step: int) -> None:
     """Say where runs go on in an environment that may change their last bits, and note it in environment.json as "resumed".
 
-    A run that is still at step 0 begins in this environment. A damaged file says nothing, and training does not need it.
-    RunError if the file cannot be written.
+    A run that is still at step 0 begins in this environment. A damaged file is named and left as it is, and one that is
+    missing is written again. RunError if the file cannot be written.
     """
     now = environment()
     said: dict[str, list[Path]] = {}
     for run in runs:
         try:
             known = read_environment(run.folder)
-        except RunError:
+        except RunError as error:
+            _log.warning("%s The run goes on, and what it goes on with is not noted.", error)
             continue
         if changed := _note_resumed(run, known, now, step):
             said.setdefault(changed, []).append(run.folder)
@@ -228,6 +229,8 @@ def _note_resumed(run: Run, known: dict[str, Any], now: dict[str, Any], step: in
     """Write what has changed, if anything has, and say it. Entries of steps that are done again are dropped."""
     kept = [entry for entry in known.get("resumed", []) if isinstance(at := entry.get("at"), int) and at < step]
     then = {name: value for entry in (known, *kept) for name, value in entry.items()}
+    if not known:
+        then = dict.fromkeys(_BITS, "unknown")
     changed = [name for name in _BITS if name in then and _bits(then[name]) != _bits(now[name])]
     news = {name: now[name] for name in changed}
     made = {name: value for name, value in known.items() if name != "resumed"}

@@ -176,6 +176,7 @@ def _follow(
             raise
     for recorder in recorders:
         recorder.judge_end()
+    signals.say("what is done is kept")  # from here on the step of these runs is not that of the next one
 
 
 def _ended(recorder: Recorder, error: processes.Lost) -> processes.Lost:
