@@ -25,7 +25,7 @@ def load(files: list[str]) -> None:
 
     A plugin is code of the user's own and runs as such. RecipeError for a file that cannot be imported.
     """
-    ALWAYS[:] = [word for name in files for word in ("--plugin", name)]
+    note(files)
     named = [*os.environ.get(VARIABLE, "").split(os.pathsep), *files]
     for path in dict.fromkeys(Path(name).resolve() for name in named if name):
         _run(path)
@@ -39,6 +39,11 @@ def load(files: list[str]) -> None:
             raise RecipeError(
                 f"{_failure(point.value, error)} Update the package that it is of, or remove it."
             ) from error
+
+
+def note(files: list[str]) -> None:
+    """Note the files that the command names, without importing them: commands that it proposes or starts name them, too."""
+    ALWAYS[:] = [word for name in files for word in ("--plugin", name)]
 
 
 def used_by(recipe: Any) -> dict[str, list[str]]:

@@ -48,6 +48,13 @@ def test_this_installation_is_right_and_the_command_says_so(tmp_path, monkeypatc
     assert "cpu" in rows["jax computes"]["found"] and str(tmp_path / "data") in rows["data folder"]["found"]
 
 
+def test_a_plugin_that_the_command_names_is_looked_at(tmp_path, capsys):
+    (tmp_path / "mine.py").write_text("1 / 0")
+    assert cli.main(["doctor", "--quick", "--json", "--plugin", str(tmp_path / "mine.py")]) == 1
+    wrong = [row for row in json.loads(capsys.readouterr().out)["rows"] if row["state"] == "wrong"]
+    assert [row["what"] for row in wrong] == ["plugins"] and "ZeroDivisionError" in wrong[0]["found"]
+
+
 def test_requirements_are_those_of_the_project_and_every_extra_says_what_it_gives():
     found = installed.requirements()
     assert {one.name for one in found if not one.extra} == {

@@ -81,6 +81,7 @@ def test_a_data_set_s_name_is_checked(name):
     with pytest.raises(RecipeError, match="the name of a data set has lower-case letters") as caught:
         resolve(Recipe.of(data=name, way=5, shot=1, query=1))
     assert str(caught.value).isprintable()
+    assert ("lethax data prepare folder" in str(caught.value)) == ("/" in name)  # a path is a folder of pictures
 
 
 @pytest.mark.parametrize(("name", "value"), [

@@ -139,7 +139,9 @@ def _with_plugins(argv: list[str]) -> list[str]:
             files.append(word.partition("=")[2])
         else:
             words.append(word)
-    if words[:1] != ["doctor"]:  # which says what is wrong with them
+    if words[:1] == ["doctor"]:  # which imports them in another process, and says what is wrong with them
+        plugins.note(files)
+    else:
         plugins.load(files)
     if not words or words[0] not in WITH_RECIPE:
         return words

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from lethax import __version__
 from lethax.doctor.rows import OK, WARNING, WRONG, Row
+from lethax.text import ALWAYS
 
 PYTHON = (3, 11)
 PATIENCE = 120.0  # seconds until an import that hangs is given up
@@ -82,7 +83,7 @@ def look(patience: float = PATIENCE) -> Seen:
     """Import all dependencies, and compute with JAX, in a process of its own."""
     modules = [module_of(one.name) for one in requirements() if not one.extra]
     paths = [str(_PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-    command = [sys.executable, "-P", "-m", "lethax.doctor.probe", *modules]
+    command = [sys.executable, "-P", "-m", "lethax.doctor.probe", *modules, *ALWAYS]
     try:
         done = subprocess.run(
             command, capture_output=True, timeout=patience, env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
@@ -144,7 +145,7 @@ def rows(seen: Seen) -> Iterator[Row]:
     yield from _extras([one for one in needed if one.extra])
     yield computes(seen)
     if error := seen.errors.get("plugins"):
-        yield Row("plugins", WRONG, error, "Correct the plugin, or take it out of $LETHAX_PLUGINS or uninstall it.")
+        yield Row("plugins", WRONG, error, "Correct the plugin, or leave out --plugin, take it out of $LETHAX_PLUGINS, or uninstall it.")
 
 
 def dependency(one: Requirement, error: str) -> Row:

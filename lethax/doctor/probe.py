@@ -23,18 +23,23 @@ def _jax() -> dict[str, Any]:
     return {"product": product, "backend": jax.default_backend(), "devices": devices}
 
 
-def _plugins() -> dict[str, Any]:
-    """Load the plugins that are loaded at every start."""
+def _plugins(files: list[str]) -> dict[str, Any]:
+    """Load the plugins that are loaded at every start, and the files that the command names."""
     from lethax import plugins
 
-    plugins.load([])
+    plugins.load(files)
     return {"plugins": True}
 
 
-def main(modules: list[str]) -> None:
-    """Import the modules one after the other, compile one multiplication, and load the plugins."""
+def main(words: list[str]) -> None:
+    """Import the modules one after the other, compile one multiplication, and load the plugins.
+
+    words: the modules, and then "--plugin" and a file for each plugin that the command names.
+    """
+    end = words.index("--plugin") if "--plugin" in words else len(words)
+    modules, files = words[:end], words[end + 1 :: 2]
     tried: list[tuple[str, Any]] = [(name, lambda name=name: importlib.import_module(name) and {}) for name in modules]
-    for name, act in [*tried, ("a program of JAX", _jax), ("plugins", _plugins)]:
+    for name, act in [*tried, ("a program of JAX", _jax), ("plugins", lambda: _plugins(files))]:
         _say(begun=name)
         try:
             _say(done=name, **act())

@@ -35,8 +35,10 @@ def parts_of(recipe: Recipe) -> Parts:
     for name, kind in TOP_KINDS.items():
         read(getattr(recipe, name), kind, name)
     if not re.fullmatch(DATA_NAME, recipe.data):
+        pictures = " A folder of pictures gets a name with: lethax data prepare folder --from FOLDER --store NAME."
         raise RecipeError(
             f"data is '{shown(recipe.data, 60)}'; the name of a data set has lower-case letters, digits, - and _ alone."
+            f"{pictures if '/' in recipe.data else ''}"
         )
     method, domain = method_of(recipe), domain_of(recipe)
     if method.kinds and domain.kind not in method.kinds:
