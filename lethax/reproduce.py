@@ -19,7 +19,7 @@ from lethax.outer import begin, fit, fit_together, steps_of_call
 from lethax.recipe import Resolved
 from lethax.recipe.resolve import resolve
 from lethax.records import Episode, Split
-from lethax.report import columns, returns, tables
+from lethax.report import columns, returns, table_rows, tables
 from lethax.report.cells import Cell
 from lethax.report.paper_figures import PaperFigure
 from lethax.runs import estimate, probes
@@ -103,10 +103,10 @@ def table(found: Sequence[CellJob], command: str) -> list[dict[str, Any]]:
     entries = {}
     for name, mine in _by_cell(found).items():
         first = mine[0]
-        row = tables.entry(first.cell, first.recipe, [j.folder for j in mine], file_of(first.protocol), command)
+        row = table_rows.entry(first.cell, first.recipe, [j.folder for j in mine], file_of(first.protocol), command)
         if row:
             entries[name] = (first.cell, row)
-    return tables.compare(entries)
+    return table_rows.compare(entries)
 
 
 def table_of_returns(found: Sequence[CellJob], command: str) -> list[dict[str, Any]]:
@@ -237,7 +237,7 @@ def estimates(groups: Sequence[Sequence[CellJob]], clock: Callable[[], float] = 
     timed: dict[Any, tuple[str, float, float]] = {}
     for group in groups:
         missing = [job for job in group if not job.trained]
-        logs = [tables.progress(job.folder) for job in missing]
+        logs = [table_rows.progress(job.folder) for job in missing]
         if all(step for step, _ in logs):
             left = [job.recipe.outer.steps - step for job, (step, _) in zip(missing, logs, strict=True)]
             seconds = sum(n * spent / step for n, (step, spent) in zip(left, logs, strict=True))

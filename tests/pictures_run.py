@@ -8,7 +8,7 @@ from PIL import Image
 
 from lethax import cli
 from lethax.data import loose
-from lethax.methods.maml import NormMode
+from lethax.methods.fast import NormMode
 from lethax.runs import adapted
 from lethax.runs.folder import open_run
 

@@ -19,7 +19,7 @@ from lethax.nets import Conv4
 from lethax.recipe import Recipe
 from lethax.recipe.resolve import resolve
 from lethax.records import EpisodeShape, Split
-from lethax.report import cells, tables
+from lethax.report import cells, table_rows
 from lethax.runs import folder as folders
 
 SPLITS = ("train", "val", "test")
@@ -147,7 +147,7 @@ def test_features_from_training_to_numbers(tmp_path, monkeypatch):
     assert record["nearest_prototype"]["mean"] > 0.9 and record["mean"] > 0.8
     assert [gate["name"] for gate in record["gates"]] == ["latent", "weight"] and len(record["by_inner_steps"]) == 3
     recipe = folders.open_run(tmp_path / "run").recipe
-    row = tables.entry(
+    row = table_rows.entry(
         cells.Cell("x/leo", Recipe.of(data="made", method="leo+l2f"), None),
         recipe,
         [tmp_path / "run"],

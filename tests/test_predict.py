@@ -19,7 +19,7 @@ import lethax
 from lethax import checkpoint, cli
 from lethax.data import loose
 from lethax.errors import CheckpointError, DataError, DivergedError, RecipeError, RunError
-from lethax.methods.maml import NormMode
+from lethax.methods.fast import NormMode
 from lethax.report.page import gather
 from lethax.runs import adapted
 from lethax.runs.folder import open_run

@@ -18,7 +18,7 @@ from lethax.errors import DivergedError, LethaxError, RecipeError
 from lethax.methods import METHODS
 from lethax.recipe import Recipe
 from lethax.recipe.resolve import resolve
-from lethax.report import cells, figures, tables
+from lethax.report import cells, figures, table_rows, tables
 from lethax.runs import jobs
 
 
@@ -251,7 +251,7 @@ def test_variants_of_a_method_are_told_apart_by_what_their_recipes_give():
     plain, tenth = {"gate.layers": 2, "episode.shot": 5}, {"gate.embedding_scale": 0.1, "episode.shot": 5}
     rows = [{**row, "given": {"episode.shot": 5}}, {**row, "given": plain}, {**row, "given": tenth},
             {**row, "method": "maml", "given": plain}, {**row, "data": "modes2", "given": tenth}]  # fmt: skip
-    names = [tables.name_of(one) for one in tables.tell_apart(rows, ("data", "shot"))]
+    names = [table_rows.name_of(one) for one in table_rows.tell_apart(rows, ("data", "shot"))]
     assert names == ["maml+l2f", "maml+l2f, gate.layers 2", "maml+l2f, gate.embedding_scale 0.1", "maml", "maml+l2f"]
 
 
@@ -259,7 +259,7 @@ def test_variants_stand_behind_the_method_in_the_table():
     """Each L2F of navigation_maml has a name of its own, and the plain one comes first."""
     found = cells.find("navigation_maml")
     rows = [{"method": c.recipe.method, "data": c.recipe.data, "given": dict(c.recipe.given)} for c in found]
-    assert [tables.name_of(row) for row in tables.tell_apart(rows, ("data",))] == [
+    assert [table_rows.name_of(row) for row in table_rows.tell_apart(rows, ("data",))] == [
         "l2f", "l2f, gate.bias_init 0.0", "l2f, control.resample True", "l2f, gate.embedding_scale 10.0",
         "l2f, gate.embedding_scale 0.1", "maml",
     ]  # fmt: skip

@@ -6,16 +6,16 @@ from typing import Annotated, Any, Union
 
 import tyro
 
-from lethax.cli import arguments
+from lethax.cli import arguments, data_arguments
 from lethax.cli.fields import COMPARE, DATA, SHOW_RECIPE, TRAIN
 from lethax.cli.recipe_options import parsed_fields
 from lethax.recipe import sections
 from lethax.recipe.options import Option
 
 DATA_COMMANDS: dict[str, Any] = {
-    "list": arguments.DataList,
-    "prepare": arguments.DataPrepare,
-    "verify": arguments.DataVerify,
+    "list": data_arguments.DataList,
+    "prepare": data_arguments.DataPrepare,
+    "verify": data_arguments.DataVerify,
 }
 
 
@@ -24,7 +24,7 @@ def _union(commands: dict[str, Any]) -> Any:
     return Annotated[Union[tuple(kinds)], tyro.conf.OmitSubcommandPrefixes]  # noqa: UP007
 
 
-MODELS_COMMANDS: dict[str, Any] = {"list": arguments.ModelsList, "get": arguments.ModelsGet}
+MODELS_COMMANDS: dict[str, Any] = {"list": data_arguments.ModelsList, "get": data_arguments.ModelsGet}
 DataCommand: Any = dataclasses.make_dataclass("DataCommand", [("action", _union(DATA_COMMANDS))])
 DataCommand.__doc__ = "Prepare, list and verify data sets."
 ModelsCommand: Any = dataclasses.make_dataclass("ModelsCommand", [("action", _union(MODELS_COMMANDS))])
@@ -60,7 +60,7 @@ def _commands(known: tuple[Option, ...]) -> dict[str, Any]:
         "predict": arguments.Predict,
         "export": arguments.Export,
         "analyse": arguments.Analyse,
-        "embed": arguments.Embed,
+        "embed": data_arguments.Embed,
         "report": arguments.Report,
         "reproduce": arguments.Reproduce,
         "demo": arguments.Demo,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lethax import signals
-from lethax.cli import arguments
+from lethax.cli import data_arguments
 from lethax.cli.commands import DataCommand
 from lethax.errors import DataError
 from lethax.names import MADE, METADATASET
@@ -21,15 +21,15 @@ LISTED = 20  # lines about what an import did not take; the manifest has all
 def data_sets(args: DataCommand) -> None:
     """Run `lethax data list`, `prepare` or `verify`."""
     action = args.action
-    if isinstance(action, arguments.DataPrepare):
+    if isinstance(action, data_arguments.DataPrepare):
         _prepare(action)
-    elif isinstance(action, arguments.DataVerify):
+    elif isinstance(action, data_arguments.DataVerify):
         _verify(action)
     else:
         _list(action)
 
 
-def _list(args: arguments.DataList) -> None:
+def _list(args: data_arguments.DataList) -> None:
     from lethax.data.store import default_root, list_stores
 
     root = args.root or default_root()
@@ -46,7 +46,7 @@ def _list(args: arguments.DataList) -> None:
     say(f"Lethax makes these tasks itself, so nothing has to be prepared for them: {', '.join(MADE)}.")
 
 
-def _verify(args: arguments.DataVerify) -> None:
+def _verify(args: data_arguments.DataVerify) -> None:
     from lethax.data.store import verify_store
 
     store = verify_store(args.name, args.root)
@@ -54,7 +54,7 @@ def _verify(args: arguments.DataVerify) -> None:
     say(f"{store.name}: every part is as it was written{old if store.manifest['format'] == 1 else ''}")
 
 
-def _prepare(args: arguments.DataPrepare) -> None:
+def _prepare(args: data_arguments.DataPrepare) -> None:
     from lethax import data
     from lethax.cli import imported
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lethax.cli import arguments
+from lethax.cli import data_arguments
 from lethax.cli.data_sets import describe
 from lethax.errors import RecipeError
 from lethax.names import PRETRAINED, PRETRAINED_SIZE
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lethax.data.store import Store
 
 
-def embed_images(args: arguments.Embed) -> None:
+def embed_images(args: data_arguments.Embed) -> None:
     from lethax import embed
     from lethax.data import embeddings
     from lethax.devices import use_all_cores
@@ -42,7 +42,7 @@ def embed_images(args: arguments.Embed) -> None:
     say(f"written: {shown(path)}. Next: {command_line('train', _name(args), '--method', method)}")
 
 
-def _check(args: arguments.Embed) -> None:
+def _check(args: data_arguments.Embed) -> None:
     for name in ("filters", "steps", "batch"):
         if getattr(args, name) < 1:
             raise RecipeError(f"--{name} is {getattr(args, name)}; it has to be at least 1.")
@@ -55,13 +55,13 @@ def _check(args: arguments.Embed) -> None:
     check_seed(args.seed)
 
 
-def _name(args: arguments.Embed) -> str:
+def _name(args: data_arguments.Embed) -> str:
     """The name of the data set of features."""
     made_by = Path(args.backbone).name.lower() if args.backbone else args.net
     return args.store or f"{args.data}-{made_by}"
 
 
-def _pretrained(args: arguments.Embed, store: Store) -> tuple[embed.Reading, Origin]:
+def _pretrained(args: data_arguments.Embed, store: Store) -> tuple[embed.Reading, Origin]:
     from lethax import embed, pretrained
 
     embedder = pretrained.load(str(args.backbone), PRETRAINED_SIZE if args.size is None else args.size)
@@ -71,7 +71,7 @@ def _pretrained(args: arguments.Embed, store: Store) -> tuple[embed.Reading, Ori
     return embedder.parts, origin
 
 
-def _own(args: arguments.Embed, store: Store) -> embed.Reading:
+def _own(args: data_arguments.Embed, store: Store) -> embed.Reading:
     """The network of a run, or one that is trained now."""
     from lethax import embed
 

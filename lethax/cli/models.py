@@ -6,7 +6,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from lethax.cli import arguments
+from lethax.cli import data_arguments
 from lethax.cli.commands import ModelsCommand
 from lethax.errors import LethaxError, RunError
 from lethax.progress import console, say
@@ -15,7 +15,7 @@ from lethax.text import command_line, shown
 
 def models(args: ModelsCommand) -> None:
     """Run `lethax models list` or `get`."""
-    if isinstance(args.action, arguments.ModelsGet):
+    if isinstance(args.action, data_arguments.ModelsGet):
         _get(args.action)
     else:
         _list()
@@ -52,7 +52,7 @@ def _list() -> None:
     say(f"To take one: {command_line('models', 'get', found[0].name)}")
 
 
-def _get(args: arguments.ModelsGet) -> None:
+def _get(args: data_arguments.ModelsGet) -> None:
     from lethax.runs.published import get
 
     run = get(args.name, args.out or Path("runs") / args.name)

@@ -145,7 +145,12 @@ def rows(seen: Seen) -> Iterator[Row]:
     yield from _extras([one for one in needed if one.extra])
     yield computes(seen)
     if error := seen.errors.get("plugins"):
-        yield Row("plugins", WRONG, error, "Correct the plugin, or leave out --plugin, take it out of $LETHAX_PLUGINS, or uninstall it.")
+        yield Row(
+            "plugins",
+            WRONG,
+            error,
+            "Correct the plugin, or leave it out of --plugin and $LETHAX_PLUGINS, or uninstall it.",
+        )
 
 
 def dependency(one: Requirement, error: str) -> Row:

@@ -10,7 +10,7 @@ Finn, Abbeel, Levine 2017.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -20,13 +20,12 @@ from lethax import inner, trees
 from lethax.errors import RecipeError
 from lethax.learner import InnerPath, Net
 from lethax.methods.contract import Bridge, Encoder, Pacing, Start
+from lethax.methods.fast import Fast, NormMode, query_outputs
 from lethax.nets.heads import HeadStart, started
 from lethax.objectives import CrossEntropy, Objective, ScoredObjective
 from lethax.precision import Precision, passes
 from lethax.records import Episode, Info, Mask, Meta, Progress, Split, Weights
 from lethax.rules import SGD, Rule
-
-NormMode = Literal["batch", "support", "support+1"]
 
 
 class MAMLMeta(Meta):
@@ -35,14 +34,6 @@ class MAMLMeta(Meta):
     rule: Any
     start: Any
     encoder: Any
-
-
-class Fast(NamedTuple):
-    """The model of one task: its weights, the inner steps taken, and, if the norms need it, the support set without labels."""
-
-    weights: Weights
-    step: int | Array
-    support: Split | None
 
 
 @dataclass(frozen=True)
@@ -67,8 +58,8 @@ class MAML:
         moved: the tensors that the inner loop moves: "all", the "head" (ANIL), or the "body" (BOIL).
         head: where the last layer starts in each task, see `nets.heads.started`: from the "trained" weights, which is MAML's way,
             or from "zero", a "vector", or "prototypes" (Proto-MAML). Then meta-parameters of another number of classes fit, too.
-        norm: whose moments batch norm uses for queries: those of the query "batch" itself (transductive, as in the released code),
-            of the "support" set, or of the support set and one query, "support+1".
+        norm: whose moments batch norm uses for queries: those of the query "batch" itself, of the "support" set, or of the support
+            set and one query, "support+1".
         loop: how the inner loop is compiled, see `inner.descend`.
         multi_step_until: the outer steps before this one have the multi-step loss of MAML++; 0 switches it off.
         multi_step_epoch: the weights of that loss change after every so many outer steps.
@@ -241,21 +232,7 @@ class MAML:
 
     def predict(self, fast: Fast, x: Array, mask: Float[Array, " n"] | None = None) -> Array:
         """Compute outputs [n, out]. The output of an input depends on the other inputs only under the norm mode "batch"."""
-        if self.norm == "batch":
-            return self._apply(fast.weights, x, step=fast.step, mask=mask)
-        assert fast.support is not None
-        seen, counts = fast.support.x, fast.support.mask
-        count = seen.shape[0]
-        if self.norm == "support":
-            joined = jnp.concatenate([seen, x])
-            return self._apply(fast.weights, joined, step=fast.step, reference=count, mask=counts)[count:]
-
-        def alone(example: Array) -> Array:
-            joined = jnp.concatenate([seen, example[None]])
-            also = None if counts is None else jnp.append(counts, 1.0)
-            return self._apply(fast.weights, joined, step=fast.step, mask=also)[count]
-
-        return jax.lax.map(alone, x)
+        return query_outputs(self._apply, self.norm, fast, x, mask)
 
     def loss(
         self, meta: MAMLMeta, episode: Episode, *, key: PRNGKeyArray | None = None, progress: Progress | None = None

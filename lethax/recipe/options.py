@@ -3,6 +3,9 @@
 from dataclasses import field
 from typing import Any, NamedTuple
 
+# A program grows with some numbers where its loops are written out, and one beyond this compiles without an end in sight.
+MANY = 100_000
+
 
 class Range(NamedTuple):
     """The range of a number: `low` and `high` are allowed themselves, `above` and `below` are not."""

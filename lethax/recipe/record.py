@@ -7,19 +7,17 @@ from typing import Any, Literal
 from lethax.errors import RecipeError, did_you_mean
 from lethax.recipe import sections
 from lethax.recipe.built_in import (
-    ControlSection,
     EpisodeSection,
     GateSection,
     ImamlSection,
     InnerSection,
     LeoSection,
-    LocomotionSection,
     MetadatasetSection,
     MumomamlSection,
-    NavigationSection,
     NetSection,
     OuterSection,
 )
+from lethax.recipe.control_sections import ControlSection, LocomotionSection, NavigationSection
 from lethax.recipe.options import Range
 from lethax.text import shown
 

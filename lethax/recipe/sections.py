@@ -9,19 +9,17 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from lethax.errors import RecipeError
 from lethax.names import COMMAND_LINE
 from lethax.recipe.built_in import (
-    ControlSection,
     EpisodeSection,
     GateSection,
     ImamlSection,
     InnerSection,
     LeoSection,
-    LocomotionSection,
     MetadatasetSection,
     MumomamlSection,
-    NavigationSection,
     NetSection,
     OuterSection,
 )
+from lethax.recipe.control_sections import ControlSection, LocomotionSection, NavigationSection
 from lethax.recipe.options import Option
 from lethax.text import shown
 

@@ -14,7 +14,7 @@ from lethax.evaluation import paired, score
 from lethax.files import read_json
 from lethax.names import METADATASET as NAME
 from lethax.recipe import Resolved
-from lethax.report import tables
+from lethax.report import table_rows, tables
 from lethax.report.cells import Cell
 from lethax.report.scores import interval, number, short_names
 from lethax.text import counted, plural, showable, shown, sized
@@ -91,13 +91,13 @@ def entry(
         return None
     inputs = read_json(folders[0] / "inputs.json")
     return {
-        **tables.common_entry(cell, recipe, folders, command),
+        **table_rows.common_entry(cell, recipe, folders, command),
         "head": recipe.inner.head, "order": recipe.inner.order, "norm": recipe.net.norm, "net": recipe.net.kind,
         "filters": recipe.net.filters, "image": inputs["example"][0], "inner_steps": recipe.inner.steps,
         "trained_on": list(dict.fromkeys(name.partition("/")[0] for name in inputs["classes"])),
         "published": cell.published and cell.published.by_column, "source": cell.published and cell.published.source,
         "columns": found, "mean": float(np.mean([of["mean"] for of in found.values()])),
-        "learning_curve": [tables.learning_curve(folder) for folder in folders],
+        "learning_curve": [table_rows.learning_curve(folder) for folder in folders],
     }  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from lethax.files import to_json, write_all
 from lethax.methods import method_of
-from lethax.report import figures, fit_figures, probe_figures, tables
+from lethax.report import figures, fit_figures, probe_figures, table_rows
 from lethax.report.cells import Cell
 from lethax.report.figures import Numbers
 from lethax.report.paper_figures import PaperFigure
@@ -44,7 +44,7 @@ def write(figure: PaperFigure, found: Sequence[tuple[Cell, Run]], command: str, 
     record = {
         "figure": figure.name, "title": figure.title, "command": command,
         "runs": [
-            {"seed": run.recipe.seed, "reached": reached(run), **tables.common_entry(cell, run.recipe, [run.folder], command)}
+            {"seed": run.recipe.seed, "reached": reached(run), **table_rows.common_entry(cell, run.recipe, [run.folder], command)}
             for cell, run in found
         ],
         **more, "columns": list(rows[0]), "rows": [list(row.values()) for row in rows],

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from lethax.files import write_atomic
-from lethax.report.tables import name_of
+from lethax.report.table_rows import name_of
 from lethax.text import counted
 
 matplotlib.use("Agg")
@@ -135,7 +135,7 @@ def learning_curves(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Draw validation scores against outer steps: a panel for each setting, a line for each method, thin ones for seeds.
 
     The line is the mean accuracy over seeds in %, or the median error, on a logarithmic axis, because one seed may diverge.
-    `rows`: those of a table of scores, as `tables.compare` gives them, whose seeds were validated at the same steps.
+    `rows`: those of a table of scores, as `table_rows.compare` gives them, whose seeds were validated at the same steps.
     """
     panels: dict[str, list[Mapping[str, Any]]] = {}
     for row, setting in zip(rows, _settings(rows), strict=True):

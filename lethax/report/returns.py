@@ -11,7 +11,8 @@ from lethax.files import read_json
 from lethax.methods import METHODS
 from lethax.recipe import Resolved
 from lethax.report.cells import Cell
-from lethax.report.tables import common_entry, learning_curve, legend, name_of, seeds_caveat, tell_apart
+from lethax.report.table_rows import common_entry, learning_curve, name_of, tell_apart
+from lethax.report.tables import legend, seeds_caveat
 from lethax.text import counted, plural
 
 

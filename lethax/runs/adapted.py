@@ -18,7 +18,7 @@ from lethax.domains import domain_of
 from lethax.domains.contract import Inputs, read_inputs
 from lethax.errors import CheckpointError, DataError, DivergedError, RecipeError
 from lethax.learner import Traceable
-from lethax.methods.maml import Fast, NormMode
+from lethax.methods.fast import Fast, NormMode
 from lethax.nets.heads import HeadStart
 from lethax.recipe import Recipe, Resolved
 from lethax.recipe.resolve import resolve

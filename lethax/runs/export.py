@@ -15,7 +15,7 @@ from lethax.data.source import normalised
 from lethax.domains.contract import Inputs
 from lethax.errors import EnvironmentFault, RecipeError, RunError
 from lethax.files import to_json, write_atomic
-from lethax.methods.maml import NormMode
+from lethax.methods.fast import NormMode
 from lethax.nets.heads import HeadStart
 from lethax.recipe import Resolved
 from lethax.records import Split

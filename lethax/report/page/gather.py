@@ -11,7 +11,7 @@ from lethax.errors import RunError
 from lethax.files import read_json, read_log
 from lethax.recipe.record import TOP
 from lethax.report.scores import short_names
-from lethax.report.tables import progress
+from lethax.report.table_rows import progress
 from lethax.runs.folder import EVALUATIONS, METRICS, PROBES, Run, open_run, read_environment
 from lethax.text import shown
 
