@@ -14,6 +14,7 @@ def conjugate_gradients(
 ) -> tuple[Any, Any]:
     """(x, A x) with A x ≈ b from x = 0, after `iterations` steps or below a squared residual; b, x: trees of arrays.
 
+    Where A is not positive definite, the steps end before a direction without positive curvature; x is 0 if the first is one.
     A x is b less the residual that the steps carry along: it costs no product. `unroll` writes the steps out, which convolutions
     on a CPU need; the numbers are the same but for rounding.
     """

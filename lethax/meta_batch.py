@@ -13,6 +13,7 @@ from jaxtyping import Array, PRNGKeyArray
 
 from lethax import optimizer, processes, trees
 from lethax.devices import TaskLoop, call, divided, everywhere, over_chunks, over_devices, over_tasks
+from lethax.errors import RecipeError
 from lethax.learner import HostFamily, Learner, read
 from lethax.outer import TrainState, several, steps_of_call
 from lethax.records import Episode, EpisodeShape, Info, Progress
@@ -31,7 +32,7 @@ class Plan:
         total: the number of outer steps.
         batch: the number of episodes of an outer step, the meta-batch.
         rate, min_rate: Adam's rate η follows a cosine over `total` steps from the first to the second, in `stairs` equal stairs;
-            if they are equal, it is constant.
+            without a second one, or where they are equal, it is constant. RecipeError where the second is above the first.
         epoch: the number of outer steps between validations.
         clamp: each entry of the weights' meta-gradient is cut to ± this bound, but the attenuator's never are; 0 is off.
         clip_norm: a meta-gradient of a larger norm is scaled down to this norm; 0 is off.
@@ -44,7 +45,8 @@ class Plan:
             chunks; 0 takes all its episodes at once. The sums are the same but for rounding.
         chunk: the largest number of outer steps in one compiled call. More than 1 pays for small nets.
         devices: the number of devices that share a meta-batch; it has to divide `batch`.
-        weight_decay: λ of the penalty λ/2 Σ w² of weights but not of biases and norms; its gradient is added after the bounds.
+        weight_decay: λ of the penalty λ/2 Σ w² of weights but not of biases and norms, see `optimizer.kernels`; its gradient is
+            added after the bounds.
         transform: an optax optimiser of your own in the place of Adam, which then ignores `rate`, `min_rate` and `stairs`.
 
     Example:
@@ -59,7 +61,7 @@ class Plan:
     total: int
     batch: int = 4
     rate: float = 1e-3
-    min_rate: float = 1e-3
+    min_rate: float | None = None
     stairs: int = 100
     epoch: int = 500
     clamp: float = 0.0
@@ -76,14 +78,19 @@ class Plan:
 
     def optimizer(self) -> optax.GradientTransformation:
         """Adam with 0.9, 0.999 and 1e-8, or `transform`, after the bounds and the skipping that the plan asks for."""
-        rate = optimizer.annealed(self.rate, self.min_rate, self.total, self.stairs)
-        base = self.transform or optax.adam(rate if self.min_rate != self.rate else self.rate)
+        base = self.transform or optax.adam(self._rate())
         if self.weight_decay:
             base = optax.chain(optax.add_decayed_weights(self.weight_decay, optimizer.kernels), base)
         kinds = (optimizer.clamp, optimizer.clip_norm, optimizer.clip_tensor_norm)
         values = (self.clamp, self.clip_norm, self.clip_tensor_norm)
         whole = optimizer.bounded(base, *[kind(value) for kind, value in zip(kinds, values, strict=True) if value])
         return optimizer.skip_not_finite(whole) if self.skip else whole
+
+    def _rate(self) -> float | optax.Schedule:
+        least = self.rate if self.min_rate is None else self.min_rate
+        if least > self.rate:
+            raise RecipeError(f"min_rate is {least}; the rate falls to it, so it has to be at most rate, {self.rate}.")
+        return self.rate if least == self.rate else optimizer.annealed(self.rate, least, self.total, self.stairs)
 
     def several(
         self, learner: Learner, state: TrainState, tasks: Any, source: Any, steps: int

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from lethax.errors import DataError
+
 
 @runtime_checkable
 class Objective(Protocol):
@@ -96,14 +98,17 @@ class SquaredError:
     higher_is_better = False
 
     def loss(
-        self, outputs: Float[Array, "n out"], targets: Float[Array, "n out"], mask: Float[Array, " n"] | None = None
+        self, outputs: Float[Array, "n out"], targets: Float[Array, "..."], mask: Float[Array, " n"] | None = None
     ) -> Float[Array, ""]:
-        """1/n Σ_i (f(x_i) − y_i)², over the n points that count."""
+        """1/n Σ_i (f(x_i) − y_i)², over the n points that count. DataError if outputs and targets differ in shape."""
+        if outputs.shape != targets.shape:
+            found, given = list(outputs.shape), list(targets.shape)
+            raise DataError(f"outputs have the shape {found}, but targets {given}: give targets [n, out].")
         squares = jnp.square(outputs - targets)
         return jnp.mean(squares) if mask is None else mean_of(jnp.mean(squares, axis=1), mask)
 
     def score(
-        self, outputs: Float[Array, "n out"], targets: Float[Array, "n out"], mask: Float[Array, " n"] | None = None
+        self, outputs: Float[Array, "n out"], targets: Float[Array, "..."], mask: Float[Array, " n"] | None = None
     ) -> Float[Array, ""]:
         """The loss itself: lower is better."""
         return self.loss(outputs, targets, mask)

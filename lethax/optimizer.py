@@ -23,7 +23,11 @@ def annealed(rate: float, least: float, total: int, stairs: int) -> optax.Schedu
     """
 
     def at(count: Array) -> Array:
-        stair = jnp.minimum(count, total) * stairs // total
+        done = jnp.minimum(count, total)
+        if total * stairs < 2**31:
+            stair = done * stairs // total
+        else:  # a product beyond 32 bits; so many stairs are a curve
+            stair = jnp.floor(done * (stairs / total))
         return least + (rate - least) * 0.5 * (1 + jnp.cos(jnp.pi * stair / stairs))
 
     return at
@@ -54,11 +58,13 @@ def clip_tensor_norm(bound: float) -> Bound:
 
 
 def kernels(params: Any) -> Any:
-    """Which meta-parameters a weight decay shrinks: the initial weights of two or more axes, no biases, norms or learned rates."""
-    return {
-        name: jax.tree.map(lambda leaf, mine=name == "weights": mine and jnp.ndim(leaf) > 1, part)
-        for name, part in params.items()
-    }
+    """Which meta-parameters a weight decay shrinks: the initial weights of two or more axes, no biases, norms or learned rates.
+
+    A norm is a tensor with "norm" in its name, because those of every step have two axes as well.
+    """
+    none = {name: jax.tree.map(lambda _: False, part) for name, part in params.items()}
+    weights = trees.map_named(lambda name, leaf: jnp.ndim(leaf) > 1 and "norm" not in name, params["weights"])
+    return {**none, "weights": weights}
 
 
 def bounded(transform: optax.GradientTransformation, *bounds: Bound) -> optax.GradientTransformation:

@@ -1,6 +1,6 @@
 """Train a backbone by classifying the meta-training classes, and compute its features of any images. No files, no printing.
 
-SGD with momentum 0.9 and weight decay 5e-4 under a cosine rate; random crops of padded images and horizontal flips.
+SGD with Nesterov momentum 0.9 and weight decay 5e-4 under a cosine rate; random crops of padded images and horizontal flips.
 """
 
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ class Schooling:
     decay: float = 5e-4
 
     def optimizer(self) -> optax.GradientTransformation:
-        """SGD with momentum 0.9 and weight decay, whose rate falls to 0 along a cosine."""
+        """SGD with Nesterov momentum 0.9 and weight decay, whose rate falls to 0 along a cosine."""
         rate = optax.cosine_decay_schedule(self.rate, self.steps)
         return optax.chain(optax.add_decayed_weights(self.decay), optax.sgd(rate, momentum=0.9, nesterov=True))
 

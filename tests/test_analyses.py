@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import get_args
@@ -185,6 +186,13 @@ def test_scaled_weights_are_an_attenuated_start(key):
 # Surfaces
 
 
+def test_an_analysis_may_leave_the_start_out_where_a_task_starts_from_prototypes():
+    learner = build("l2f", MLP(inputs=2, hidden=(3,), outputs=2), rate=0.1, attenuator={}, steps=1, head="prototypes")
+    support = Split(jnp.eye(2), np.array([0, 1]))
+    meta = learner.init(jax.random.key(0))
+    assert jax.eval_shape(replace(learner, start=None).adapt, meta, support)
+
+
 def test_a_random_direction_has_the_norms_of_the_filters(key):
     weights = NET.init(key)
     moving, _ = trees.partition(weights, NET.adapted(weights))
@@ -234,6 +242,9 @@ def test_the_surface_of_a_task_has_the_losses_of_its_path(key):
     assert found.stops.shape == (4, 2) and found.moved > 0
     still = L2F(learner.net, objective=SquaredError(), rule=SGD(rate=0.0), steps=1)
     assert surface.of_task(still, meta, episode, key) is None
+    zero = MAML(learner.net, SquaredError(), SGD(rate=0.05), steps=1, moved="head")
+    zeros = {**meta, "weights": {**meta["weights"], "layer1": jax.tree.map(jnp.zeros_like, meta["weights"]["layer1"])}}
+    assert surface.of_task(zero, zeros, episode, key) is None  # no filter of 0 gives a direction a length
     both = trees.mean([found, found._replace(support=found.support + 2.0)])
     np.testing.assert_allclose(both.support, found.support + 1.0)
 

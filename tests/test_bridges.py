@@ -45,6 +45,20 @@ def test_implicit():
     np.testing.assert_allclose(grads["weights"]["t"], 2.4, atol=1e-8)
 
 
+def test_implicit_is_of_first_order_where_nothing_can_be_solved():
+    """L_S = exp(−2 t²): near its top the curvature is about −4, and 1 − 4/λ is negative."""
+    _, episode, meta = quadratic()
+    hill = Formula(lambda w, x: jnp.exp(-(w["t"] ** 2)) * jnp.ones_like(x))
+    task = Episode(Split(jnp.ones((1, 1)), jnp.zeros((1, 1))), episode.query)
+    meta["weights"]["t"] = jnp.array(0.2)
+    found = []
+    for bridge in (Implicit(0.1), None):
+        learner = MAML(hill, SquaredError(), SGD(1e-12), bridge=bridge, steps=1, order=1)
+        found.append(differentiate(learner, meta, task)[2]["weights"]["t"])
+    np.testing.assert_allclose(*found, rtol=1e-6)
+    assert abs(found[0]) > 0.1
+
+
 def test_implicit_is_the_derivative_of_the_optimum():
     """Where the inner loop converges, the implicit gradient is the one through it."""
     episode, weights = h4()

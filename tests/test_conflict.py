@@ -89,6 +89,13 @@ def test_under_batch_norm_the_mean_of_the_examples_is_the_support_gradient_too()
         jax.tree.map(
             lambda one, all_: np.testing.assert_allclose(np.mean(one, axis=0), all_, rtol=1e-8, atol=1e-12), each, whole
         )
+        padded = support._replace(
+            x=jnp.concatenate([x, x]), y=jnp.tile(support.y, 2), mask=jnp.repeat(jnp.array([1.0, 0.0]), 4)
+        )
+        jax.tree.map(  # examples that do not count have no gradient of their own
+            lambda one, also: np.testing.assert_allclose(one, also, rtol=1e-8, atol=1e-12),
+            each, gradients.example_gradients(learner, meta, padded),
+        )  # fmt: skip
         found = conflict.within_task(learner, meta, support)
         assert found.angles.shape == (4, 4) and found.tensors[0] == "conv0/weight"
 

@@ -7,6 +7,7 @@ import pytest
 
 from lethax import trees
 from lethax.domains import Inputs, domain_of
+from lethax.domains.supervised import blind
 from lethax.errors import RecipeError
 from lethax.methods import L2F, METHODS, Attenuator, build
 from lethax.nets import MLP, Conv4
@@ -102,3 +103,36 @@ def test_the_share_of_live_units_is_told():
         still = jax.tree.map(jnp.zeros_like, like)  # an embedding of zeros: a unit lives where its bias is above 0
         assert float(start.apply(params, still, like)[1]["live"]) == share
     assert "live" not in Attenuator(fixed=(1.0, 1.0)).apply({}, still, like)[1]
+    deep = Attenuator(layers=3)
+    params = deep.init(jax.random.key(0), like)
+    params["layer0"]["bias"], params["layer1"]["bias"] = jnp.array([1.0, 1.0]), jnp.array([-9.0, -9.0])
+    assert float(deep.apply(params, still, like)[1]["live"]) == 0.0  # the second hidden layer is dead
+
+
+@pytest.mark.parametrize("fixed", [(0.5,), (0.5, 1.0, 1.0)])
+def test_fixed_gates_are_as_many_as_the_weights_need(fixed):
+    like = {"a": {"weight": jnp.ones((2, 2))}, "b": {"weight": jnp.ones(2)}}
+    with pytest.raises(RecipeError, match=f"there are {len(fixed)} gates, but the weights need 2"):
+        Attenuator(fixed=fixed).apply({}, like, like)
+
+
+@pytest.mark.parametrize("scope", ["network", "layer", "tensor", "filter", "parameter"])
+def test_the_scale_of_what_is_read_acts_in_every_scope(scope):
+    like = {"a": {"weight": jnp.ones((2, 2))}, "b": {"weight": jnp.ones(2)}}
+    gates = []
+    for scale in (1.0, 10.0):
+        start = Attenuator(scope=scope, embedding_scale=scale)
+        gates.append(start.apply(start.init(jax.random.key(1), like), like, like)[1]["gates"])
+    assert not np.allclose(*gates)
+
+
+@pytest.mark.parametrize(
+    "options, remark",
+    [
+        ({}, True), ({"gate_embedding": "mean_abs"}, False), ({"gate_scope": "filter"}, False),
+        ({"gate_task_dependent": False}, False), ({"method": "anil+l2f"}, False), ({"inner_head": "prototypes"}, False),
+    ],
+)  # fmt: skip
+def test_gates_that_read_nothing_of_the_task_are_remarked(options, remark):
+    recipe = Recipe.of(**{"data": "birds", "method": "l2f", "inner_head": "zero", **options})
+    assert bool(blind(resolve(recipe))) == remark

@@ -61,6 +61,22 @@ def test_multi_step_weights_of_other_lengths():
     close(maml.multi_step_weights(1, 3, 10), (1.0,))
 
 
+def test_a_multi_step_phase_shorter_than_an_epoch_is_one_epoch():
+    episode, weights = h4()
+    meta = {"weights": weights, "rule": {}, "start": {}}
+    short, whole = (
+        MAML(TANH, SquaredError(), steps=2, multi_step_until=100, multi_step_epoch=epoch) for epoch in (500, 100)
+    )
+    losses = [jax.jit(learner.loss)(meta, episode)[0] for learner in (short, whole)]
+    assert np.isfinite(losses).all() and losses[0] == losses[1]
+
+
+@pytest.mark.parametrize("rate", [0.01, 0.1])
+def test_the_first_decay_of_alfa_follows_its_rate(rate, key):
+    rule = build("alfa", MLP(), rate=rate, attenuator={}).rule.init(key, {"w": jnp.ones(2)}, 3)
+    np.testing.assert_allclose(rule["decay"]["w"], [5e-4 * rate] * 3)
+
+
 def test_alfa():
     episode, weights = h4()
     first = [(0.2, -0.1, 0.5, 0.3), (0.4, 0.1, -0.3, 0.2), (-0.5, 0.6, 0.1, 0.7), (0.3, 0.3, 0.2, -0.4)]

@@ -92,3 +92,5 @@ def test_leo_refuses_a_mask(key):
     support, _ = padded(episode_of(key, (4,)).support)
     with pytest.raises(DataError, match="as many of each class"):
         learner.adapt(jax.jit(learner.init)(key), support)
+    with pytest.raises(DataError, match="support examples are not as many of each"):
+        learner.adapt(jax.jit(learner.init)(key), Split(support.x[: WAY + 1], support.y[: WAY + 1]))

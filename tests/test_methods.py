@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from lethax import trees
+from lethax.errors import DataError
 from lethax.methods import L2F, MAML, METHODS, Attenuator, build
 from lethax.nets import MLP, Conv4
 from lethax.objectives import CrossEntropy, SquaredError
@@ -219,8 +220,9 @@ def test_attenuator_options(options, key):
     assert jnp.isfinite(loss) and all(np.isfinite(g).all() for g in jax.tree.leaves(grads))
     if options.get("every_step"):
         assert jax.eval_shape(lambda: learner.path(meta, episode, 2)[0]).shape[0] == 3
-    else:
-        assert info["gates"].shape == (4,)
+        once = L2F(net, attenuator=Attenuator(), steps=2)  # of the first step, whose gates are told, the same
+        np.testing.assert_array_equal(info["gates"], jax.jit(once.loss)(meta, episode)[1]["gates"])
+    assert info["gates"].shape == (4,)
     if "fixed" in options:
         np.testing.assert_allclose(loss, jax.jit(MAML(net, steps=1).loss)(meta, episode)[0], rtol=1e-10)
 
@@ -239,3 +241,5 @@ def test_squared_error_learner(key):
     learner = build("l2f", MLP(), rate=0.01, attenuator={}, objective=SquaredError(), steps=1)
     episode = Episode(Split(jnp.ones((5, 1)), jnp.ones((5, 1))), Split(jnp.ones((3, 1)), jnp.ones((3, 1))))
     assert jnp.isfinite(jax.jit(lambda: learner.loss(learner.init(key), episode)[0])())
+    with pytest.raises(DataError, match=r"outputs have the shape \[5, 1\], but targets \[5\]: give targets \[n, out\]"):
+        SquaredError().loss(jnp.ones((5, 1)), jnp.ones(5))

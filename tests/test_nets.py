@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from lethax import trees
-from lethax.errors import DataError
+from lethax.errors import DataError, RecipeError
 from lethax.methods import L2F, LSLR, MAML, SGD
-from lethax.nets import MLP, Contextual, Conv4, ResNet12
+from lethax.nets import MLP, Contextual, Conv4, ResNet12, layers
 from lethax.nets.policy import GaussianPolicy
 from lethax.objectives import CrossEntropy
 from lethax.records import Episode, Split
@@ -151,3 +151,22 @@ def test_a_label_depends_on_its_neighbours_in_one_norm_mode_alone(norm, alone, k
 def test_examples_of_another_shape_are_refused_before_anything_runs(net, shape, message, key):
     with pytest.raises(DataError, match=message):
         jax.eval_shape(lambda: net.apply(net.init(key), jnp.zeros(shape)))
+
+
+def test_images_that_a_net_pools_away_are_refused(key):
+    with pytest.raises(RecipeError, match="image is 8; 4 stages halve it so often, and need 16 pixels"):
+        Conv4(image=8)
+    for variant, size in (("paper", 16), ("code", 4)):
+        net = ResNet12(channels=1, widths=(2, 2, 2, 2), variant=variant)
+        assert net.smallest == size
+        with pytest.raises(DataError, match=f"images are {size - 1} px; this net pools them away and needs {size}"):
+            jax.eval_shape(lambda net=net, size=size: net.apply(net.init(key), jnp.zeros((2, size - 1, size - 1, 1))))
+
+
+def test_moments_count_more_examples_than_bfloat16_can():
+    """257 is no number of bfloat16, in which a net's inputs may come."""
+    x = jnp.arange(300, dtype=jnp.bfloat16)[:, None]
+    mask = (jnp.arange(300) < 257).astype(jnp.bfloat16)
+    one = jnp.ones(1)
+    found = layers.batch_norm(x, one, 0 * one, mask=mask)[:257].astype(float)
+    np.testing.assert_allclose(np.mean(found), 0.0, atol=2e-3)

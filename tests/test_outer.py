@@ -9,9 +9,10 @@ import numpy as np
 import optax
 import pytest
 
-from lethax import meta_batch, trees
+from lethax import meta_batch, optimizer, trees
 from lethax.data.curves import family
 from lethax.devices import over_chunks
+from lethax.errors import RecipeError
 from lethax.meta_batch import Plan, draw_batch, outer_step
 from lethax.methods import L2F, MAML
 from lethax.nets import MLP, Conv4
@@ -156,3 +157,24 @@ def test_cosine_falls_to_its_end_whatever_the_number_of_steps(total):
     fraction = np.floor(np.arange(total) * 100 / total) / 100
     np.testing.assert_allclose(rates, (1 + np.cos(np.pi * fraction)) / 2, atol=1e-7)
     assert rates[-1] < 0.01 and np.abs(np.diff(rates)).max() < 2.6 / min(total, 100)
+
+
+@pytest.mark.parametrize("rate", [1e-4, 1e-2])
+def test_a_rate_alone_is_constant_and_a_second_one_is_not_above_it(rate):
+    np.testing.assert_allclose(rates_of(Plan(EpisodeShape(1, 1, 1), total=5, rate=rate)), rate, rtol=1e-6)
+    with pytest.raises(RecipeError, match="min_rate is 1.0; the rate falls to it"):
+        Plan(EpisodeShape(1, 1, 1), total=5, rate=rate, min_rate=1.0).optimizer()
+
+
+def test_as_many_stairs_as_steps_are_counted_beyond_32_bits():
+    at = optimizer.annealed(1.0, 0.0, 50_000, 50_000)
+    places = jnp.array([0, 25_000, 42_950, 49_999], jnp.int32)
+    np.testing.assert_allclose(at(places), (1 + np.cos(np.pi * np.asarray(places) / 50_000)) / 2, atol=1e-3)
+
+
+@pytest.mark.parametrize("steps", [0, 3])
+def test_a_weight_decay_leaves_norms_and_biases(steps, key):
+    net = Conv4(way=2, image=4, channels=1, filters=2, stages=2, norm_steps=steps)
+    found = optimizer.kernels(jax.eval_shape(L2F(net).init, key))
+    names = [name for name, shrunk in zip(trees.names(found), jax.tree.leaves(found), strict=True) if shrunk]
+    assert names == ["weights/conv0/weight", "weights/conv1/weight", "weights/head/weight"]

@@ -38,6 +38,12 @@ RECIPES = sorted((Path(__file__).parent.parent / "recipes").rglob("*.toml"))
         ({"gate_embedding_scale": float("nan")}, "gate.embedding_scale is nan; it has to be a finite"),
         ({"gate_fixed": (1.0, float("nan"))}, "gate.fixed is nan; it has to be a finite number"),
         ({"method": "\x1b[31ml2g"}, r"no method is called '\\x1b\[31ml2g'"),
+        (
+            {"method": "reptile", "rule": "metasgd"},
+            "inner.rule is metasgd, whose rates are learned through the inner steps",
+        ),
+        ({"method": "imaml", "rule": "alfa"}, "the meta-gradient of imaml does not pass through them"),
+        ({"method": "imaml+l2f", "inner_rate": 1.0}, "inner.rate × imaml.proximity is 2; from 2 on"),
         ({"rule": "x" * 10_000}, r"^inner.rule is 'xx+\.\.\.x+'\. Expected"),
     ],
 )

@@ -379,6 +379,8 @@ def test_evaluation_and_settings(whole, capsys):
     [
         ({"method": "leo"}, "method 'leo' does not fit data 'navigation'"),
         ({"method": "mumomaml+l2f"}, "control takes maml, "),
+        ({"inner_steps": 0}, "inner.steps is 0; in control a policy takes one update or more"),
+        ({"method": "l2f", "gate_every_step": True, "rl_resample": True}, "leave one of them out"),
         ({"net": "conv4"}, "net.kind is conv4; data 'navigation' does not have that choice"),
         ({"query": 7}, "episode.query is 7; data"),
         ({"rl_max_kl": 0.0}, "control.max_kl is 0.0"),

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
 from lethax import trees
@@ -77,25 +78,23 @@ def support_gradient(
 
 
 def example_gradients(learner: Any, meta: Any, support: Split) -> Any:
-    """The gradient of the loss of each support example at w_0, with a leading axis [n].
+    """The gradient of the loss of each support example that counts at w_0, with a leading axis [n].
 
     The whole support set is forwarded, and each example's term of the loss is differentiated: a batch norm has the moments that it
-    has in the inner loop.
+    has in the inner loop, unless the learner's norm mode is "support+1".
     """
-    count = support.x.shape[0]
-    each = [_example_gradient(learner, meta, support, jnp.asarray(i)) for i in range(count)]
+    counted = range(support.x.shape[0]) if support.mask is None else np.flatnonzero(support.mask)
+    each = [_example_gradient(learner, meta, support, jnp.asarray(i)) for i in counted]
     return trees.stacked(each)
 
 
 @partial(jax.jit, static_argnums=0)
 def _example_gradient(learner: Any, meta: Any, support: Split, index: Array) -> Any:
     path = learner.inner_path(meta, support, 0)
-
-    def one(tree: Any) -> Any:
-        return jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, index, 1), tree)
+    alone = (jnp.arange(support.x.shape[0]) == index).astype(support.x.dtype)
 
     def loss(moving: Any) -> Array:
         outputs = learner.predict(path.model(moving, 0), support.x, support.mask)
-        return learner.objective.loss(one(outputs), one(support.y))
+        return learner.objective.loss(outputs, support.y, alone)
 
     return jax.grad(loss)(path.stop(0))

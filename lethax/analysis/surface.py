@@ -128,13 +128,14 @@ def of_task(
     along: np.ndarray = ALONG,
     across: np.ndarray = ACROSS,
 ) -> Surface | None:
-    """The surface of one task of a `Traceable` learner; None if its inner loop does not move the weights.
+    """The surface of one task of a `Traceable` learner.
 
-    Norms of a step are those of the last inner step, and the query loss is that of `Learner.predict`.
+    None if its inner loop does not move the weights, or moves only vectors or matrices of 0, which have no filter-normalised
+    direction. Norms of a step are those of the last inner step, and the query loss is that of `Learner.predict`.
     """
     stops = inner_stops(learner, meta, episode.support, learner.steps)
     of = plane(key, stops)
-    if not float(trees.norm(of.along)) > 0:
+    if not (float(trees.norm(of.along)) > 0 and float(trees.norm(of.across)) > 0):
         return None
     return grid(partial(_losses, learner, meta, episode), of, along, across)
 

@@ -86,12 +86,19 @@ class Control:
         }  # fmt: skip
 
     def check(self, recipe: Resolved) -> None:
-        """Raise RecipeError for a method that cannot train policies."""
+        """Raise RecipeError for a method that cannot train policies, and for options that exclude each other."""
         if method_of(recipe).plain in _UNFIT:
             names = (m.name for m in METHODS.values() if m.name == m.plain and m.name not in _UNFIT and not m.kinds)
             raise RecipeError(
                 f"method '{recipe.method}' does not fit data '{recipe.data}': control takes {', '.join(names)}, each also "
                 "with +l2f."
+            )
+        if not recipe.inner.steps:
+            raise RecipeError("inner.steps is 0; in control a policy takes one update or more: give --inner-steps 1.")
+        if recipe.reads("gate") and recipe.gate.every_step and recipe.control.resample:
+            raise RecipeError(
+                "control.resample draws new rollouts of the attenuated policy once, before the first update, and gate.every_step "
+                "attenuates before every update: leave one of them out."
             )
 
     def fit(self, recipe: Recipe, usual: Resolved) -> tuple[Recipe, str]:
@@ -173,7 +180,8 @@ class Control:
         """Record (task, positions [T, qpos] before and after adaptation) in the first and the last of the fixed tasks."""
         world, learner, plan = self.environment(recipe), self.learner(recipe), self.plan(recipe)
         fixed = returns.test_tasks(world, key, _TEST_TASKS)
-        return [(task, *film.positions(learner, plan, meta, world, task, key)) for task in (fixed[0], fixed[-1])]
+        rolled = jax.random.fold_in(key, 1)  # the tasks are of 0
+        return [(task, *film.positions(learner, plan, meta, world, task, rolled)) for task in (fixed[0], fixed[-1])]
 
     def episodes_hash(self, recipe: Resolved, split: str, episodes: int, key: PRNGKeyArray) -> str:
         """A hash of the fixed tasks."""

@@ -57,7 +57,10 @@ def net_of(recipe: Resolved, inputs: Inputs | None) -> Net:
     if recipe.net.kind in NETS:
         return NETS[recipe.net.kind](recipe, inputs)
     if recipe.net.kind == "resnet12":
-        return nets.ResNet12(recipe.episode.way, channels, variant=recipe.preset, norm_steps=norm_steps, conv_form=form)
+        deep = nets.ResNet12(recipe.episode.way, channels, variant=recipe.preset, norm_steps=norm_steps, conv_form=form)
+        if height < deep.smallest:
+            raise DataError(f"images of {inputs.data} are {height} px; resnet12 needs {deep.smallest}.")
+        return deep
     if height < _SMALLEST:
         raise DataError(f"images of {inputs.data} are {height} px; conv4 halves them four times and needs {_SMALLEST}.")
     return nets.Conv4(recipe.episode.way, height, channels, recipe.net.filters, norm_steps=norm_steps, conv_form=form)

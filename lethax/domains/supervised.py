@@ -40,7 +40,10 @@ def _judging(recipe: Resolved) -> Judging:
 
 def blind(recipe: Resolved) -> str:
     """A remark if L2F's gates read a gradient that says nothing of the task, else the empty string."""
-    if not recipe.reads("gate") or recipe.inner.head not in ("zero", "vector"):
+    gate = recipe.gate
+    means = gate.embedding == "mean" and gate.scope in ("network", "layer", "tensor")
+    of_task = means and gate.task_dependent and not gate.fixed
+    if not (recipe.reads("gate") and of_task and recipe.inner.head in ("zero", "vector")):
         return ""
     return (
         f"under --head {recipe.inner.head} the first gradient says nothing of the task, so L2F's gates are equal for all tasks: "

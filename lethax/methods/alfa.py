@@ -23,13 +23,13 @@ from lethax.rules import at_step
 class ALFA:
     """ALFA's rule, for L tensors and J steps. `rate` and `decay` are the first values of a [L, J] and b [L, J].
 
-    The released code's decay is 5e-4 · rate. The means of w keep their derivative. With `detached`, as in the released code, those
-    of g do not. Differs: the released code keeps values for a step J that is never used. It does not document the first values of
-    its two linear layers; ours are PyTorch's defaults.
+    If no decay is given, it is 5e-4 · rate, as in the released code. The means of w keep their derivative. With `detached`, as in
+    the released code, those of g do not. Differs: the released code keeps values for a step J that is never used. It does not
+    document the first values of its two linear layers; ours are PyTorch's defaults.
     """
 
     rate: float = 0.01
-    decay: float = 5e-4 * 0.01
+    decay: float | None = None
     detached: bool = True
 
     @property
@@ -41,9 +41,10 @@ class ALFA:
         """`rate` and `decay`, trees like the weights with leaves [J]; `layer0`, `layer1`: 2L → 2L → 2L."""
         inputs = 2 * len(jax.tree.leaves(like))
         first, second = jax.random.split(key)
+        decay = 5e-4 * self.rate if self.decay is None else self.decay
         return {
             "rate": jax.tree.map(lambda w: jnp.full((max(steps, 1),), self.rate, w.dtype), like),
-            "decay": jax.tree.map(lambda w: jnp.full((max(steps, 1),), self.decay, w.dtype), like),
+            "decay": jax.tree.map(lambda w: jnp.full((max(steps, 1),), decay, w.dtype), like),
             "layer0": layers.uniform_linear(first, inputs, inputs),
             "layer1": layers.uniform_linear(second, inputs, inputs),
         }

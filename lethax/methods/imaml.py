@@ -5,7 +5,8 @@
 The path of the inner loop is forgotten: memory does not grow with its steps. Rajeswaran, Finn, Kakade, Levine 2019, section 3.
 It is a bridge of MAML, whose inner steps get the proximal term. Differs: the operator is the paper's; the released code solves
 with 2 I + ∇²L/12 after 16 steps without the proximal term and one step of that alone. Weights that the inner loop does not move
-get the query loss's gradient at φ.
+get the query loss's gradient at φ. Where the operator has a negative curvature along ∇L_D'(φ) nothing can be solved, and v is that
+gradient itself, as in first-order MAML.
 """
 
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from lethax import trees
 from lethax.conjugate import conjugate_gradients
 from lethax.inner import Loss
 
@@ -48,6 +50,8 @@ def _backward(loss: Loss, how: Implicit, saved: Any, cotangent: Any) -> Any:
         return jax.tree.map(lambda a, b: a + b / how.proximity, v, curved)
 
     solution, _ = conjugate_gradients(operator, cotangent, how.steps, unroll=True)
+    solved = trees.dot(solution, solution) > 0
+    solution = jax.tree.map(lambda v, b: jnp.where(solved, v, b), solution, cotangent)
     nothing = jax.tree.map(jnp.zeros_like, (last, fixed))
     return solution, *nothing, None
 

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from lethax import trees
+from lethax.errors import RecipeError
 from lethax.nets import layers
 from lethax.records import Info, Weights
 
@@ -39,7 +40,8 @@ class Attenuator:
         activation: the function that makes a gate of the network's output: "sigmoid", "identity" or "twice_sigmoid".
         fixed: L gates given by hand; then nothing is learned.
         task_dependent: False takes one learned vector of gates for all tasks.
-        embedding: what is read of each gradient: its "mean", the mean of its absolute values ("mean_abs"), or its L2 "norm".
+        embedding: what is read of each gradient: its "mean", the mean of its absolute values ("mean_abs"), or its L2 "norm". Scope
+            "parameter" reads each entry itself.
         embedding_scale: the factor that e is multiplied by.
         detached: False differentiates through the gradient that is read, which costs a Hessian-vector product.
         layers: the number of linear layers, 2 or 3.
@@ -53,7 +55,10 @@ class Attenuator:
 
     Returns:
         A start for `MAML` and `L2F`. `groups(weights)` names the gates, and `apply(params, gradient, weights)` gives (γ ⊙ weights,
-        {"gates": γ [L], "embedding": e [L], "live": the share of hidden units that are not 0}).
+        {"gates": γ [L], "embedding": e [L], "live": the share of hidden units that are not 0, the smallest of the hidden layers}).
+
+    Raises:
+        RecipeError: from `apply`, if `fixed` has another number of gates.
 
     Source: Baik, Hong, Lee, CVPR 2020, sections 3.2 and E.1.3. Differs: where paper and released code disagree, the defaults are
     the code's: two linear layers (paper: three), a gate for each tensor (paper: for each layer), a detached gradient.
@@ -144,10 +149,13 @@ class Attenuator:
         gradient, weights = self._gated(gradient), self._gated(weights)
         embedding = self.embed(gradient)
         if self.scope == "parameter" and not self._shared():
-            gates = jax.tree.map(lambda g: self._network(params, g.reshape(-1, 1)).reshape(g.shape), gradient)
+            scaled = jax.tree.map(lambda g: self.embedding_scale * g.reshape(-1, 1), gradient)
+            gates = jax.tree.map(lambda e, g: self._network(params, e).reshape(g.shape), scaled, gradient)
             flat = jnp.stack([jnp.mean(gate) for gate in jax.tree.leaves(gates)])
         else:
-            flat = self._gates(params, embedding)
+            flat, count = self._gates(params, embedding), len(self.groups(weights))
+            if flat.shape != (count,):
+                raise RecipeError(f"there are {flat.size} gates, but the weights need {count}: see `groups`.")
             gates = self._spread(flat, weights)
         if self.ungated:
             gates = trees.map_named(lambda name, g: jnp.ones_like(g) if _layer(name) in self.ungated else g, gates)
@@ -156,11 +164,15 @@ class Attenuator:
         return gates, {"gates": flat, "embedding": embedding, **self._live(params, embedding)}
 
     def _live(self, params: Any, embedding: Array) -> Info:
-        """The share of the hidden units that are not 0. If none is left, the gates depend on no task and never will again."""
+        """The share of the hidden units that are not 0, in the layer where it is smallest. If none is left in a layer, the gates
+        depend on no task and never will again."""
         if self.fixed or not self.task_dependent or self.scope == "parameter":
             return {}
-        hidden = embedding @ params["layer0"]["weight"].T + params["layer0"]["bias"]
-        return {"live": jnp.mean(hidden > 0)}
+        shares, hidden = [], embedding
+        for i in range(self.layers - 1):
+            hidden = jax.nn.relu(hidden @ params[f"layer{i}"]["weight"].T + params[f"layer{i}"]["bias"])
+            shares.append(jnp.mean(hidden > 0))
+        return {"live": jnp.min(jnp.stack(shares))}
 
     def _shared(self) -> bool:
         """Whether all weights have one gate: that of the network, or one that is no function of each parameter's gradient."""

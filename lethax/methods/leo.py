@@ -164,6 +164,10 @@ class LEO:
             raise DataError(
                 "LEO makes a code for every support example and takes as many of each class: leave the mask out."
             )
+        if support.x.shape[0] % self.net.outputs:
+            raise DataError(
+                f"{support.x.shape[0]} support examples are not as many of each of {self.net.outputs} classes, as LEO needs them."
+            )
         order = jnp.argsort(support.y, stable=True)
         support = Split(support.x[order], support.y[order])
         return support, support.x.reshape(self.net.outputs, -1, self.net.inputs)

@@ -191,8 +191,10 @@ class MAML:
             return moved, loss
 
         of_task: Weights | None = None
-        if self.start and not self.start.every_step:
-            moving, of_task, info = begin(moving, 0)
+        if self.start:
+            attenuated, pace, info = begin(moving, 0)
+            if not self.start.every_step:  # else only the gates of the first step are told, and the steps attenuate
+                moving, of_task = attenuated, pace
         path = inner.descend(update, moving, steps, loop=self.loop, stops=stops)
         if self.bridge and steps:
             last = jax.lax.stop_gradient(path.last)
@@ -208,7 +210,7 @@ class MAML:
         sizes = dict(zip(trees.names(like), map(jnp.shape, jax.tree.leaves(like)), strict=True))
         found = {**meta, "weights": weights}
         for name, leaf in zip(trees.names(found), jax.tree.leaves(found), strict=True):
-            if sizes.get(name) != leaf.shape:
+            if sizes.get(name, leaf.shape) != leaf.shape:  # a part that this learner does not have is not read
                 raise RecipeError(
                     f"this method has learned values for the classes that it was trained on ({name} is {list(leaf.shape)}): give "
                     "the number of classes that it was trained on, or train it on this number with --way."
@@ -240,7 +242,7 @@ class MAML:
         """L_D'(w_J), or Σ_j v_j L_D'(w_{j+1}) in the multi-step phase."""
         if self.multi_step_until and self.steps:
             epoch = (progress.step if progress else jnp.zeros((), jnp.int32)) // self.multi_step_epoch
-            shares = multi_step_weights(self.steps, epoch, self.multi_step_until // self.multi_step_epoch)
+            shares = multi_step_weights(self.steps, epoch, max(self.multi_step_until // self.multi_step_epoch, 1))
             along, info = self._outputs(meta, episode, self.steps)
             losses = jnp.stack([self._query_loss(outputs, episode.query) for outputs in along[1:]])
             return jnp.sum(shares * losses), {**info, **self._score(along[-1], episode.query)}

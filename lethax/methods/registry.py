@@ -213,9 +213,27 @@ def _boil(preset: Preset) -> Values:
     return {"inner.rate": 0.5, "inner.steps": 1, "inner.head": "prototypes" if start == "zero" else start}
 
 
+def _bridged(recipe: Resolved) -> None:
+    if recipe.inner.rule not in ("sgd", "sign"):
+        raise RecipeError(
+            f"inner.rule is {recipe.inner.rule}, whose rates are learned through the inner steps; the meta-gradient of "
+            f"{recipe.method} does not pass through them, so that the rates would stay as they begin: take sgd or sign."
+        )
+
+
 def _reptile_fits(recipe: Resolved) -> None:
+    _bridged(recipe)
     if not recipe.inner.rate:
         raise RecipeError("inner.rate is 0.0; reptile divides by it: it has to be above 0.")
+
+
+def _imaml_fits(recipe: Resolved) -> None:
+    _bridged(recipe)
+    if (product := recipe.inner.rate * recipe.imaml.proximity) >= 2:
+        raise RecipeError(
+            f"inner.rate × imaml.proximity is {product:g}; from 2 on the inner steps move away from the minimum that imaml "
+            "differentiates at: take a smaller --inner-rate, best with a product below 1."
+        )
 
 
 _MULTI_STEP = frozenset({"inner.multi_step_steps", "inner.multi_step_epochs"})
@@ -259,8 +277,11 @@ _BASES: dict[str, dict[str, Any]] = {
     },
     "imaml": {
         "text": "iMAML differentiates a proximal inner problem implicitly (Rajeswaran et al. 2019).", "sections": ("imaml",),
-        "defaults": _by_kind(curves={"inner.steps": 16}, images={"inner.rate": 0.1, "inner.steps": 16, **_AT_ONCE}),
-        "fixed": _FIRST_ORDER, "without": _MULTI_STEP | _NO_ORDER,
+        "defaults": _by_kind(
+            curves={"inner.steps": 16}, images={"inner.rate": 0.1, "inner.steps": 16, **_AT_ONCE},
+            features={"inner.rate": 0.1, "inner.steps": 16},
+        ),
+        "fixed": _FIRST_ORDER, "without": _MULTI_STEP | _NO_ORDER, "check": _imaml_fits,
     },
     "leo": {
         "text": "LEO adapts a code from which a linear classifier of features is decoded (Rusu et al. 2019).",

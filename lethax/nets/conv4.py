@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from lethax import trees
+from lethax.errors import RecipeError
 from lethax.nets import layers
 from lethax.records import Mask, Weights
 
@@ -32,6 +33,7 @@ class Conv4:
         images `x` [n, image, image, channels]; `features(weights, x)` gives what the head reads.
 
     Raises:
+        RecipeError: where the image is too small for the stages.
         DataError: from `apply` and `features`, where images have another shape.
 
     Source: Baik et al. 2020, supplement E.1.2. Differs: features are flattened in row, column, channel order.
@@ -53,6 +55,12 @@ class Conv4:
     stages: int = 4
     norm_steps: int = 0
     conv_form: layers.ConvForm = "native"
+
+    def __post_init__(self) -> None:
+        if self.image < 2**self.stages:
+            raise RecipeError(
+                f"image is {self.image}; {self.stages} stages halve it so often, and need {2**self.stages} pixels a side."
+            )
 
     def init(self, key: PRNGKeyArray) -> Weights:
         """Make fresh weights."""

@@ -91,7 +91,7 @@ def batch_norm(
     dtype, x = x.dtype, wide(x)
     seen = x[:reference] if reference else x
     axes = tuple(range(x.ndim - 1))
-    weight = None if mask is None else mask[: seen.shape[0]].reshape(-1, *[1] * (x.ndim - 1))
+    weight = None if mask is None else wide(mask[: seen.shape[0]]).reshape(-1, *[1] * (x.ndim - 1))
     mean = _moment(seen, axes, weight)
     variance = _moment(jnp.square(seen - mean), axes, weight)
     factor = scale * lax.rsqrt(variance + eps)

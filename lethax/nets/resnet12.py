@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from lethax import trees
+from lethax.errors import DataError
 from lethax.nets import layers
 from lethax.records import Mask, Weights
 
@@ -27,6 +28,11 @@ class ResNet12:
     variant: Literal["code", "paper"] = "code"
     norm_steps: int = 0
     conv_form: layers.ConvForm = "native"
+
+    @property
+    def smallest(self) -> int:
+        """The least side of images in pixels, of which the pools leave one."""
+        return 2 ** len(self.widths) if self.variant == "paper" else 4
 
     def init(self, key: PRNGKeyArray) -> Weights:
         """Make fresh weights: Xavier-uniform kernels, zero biases."""
@@ -68,8 +74,10 @@ class ResNet12:
         reference: int = 0,
         mask: Array | None = None,
     ) -> Float[Array, "n features"]:
-        """Compute what the head reads. DataError if the images have another number of channels."""
+        """Compute what the head reads. DataError if the images have another number of channels, or are smaller than `smallest`."""
         layers.check_entry(x, (None, None, self.channels), "make it with their channels=")
+        if min(x.shape[1:3]) < self.smallest:
+            raise DataError(f"images are {min(x.shape[1:3])} px; this net pools them away and needs {self.smallest}.")
         slope = 0.0 if self.variant == "code" else 0.01
 
         def conv_norm(x: Array, parts: Weights, kernel: str, norm: str) -> Array:

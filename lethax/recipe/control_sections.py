@@ -40,7 +40,9 @@ class ControlSection:
     )
     damping: float = option(1e-5, "This number is added to the diagonal of the curvature.", low=0, high=10)
     backtrack: float = option(0.8, "The line search multiplies a step that fails by this factor.", low=0.01, high=0.99)
-    backtracks: int = option(15, "The line search shortens a step at most this many times.", low=1, high=100)
+    backtracks: int = option(
+        15, "The line search tries at most this many lengths of a step, the whole one first.", low=1, high=100
+    )
     activation: Literal["relu", "tanh"] = option("relu", "The activation of the policy's hidden layers.")
 
 

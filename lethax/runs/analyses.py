@@ -80,7 +80,8 @@ def open_trained(run: Run, *, tasks: int, split: str, seed: int) -> Trained:
     domain.check_split(run.recipe, split)
     metas, steps = best_metas(run, 1)
     trial = domain.trial(run.recipe, tasks, run.recipe.inner.steps, curve=False)
-    return Trained(run, run.learner(), metas[0], steps[0], domain.family(run.recipe, split), trial, seed)
+    learner = run.learner().at(run.recipe.outer.steps)  # that of the end: without a multi-step loss
+    return Trained(run, learner, metas[0], steps[0], domain.family(run.recipe, split), trial, seed)
 
 
 def _check_gates(trained: Trained) -> None:
@@ -165,7 +166,8 @@ def _surface(trained: Trained, tell: Tell) -> surface.Surface:
         of_task = surface.of_task(trained.learner, trained.meta, episode, key)
         if of_task is None:
             raise RunError(
-                f"{shown(trained.run.folder)} has an inner loop that moves no weights, or that diverges: it has no path."
+                f"{shown(trained.run.folder)} has no surface: its inner loop moves no weights, or only vectors, or a last layer "
+                "that starts at 0, or it diverges."
             )
         found.append(of_task)
     tell(1.0, "")
