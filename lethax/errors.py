@@ -11,6 +11,7 @@ LethaxError
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 from lethax.text import shown
 
@@ -42,7 +43,11 @@ class RunError(LethaxError):
 
 
 class DivergedError(LethaxError):
-    """NaN or Inf appeared in training; the last good checkpoint is kept."""
+    """NaN or Inf appeared in training, of several runs that train together in `run`; the last good checkpoint is kept."""
+
+    def __init__(self, said: str, run: Path | None = None) -> None:
+        super().__init__(said)
+        self.run = run
 
 
 class EnvironmentFault(LethaxError):

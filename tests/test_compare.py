@@ -241,9 +241,9 @@ def test_runs_that_are_there_are_used_and_others_refused(done, monkeypatch, caps
     monkeypatch.chdir(done)
     train = jobs.train
 
-    def only_done(group):
+    def only_done(group, failed):
         assert all(job.trained for job in group)
-        return train(group)
+        return train(group, failed)
 
     monkeypatch.setattr(jobs, "train", only_done)
     monkeypatch.setattr(compare, "evaluate_run", None)

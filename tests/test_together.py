@@ -1,5 +1,6 @@
 """Several runs in one program: the numbers of each alone, the same bits after an interruption between two checkpoints."""
 
+import itertools
 import json
 
 import jax
@@ -8,11 +9,12 @@ import pytest
 
 from lethax import checkpoint
 from lethax.domains import domain_of, supervised
+from lethax.errors import RunError
 from lethax.outer import begin
 from lethax.recipe import Recipe
 from lethax.recipe.resolve import resolve
 from lethax.runs import folder as folders
-from lethax.runs import making, training
+from lethax.runs import jobs, making, training
 
 SEEDS = 2
 
@@ -80,3 +82,47 @@ def test_equals_each_alone_and_resumes_to_the_same_bits(tmp_path, x64):
         for a, b in zip(arrays(whole)[0], arrays(resumed)[0], strict=True):
             assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
         assert arrays(whole)[1:] == arrays(resumed)[1:]
+
+
+def jobs_of(folder, count):
+    return [jobs.Job(recipe, folder / f"{i}") for i, recipe in enumerate(recipes()[:count])]
+
+
+def steps_of(run):
+    return [json.loads(line)["step"] for line in (run.folder / "timing.jsonl").read_text().splitlines()]
+
+
+def test_a_run_that_was_begun_before_the_others_goes_on(tmp_path):
+    """It loses nothing of its training, which the others have not had."""
+    first, *_ = jobs_of(tmp_path, 1)
+    calls = training.train(first.open())
+    while next(calls).step < 80:
+        pass
+    calls.close()
+    before, at = (first.folder / "metrics.jsonl").read_text(), first.reached
+    failed = {}
+    reached = [status.step for status in jobs.train(jobs_of(tmp_path, 3), failed)]
+    assert not failed and all(job.trained for job in jobs_of(tmp_path, 3))
+    assert at == 80 and reached == [100, 120, *range(20, 121, 20)]  # it alone, and then the others together
+    assert (first.folder / "metrics.jsonl").read_text().startswith(before)
+
+
+def test_a_run_that_diverges_leaves_the_others_of_its_program(tmp_path, monkeypatch):
+    asked = itertools.count()
+    broken = lambda seen, meta, done: (50, "layer0") if done == 60 and next(asked) == 1 else None  # noqa: E731
+    monkeypatch.setattr(training, "not_finite", broken)
+    group, failed = jobs_of(tmp_path, 3), {}
+    reached = [status.step for status in jobs.train(group, failed)]
+    assert [*failed] == [group[1].folder] and "outer step 50" in str(failed[group[1].folder])
+    assert [job.trained for job in group] == [True, False, True]
+    assert reached == [20, 40, 60, *range(80, 121, 20)]  # what the others had done is not done again
+
+
+def test_a_state_is_not_lost_to_runs_whose_states_are_damaged(tmp_path):
+    made = train(tmp_path, stop=80)
+    checkpoint.path_of(folders.checkpoints(made[0]), "step", 40).unlink()
+    newest = checkpoint.path_of(folders.checkpoints(made[1]), "step", 80)
+    newest.write_bytes(newest.read_bytes()[:-1])
+    with pytest.raises(RunError, match="train it alone first: lethax train --resume"):
+        train(tmp_path)
+    assert jobs.Job(made[0].recipe, made[0].folder).reached == 80

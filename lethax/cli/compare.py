@@ -98,15 +98,10 @@ def _trained(groups: list[list[Any]], quiet: bool) -> dict[Path, DivergedError]:
     for number, group in enumerate(groups, 1):
         alike = f" and {len(group) - 1} alike" if group[1:] else ""
         if quiet:
-            try:
-                for _ in jobs.train(group):
-                    pass
-                errors = []
-            except DivergedError as error:
-                errors = [error]
+            for _ in jobs.train(group, failed):
+                pass
         else:
-            errors = train_group(f"{number}/{len(groups)} {shown(group[0].folder.name, 60)}{alike}", group)
-        failed |= {job.folder: error for error in errors for job in group if not job.trained}
+            failed |= train_group(f"{number}/{len(groups)} {shown(group[0].folder.name, 60)}{alike}", group)
     return failed
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import time
 from collections.abc import Generator, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from lethax.cli.arguments import Reproduce
@@ -29,18 +30,16 @@ def titled(groups: Sequence[list[Any]]) -> Iterator[tuple[str, list[Any]]]:
         yield f"{number}/{len(groups)} {group[0].cell.name}{alike}", group
 
 
-def train_group(title: str, group: list[Any]) -> list[DivergedError]:
-    """Train what is not trained of a group; returns its failure, which does not stop the other runs."""
+def train_group(title: str, group: list[Any]) -> dict[Path, DivergedError]:
+    """Train what is not trained of a group. Returns the runs that diverged, by their folders; the others go on."""
     from lethax.runs import jobs
 
-    if all(job.trained for job in group):
-        return []
-    try:
-        follow(f"{title}: outer steps", group[0].recipe.outer.steps, jobs.train(group))
-    except DivergedError as error:
+    failed: dict[Path, DivergedError] = {}
+    if not all(job.trained for job in group):
+        follow(f"{title}: outer steps", group[0].recipe.outer.steps, jobs.train(group, failed))
+    for error in failed.values():
         say(f"{title}: {error}")
-        return [error]
-    return []
+    return failed
 
 
 def done_here(groups: Sequence[list[Any]], judged: bool) -> Generator[Done, None, None]:
@@ -81,9 +80,10 @@ def _wait(busy: dict[str, tuple[list[Any], str]]) -> None:
 def _done(title: str, group: list[Any], judged: bool) -> Done:
     from lethax import reproduce
 
-    failed: list[LethaxError] = [*train_group(title, group)]
+    diverged = train_group(title, group)
+    failed: list[LethaxError] = [*diverged.values()]
     finished = 0
-    for job in (job for job in group if job.trained):
+    for job in (job for job in group if job.trained and job.folder not in diverged):
         try:
             if judged:
                 reproduce.judge(job)

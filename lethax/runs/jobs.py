@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from lethax import checkpoint
 from lethax.domains import domain_of
-from lethax.errors import DataError
+from lethax.errors import DataError, DivergedError
 from lethax.lock import holder
 from lethax.recipe import Resolved
 from lethax.runs import making, training
-from lethax.runs.folder import Run, reached
+from lethax.runs.folder import Run, checkpoints, reached
 
 
 @dataclass(frozen=True)
@@ -67,10 +68,26 @@ def in_use(group: Sequence[Job]) -> str:
     return next(filter(None, (holder(job.folder) for job in group)), "")
 
 
-def train(group: Sequence[Job]) -> Generator[training.Status, None, None]:
-    """Train the runs of a group that are not trained yet. RunInUse if another process is about one of them."""
-    missing = [job.open() for job in group if not job.trained]
-    if len(missing) == 1:
-        yield from training.train(missing[0])
-    elif missing:
-        yield from training.train_together(missing)
+def train(group: Sequence[Job], failed: dict[Path, DivergedError]) -> Generator[training.Status, None, None]:
+    """Train the runs of a group that are not trained yet. RunInUse if another process is about one of them.
+
+    A run that diverges is put into `failed`, by its folder, and the others go on. One that was begun before the others, so that no
+    state of theirs is of a step that it has, is trained apart.
+    """
+    while missing := [job.open() for job in group if not job.trained and job.folder not in failed]:
+        runs = _level(missing)
+        try:
+            yield from training.train(runs[0]) if len(runs) == 1 else training.train_together(runs)
+        except DivergedError as error:
+            failed[error.run or runs[0].folder] = error
+
+
+def _level(runs: Sequence[Run]) -> list[Run]:
+    """The first of the runs, and those that have a state of one outer step with it, so that they can go on together."""
+    common, found = None, []
+    for run in runs:
+        steps = set(checkpoint.numbered(checkpoints(run), "step")) or {0}
+        if common is None or steps & common:
+            common = steps & (common or steps)
+            found.append(run)
+    return found

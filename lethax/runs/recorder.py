@@ -227,7 +227,8 @@ class Recorder:
             why = "no validation has a finite score"
         else:
             return
-        raise DivergedError(f"{shown(self.run.folder)} has learned nothing: {why}. Try {_milder(self.run)}.")
+        said = f"{shown(self.run.folder)} has learned nothing: {why}. Try {_milder(self.run)}."
+        raise DivergedError(said, self.run.folder)
 
 
 def validated(run: Run, meta: Any) -> dict[str, Any]:
@@ -250,7 +251,8 @@ def diverged(run: Run, step: int, tensor: str) -> DivergedError:
     last = f"the last good checkpoint is of step {at}" if at else "there is no checkpoint yet"
     return DivergedError(
         f"outer step {step} of {shown(run.folder)}: the meta-gradient of {tensor} is not finite; {last}. "
-        f"Try {_milder(run)}, or --non-finite skip."
+        f"Try {_milder(run)}, or --non-finite skip.",
+        run.folder,
     )
 
 

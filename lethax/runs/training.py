@@ -9,7 +9,7 @@ import jax
 
 from lethax import processes, signals, trees
 from lethax.devices import devices_for, part
-from lethax.errors import RunError
+from lethax.errors import DivergedError, RunError
 from lethax.lock import RunLock
 from lethax.outer import OuterPlan, TrainState, begin, fit, fit_together, not_finite
 from lethax.runs.folder import Run, check_data, open_run
@@ -110,10 +110,20 @@ def _check_joint(run: Run, plan: OuterPlan) -> None:
 
 
 def _at_one_step(recorders: list[Recorder]) -> list[TrainState]:
-    """Load the newest states that all runs have at one step. A kill may have come between the writing of one and the next."""
-    states = [recorder.restore() for recorder in recorders]
+    """Load the newest states that all runs have at one step. A kill may have come between the writing of one and the next.
+
+    RunError if there are none but fresh ones, although a run has a state: its training would be lost.
+    """
+    states = newest = [recorder.restore() for recorder in recorders]
     while len(steps := {int(state.step) for state in states}) > 1:
         states = [recorder.restore(min(steps)) for recorder in recorders]
+    ahead = [r.run.folder for r, state in zip(recorders, newest, strict=True) if state.step > states[0].step == 0]
+    if ahead:
+        again = command_line("train", "--resume", ahead[0])
+        raise RunError(
+            f"{shown(ahead[0])} has a state, and others that train together with it have none of that step that is whole: train it "
+            f"alone first: {again}"
+        )
     return states
 
 
@@ -166,10 +176,11 @@ def _follow(
                 _say(recorders)
                 signals.check()
                 yield Status(call.done, recorders[0].plan.total, lines[0], recorders[0].skipped)
-        except (KeyboardInterrupt, GeneratorExit, processes.Lost) as error:
+        except (KeyboardInterrupt, GeneratorExit, processes.Lost, DivergedError) as error:
             if settled:
                 for i, (recorder, mark) in enumerate(zip(recorders, settled[1], strict=True)):
-                    recorder.save_marked(take(settled[0], i), mark)
+                    if not (isinstance(error, DivergedError) and error.run == recorder.run.folder):
+                        recorder.save_marked(take(settled[0], i), mark)
                 _say(recorders)
             if isinstance(error, processes.Lost):
                 raise _ended(recorders[0], error) from None
