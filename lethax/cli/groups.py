@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from lethax.cli.arguments import Reproduce
-from lethax.errors import DivergedError, LethaxError, RecipeError
+from lethax.errors import CheckpointError, DivergedError, LethaxError, RecipeError
 from lethax.lock import RunInUse
 from lethax.progress import follow, say
 from lethax.text import ALWAYS, shown
@@ -29,7 +29,7 @@ def titled(groups: Sequence[list[Any]]) -> Iterator[tuple[str, list[Any]]]:
         yield f"{number}/{len(groups)} {group[0].cell.name}{alike}", group
 
 
-def train_group(title: str, group: list[Any]) -> list[DivergedError]:
+def train_group(title: str, group: list[Any]) -> list[LethaxError]:
     """Train what is not trained of a group; returns its failure, which does not stop the other runs."""
     from lethax.runs import jobs
 
@@ -37,7 +37,7 @@ def train_group(title: str, group: list[Any]) -> list[DivergedError]:
         return []
     try:
         follow(f"{title}: outer steps", group[0].recipe.outer.steps, jobs.train(group))
-    except DivergedError as error:
+    except (DivergedError, CheckpointError) as error:
         say(f"{title}: {error}")
         return [error]
     return []
@@ -81,14 +81,13 @@ def _wait(busy: dict[str, tuple[list[Any], str]]) -> None:
 def _done(title: str, group: list[Any], judged: bool) -> Done:
     from lethax import reproduce
 
-    failed: list[LethaxError] = [*train_group(title, group)]
-    finished = 0
+    failed, finished = train_group(title, group), 0
     for job in (job for job in group if job.trained):
         try:
             if judged:
                 reproduce.judge(job)
             finished += 1
-        except DivergedError as error:
+        except (DivergedError, CheckpointError) as error:
             say(f"{title} is left out: {error}")
             failed.append(error)
     return Done(failed, finished)

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from lethax import checkpoint
 from lethax.domains import domain_of
 from lethax.errors import DataError
 from lethax.lock import holder
 from lethax.recipe import Resolved
 from lethax.runs import making, training
-from lethax.runs.folder import Run, reached
+from lethax.runs.folder import CHECKPOINTS, Run, reached
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,9 @@ class Job:
 
     @property
     def trained(self) -> bool:
-        """Whether the run is trained: its last checkpoint is there."""
-        return self.reached == self.recipe.outer.steps
+        """Whether the run is trained: its last state is there. One that is damaged is trained again, from the state before."""
+        last = checkpoint.path_of(self.folder / CHECKPOINTS, "step", self.recipe.outer.steps)
+        return self.reached == self.recipe.outer.steps and checkpoint.is_good(last)
 
     @property
     def reached(self) -> int:
