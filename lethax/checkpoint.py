@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import os
 import re
 from pathlib import Path
 from typing import Any, TypeVar
@@ -75,6 +76,15 @@ def load(path: Path, like: T) -> tuple[T, dict[str, Any]]:
 def read_info(path: Path) -> dict[str, Any]:
     """Load the info alone. The whole file is checked all the same."""
     return _read(path)[1]
+
+
+def is_good(path: Path) -> bool:
+    """Whether a checkpoint can be read. The whole file is checked."""
+    try:
+        _read(path)
+    except CheckpointError:
+        return False
+    return True
 
 
 def newest(folder: Path, like: T, up_to: int | None = None) -> tuple[T, dict[str, Any], Path] | None:
@@ -184,17 +194,11 @@ def _damaged(path: Path, why: object) -> CheckpointError:
 
 def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Read the arrays and the info of a file, and check every byte of it."""
-    blob, header = _split(path)
+    blob, meta = _split(path)
     try:
         arrays = {name: _array(view) for name, view in deserialize(blob)}
-        meta = json.loads(header).get("__metadata__") or {}
-    except (ValueError, KeyError, RecursionError, SafetensorError) as error:
+    except (ValueError, KeyError, SafetensorError) as error:
         raise _damaged(path, error) from None
-    if meta.get("format") != str(FORMAT):
-        raise CheckpointError(
-            f"{path} has checkpoint format {shown(meta.get('format'), 40)}, expected {FORMAT}; "
-            "open it with the version that wrote it."
-        )
     if _digest(arrays, meta.get("info", "")) != meta.get("sha256"):
         raise _damaged(path, "its checksum differs from what was written")
     try:
@@ -206,23 +210,41 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     return arrays, info
 
 
-def _split(path: Path) -> tuple[bytes, bytes]:
-    """Read a whole file, and its JSON header."""
+def _split(path: Path) -> tuple[bytes, dict[str, Any]]:
+    """Read a whole file, and the metadata of its header. What is no checkpoint is told by its header: it may be of any size."""
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
-            if length > HEADER_LIMIT:  # before the rest is read: a foreign file may be of any size
+            if length > HEADER_LIMIT:
                 raise _damaged(path, f"its header claims {length} bytes, expected at most {HEADER_LIMIT}")
+            meta, end = _header(path, file.read(length))
+            if (size := os.fstat(file.fileno()).st_size) != 8 + length + end:
+                raise _damaged(path, f"it has {size} bytes, expected {8 + length + end}")
             file.seek(0)
-            blob = file.read()
+            return file.read(), meta
     except FileNotFoundError:
         raise CheckpointError(f"{path} does not exist; name a checkpoint that does.") from None
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}; check its permissions.") from None
-    header = blob[8 : 8 + length].rstrip(b" ")  # padded with spaces, the only bytes that neither parser looks at
-    if not header.endswith(b"}"):
+
+
+def _header(path: Path, text: bytes) -> tuple[dict[str, Any], int]:
+    """The metadata of a header, and the number of bytes of the arrays behind it."""
+    text = text.rstrip(b" ")  # padded with spaces, the only bytes that neither parser looks at
+    if not text.endswith(b"}"):
         raise _damaged(path, "its header does not end as it was written")
-    return blob, header
+    try:
+        header = json.loads(text)
+        meta = header.pop("__metadata__", None) or {}
+        form = meta.get("format")
+        end = int(max((view["data_offsets"][1] for view in header.values()), default=0))
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise _damaged(path, error) from None
+    if form != str(FORMAT):
+        raise CheckpointError(
+            f"{path} has checkpoint format {shown(form, 40)}, expected {FORMAT}; open it with the version that wrote it."
+        )
+    return meta, end
 
 
 def _array(view: dict[str, Any]) -> np.ndarray:

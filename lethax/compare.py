@@ -132,7 +132,7 @@ def judge(
     """
     path = job.folder / EVALUATIONS / file_name("test", SEED, comparison.episodes, ENSEMBLE)
     run, steps = job.open(), job.recipe.inner.steps
-    record = judged_before(run, path, ENSEMBLE)
+    record = judged_before(run, path, ENSEMBLE, steps)
     same = record is not None and (record.get("episodes_hash"), record["n"]) == (wanted, comparison.episodes)
     if record is not None and same and _has(record, against):
         return record

@@ -22,6 +22,8 @@ OF_A_PLUGIN = " If a plugin adds it, name the plugin with --plugin FILE."
 class LethaxError(Exception):
     """Base of all errors that are shown to the user as one clear sentence: see `text.shown` for what is done to the message."""
 
+    run: Path | None = None  # the folder of the run that failed, where several are trained in one program
+
     def __init__(self, message: str) -> None:
         super().__init__(shown(message, LIMIT))
 
@@ -43,11 +45,7 @@ class RunError(LethaxError):
 
 
 class DivergedError(LethaxError):
-    """NaN or Inf appeared in training, of several runs that train together in `run`; the last good checkpoint is kept."""
-
-    def __init__(self, said: str, run: Path | None = None) -> None:
-        super().__init__(said)
-        self.run = run
+    """NaN or Inf appeared in training; the last good checkpoint is kept."""
 
 
 class EnvironmentFault(LethaxError):

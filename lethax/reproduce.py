@@ -43,6 +43,11 @@ class CellJob(Job):
         published = domain_of(self.recipe).protocol(self.recipe)
         return published if self.episodes is None else published._replace(episodes=self.episodes)
 
+    @property
+    def judged_steps(self) -> int:
+        """The run is judged after 0 up to this many inner steps."""
+        return max(self.recipe.inner.steps, self.protocol.steps)
+
 
 def file_of(how: Judging, elsewhere: str | None = None) -> str:
     """The file in which a run keeps the result of a protocol, on its own data or on other data."""
@@ -77,15 +82,14 @@ def unjudged(job: CellJob) -> list[str | None]:
     run, how = job.open(), job.protocol
     every = (*domain_of(job.recipe).columns(job.recipe, "test"), *how.elsewhere)
     path = lambda data: job.folder / folders.EVALUATIONS / file_of(how, data)  # noqa: E731
-    return [data for data in every if judged_before(run, path(data), how.ensemble) is None]
+    return [data for data in every if judged_before(run, path(data), how.ensemble, job.judged_steps) is None]
 
 
 def judge(job: CellJob) -> None:
     """Evaluate a trained run, unless that is done already. RunInUse if another process is about it."""
     if not unjudged(job):
         return
-    run, how = job.open(), job.protocol
-    steps = max(job.recipe.inner.steps, how.steps)
+    run, how, steps = job.open(), job.protocol, job.judged_steps
     with RunLock(job.folder):
         for data in unjudged(job):  # again: another process may have done it meanwhile
             write_evaluation(
@@ -115,7 +119,8 @@ def table_of_returns(found: Sequence[CellJob], command: str) -> list[dict[str, A
     for mine in _by_cell(found).values():
         first, how = mine[0], mine[0].protocol
         files = [file_of(how, data) for data in (None, *how.elsewhere)]
-        made = [returns.entry(first.cell, first.recipe, [j.folder for j in mine], file, command) for file in files]
+        runs = [job.folder for job in mine]
+        made = [returns.entry(first.cell, first.recipe, runs, file, first.judged_steps, command) for file in files]
         rows.extend(row for row in made if row)
     return returns.compare(sorted(rows, key=lambda row: row["data"]))
 

@@ -1,6 +1,7 @@
 """A checkpoint comes back bit for bit, and nothing else is taken for one."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -218,6 +219,9 @@ def foreign(header: Any) -> bytes:
         foreign({"__metadata__": {"format": "2", "info": "{}", "sha256": ""}}),
         foreign({"__metadata__": {"format": "1"}}),
         foreign(b"[" * 100_000),
+        foreign([]),
+        foreign({"__metadata__": []}),
+        *(foreign({"__metadata__": {"format": "1"}, "a": {"data_offsets": [0, end]}}) for end in ("x", None, math.inf)),
         foreign({"a": {"dtype": "F8_E4M3", "shape": [0], "data_offsets": [0, 0]}}),
         foreign({"a": {"dtype": "F32", "shape": [2**40, 2**40], "data_offsets": [0, 4]}}) + b"1234",
         safetensors.numpy.save({"a": np.ones(2)}, {"format": "pt"}),
@@ -227,6 +231,19 @@ def test_foreign_files_are_refused(path: Path, blob: bytes) -> None:
     path.write_bytes(blob)
     with pytest.raises(CheckpointError, match=str(path)):
         checkpoint.read_info(path)
+
+
+def test_of_foreign_files_of_any_size_the_header_alone_is_read(path: Path) -> None:
+    """Most of it is a hole, which takes no room on the disk, and none in the memory."""
+    checkpoint.save(path, {"a": jnp.ones(1)}, {})
+    foreign_ = foreign(
+        {"__metadata__": {"format": "pt"}, "a": {"dtype": "U8", "shape": [], "data_offsets": [0, 1 << 30]}}
+    )
+    for blob, says in ((path.read_bytes(), "it has 268435456 bytes, expected"), (foreign_, "checkpoint format pt")):
+        path.write_bytes(blob)
+        os.truncate(path, 1 << 28)
+        with pytest.raises(CheckpointError, match=says):
+            checkpoint.read_info(path)
 
 
 @pytest.mark.parametrize("info", ["[1]", "{", "[" * 100_000])

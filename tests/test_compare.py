@@ -14,7 +14,7 @@ from run_folders import evaluated, trained
 
 from lethax import cli, compare
 from lethax.domains import supervised
-from lethax.errors import DivergedError
+from lethax.errors import CheckpointError, DivergedError
 from lethax.evaluation import over_seeds
 from lethax.recipe import Recipe
 from lethax.report import comparison
@@ -234,6 +234,7 @@ def test_a_killed_comparison_goes_on_to_one_table_of_equal_episodes(done):
     assert "| maml | none | 2 | 1 | 40 | 4 |" in text and "- gate.scope is not an option of maml" in text
     sheet = list(csv.DictReader((folder / "comparison.csv").read_text().splitlines()))
     assert [row["name"] for row in sheet] == ["maml", "l2f"] and sheet[0]["less_maml_mean"] == ""
+    assert {(row["failed"], row["episodes_hash"]) for row in sheet} == {("", record["episodes_hash"])}
     np.testing.assert_allclose(float(sheet[1]["less_maml_mean"]), gap.mean())
 
 
@@ -280,6 +281,7 @@ PROBE = {"title": "probe", "on": "birds", "chosen": "", "setting": {"decay": 0.1
 
 @pytest.mark.parametrize("change", [
     {"per_episode": [1, 2]}, {"per_episode": [1]}, {"per_episode": {}}, {"per_episode": ["x"] * 30}, {"n": 29}, {"data": 5},
+    {"by_inner_steps": 5},
     {"nearest_prototype": 5}, {"nearest_prototype": {"per_episode": [0.1]}}, {"baselines": []}, {"caution": []},
     {"baselines": {"probe": {**PROBE, "per_episode": []}}}, {"baselines": {"probe": {**PROBE, "setting": {"decay": "x"}}}},
     {"baselines": {"probe": {**PROBE, "title": 5}}},
@@ -288,21 +290,22 @@ def test_what_is_no_evaluation_is_judged_anew(change, tmp_path):
     run = trained(tmp_path / "run")
     evaluated(run, baselines={"probe": PROBE}, nearest_prototype={"per_episode": [None] * 30})
     (path,) = (run.folder / "evaluations").iterdir()
-    assert judged_before(run, path, 1) is not None
+    assert judged_before(run, path, 1, 3) is not None and judged_before(run, path, 1, 4) is None
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
-    assert judged_before(run, path, 1) is None
+    assert judged_before(run, path, 1, 3) is None
     for text in ("{", "[]", "null", "5"):
         path.write_text(text)
-        assert judged_before(run, path, 1) is None
+        assert judged_before(run, path, 1, 3) is None
 
 
-def test_a_method_that_diverged_has_no_score_and_the_others_have(done, monkeypatch, capsys):
+@pytest.mark.parametrize("kind", [DivergedError, CheckpointError])
+def test_a_method_that_diverged_or_is_damaged_has_no_score_and_the_others_have(kind, done, monkeypatch, capsys):
     monkeypatch.chdir(done)
     judge = compare.judge
 
     def breaks(planned_, job, *others):
         if job.recipe.method == "l2f":
-            raise DivergedError("no validation has a finite score.")
+            raise kind("no validation has a finite score.")
         return judge(planned_, job, *others)
 
     monkeypatch.setattr(compare, "judge", breaks)
@@ -313,6 +316,8 @@ def test_a_method_that_diverged_has_no_score_and_the_others_have(done, monkeypat
         "paired" not in rows[1] and rows[1]["failed"] == ["no validation has a finite score."] * 2 and "mean" in rows[0]
     )
     assert err == "lethax: no validation has a finite score.\n"
+    sheet = csv.DictReader((done / "runs/compare/sinusoid/5shot/comparison.csv").read_text().splitlines())
+    assert [row["failed"] for row in sheet] == ["", " ".join(rows[1]["failed"])]
 
 
 def test_baselines_stand_in_the_table_and_are_judged_again_only_where_they_are_missing(done, monkeypatch, capsys):

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from run_folders import trained
 
 from lethax import cli, hardware
 from lethax.domains import domain_of
@@ -25,6 +26,20 @@ def test_a_dry_run_says_what_a_run_costs_and_writes_nothing(
     assert "parameters: 1,845 are learned; the network has 1,761, of which the inner loop moves 1,761" in said
     assert "floating-point operations" in said and "memory of an outer step" in said and "for 1,000 outer steps" in said
     assert not list(tmp_path.iterdir())
+
+
+def test_a_dry_run_of_more_steps_is_of_those_that_are_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = trained(tmp_path / "run")
+    (run.folder / "checkpoints").mkdir()
+    (run.folder / "checkpoints" / "step-00000100.safetensors").touch()
+    before = {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")}
+    resume = ["train", "--resume", str(run.folder), "--dry-run"]
+    assert cli.main([*resume, "--steps", "1000"]) == 0
+    assert "for 900 outer steps from step 100 on" in " ".join(capsys.readouterr().out.split())
+    assert {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")} == before
+    for more, says in (("--shot", "--resume goes on with a run as it is"), ("--steps", "--steps is 7, but")):
+        assert cli.main([*resume, more, "7"]) == 2
+        assert says in capsys.readouterr().err
 
 
 def test_what_does_not_fit_is_said_before_it_is_timed(

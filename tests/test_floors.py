@@ -102,7 +102,9 @@ def test_every_step_is_of_modules_and_has_few() -> None:
 def test_methods_do_not_know_each_other(name: str) -> None:
     if name not in ("lethax.methods.parts", "lethax.methods.registry"):  # which put them together
         known = {found for found in imports(name) if f"{found}.".startswith("lethax.methods.")}
-        assert {found for found in known if not found.startswith("lethax.methods.contract")} == set()
+        assert {
+            found for found in known if not found.startswith(("lethax.methods.contract", "lethax.methods.fast"))
+        } == set()
 
 
 @pytest.mark.parametrize("name", CHECKED)

@@ -15,7 +15,7 @@ from lethax.data import decode, folder, pictures
 from lethax.data.folder import left_out, prepare_folder, skipped
 from lethax.data.store import Store, open_store
 from lethax.data.tree import Tree
-from lethax.errors import DataError
+from lethax.errors import DataError, RecipeError
 
 
 def quiet(label: str, part: float) -> None:
@@ -62,6 +62,8 @@ def test_nested_folders_in_an_archive(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "own.zip", "w") as archive:
         for path in sorted(source.rglob("*.png")):
             archive.write(path, Path("wrapped") / path.relative_to(source))
+    with pytest.raises(RecipeError, match="--seed is 0, but the split is that of the folders, not a random one: leave"):
+        prepared(source, tmp_path / "stores", seed=0)
     for given in (source, tmp_path / "own.zip"):
         store = prepared(given, tmp_path / "stores", channels=1)
         assert {s: split.classes for s, split in store.splits.items()} == {

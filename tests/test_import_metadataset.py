@@ -1,6 +1,7 @@
 """Import of Meta-Dataset's sources, from records and from their own files: miniatures in the published forms."""
 
 import json
+import os
 import pickle
 import shutil
 import struct
@@ -297,6 +298,7 @@ def test_what_is_wrong_with_records(change: object, says: str, tmp_path: Path, s
     ("fungi", lambda f: replace(f / "val.json", b"/2.JPG", b"/5.JPG"), "there is no picture .*5.JPG, which val.json names"),
     ("vgg_flower", lambda f: (f / "jpg" / "image_00003.jpg").unlink(), "has no image_00003.jpg, expected 12 pictures of 4 classes"),
     ("vgg_flower", lambda f: (f / "imagelabels.mat").unlink(), "has no imagelabels.mat"),
+    ("vgg_flower", lambda f: os.truncate(f / "imagelabels.mat", (1 << 26) + 1), "imagelabels.mat has .*: it was not read"),
     ("mscoco", lambda f: next(f.rglob("*.json")).write_text('{"images": [{"id": 1'),
      "instances_train2017.json is no list of annotations"),
     ("mscoco", lambda f: replace(next(f.rglob("*.json")), b"[5.0, 7.0, 10.0", b"[1e999, 7.0, 10.0"),

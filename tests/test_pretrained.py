@@ -284,6 +284,8 @@ def test_runs_on_features_predict_pictures(
     said = " ".join(capsys.readouterr().out.split())
     assert said.count("trained on ImageNet's 1000 classes; of the 5 classes") == 2  # of embed and of evaluate
     (tmp_path / "data").rename(tmp_path / "gone")  # the data set is not needed
+    assert cli.main(["predict", "run", *folders, "--norm", "batch"]) == 2
+    assert "--norm is batch, but the network of run has no batch norm: leave --norm out." in capsys.readouterr().err
     assert cli.main(["predict", "run", *folders, "--all", "-o", "a.csv", "--save", "m.safetensors"]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert (
@@ -395,8 +397,29 @@ def test_only_colour_and_gray_are_embedded(installed: None) -> None:
         embed.origin_of(open_store("two"), pretrained.load("efficientnet-lite0", 32))
 
 
-def test_options_of_other_backbones_are_refused(installed: None, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["embed", "pets", "--size", "96"]) == 2
-    assert "--size is of a pretrained network" in capsys.readouterr().err
-    assert cli.main(["embed", "pets", "--backbone", "efficientnet"]) == 2
-    assert "neither a run nor a pretrained network" in capsys.readouterr().err
+@pytest.mark.parametrize(("more", "code", "says"), [
+    ("--size 96", 2, "--size is of a pretrained network"),
+    ("--backbone efficientnet", 2, "neither a run nor a pretrained network"),
+    ("--backbone efficientnet-lite0 --steps 7 --seed 0", 2, "trained already: leave --steps and --seed out"),
+    ("--net resnet12 --filters 8", 2, "--filters is of conv4, and --net is resnet12: leave --filters out"),
+    ("--rate inf", 2, "--rate is inf; it has to be a finite number above 0"),
+    ("--store pets", 2, "data set 'pets' holds pictures, which features would replace: choose another --store"),
+    ("--store omniglot", 1, "'omniglot' is the name of a published data set"),
+    ("--backbone efficientnet-lite0 --store My-Store", 1, "'My-Store' is no name for a data set: use lower-case letters, "
+     "digits, - and _; choose one with --store."),
+    ("-o data", 2, "--out is data; its name has to end in .safetensors"),
+    ("-o data/pets/manifest.json/f.safetensors", 2, "manifest.json is a file, not a folder"),
+])  # fmt: skip
+def test_what_embed_cannot_do_is_said_before_anything_is_computed(
+    more: str,
+    code: int,
+    says: str,
+    installed: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(embed, "features_of", None)
+    monkeypatch.setattr(embed, "school", None)
+    assert cli.main(["embed", "pets", *more.split()]) == code
+    assert says in " ".join(capsys.readouterr().err.split())
+    assert not open_store("pets").features and not list(Path().glob("*.safetensors"))

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from run_folders import STEPS, evaluated, trained
 
 from lethax import cli, reproduce
 from lethax.data.embeddings import write_features
 from lethax.data.feature_files import split_of
 from lethax.data.writer import StoreWriter
 from lethax.domains import supervised
-from lethax.errors import DivergedError, LethaxError, RecipeError
+from lethax.errors import CheckpointError, DivergedError, LethaxError, RecipeError
 from lethax.methods import METHODS
 from lethax.recipe import Recipe
 from lethax.recipe.resolve import resolve
@@ -111,6 +112,7 @@ def test_a_table_from_nothing(small, capsys, x64):
     assert maml.shape == (2, 100)
     np.testing.assert_allclose(rows["maml_sinusoid"]["ours"], maml.mean())
     np.testing.assert_allclose(rows["maml_sinusoid"]["by_seed"], maml.mean(axis=1))
+    np.testing.assert_allclose(rows["maml_sinusoid"]["std_over_seeds"], abs(np.diff(maml.mean(axis=1))[0]) / 2**0.5)
     gap = (l2f - maml).mean(axis=0)
     np.testing.assert_allclose(rows["l2f_sinusoid"]["paired"]["mean"], gap.mean())
     np.testing.assert_allclose(rows["l2f_sinusoid"]["paired"]["ci95"], 1.96 * gap.std() / 10)
@@ -124,10 +126,14 @@ def test_a_table_from_nothing(small, capsys, x64):
     undone = small / "runs/reproduce/table_x/l2f_sinusoid/steps40-seed1"
     (undone / "checkpoints" / "step-00000040.safetensors").unlink()
     next(undone.glob("evaluations/*")).unlink()
+    state = small / "runs/reproduce/table_x/maml_sinusoid/steps40-seed0/checkpoints/step-00000040.safetensors"
+    whole = state.read_bytes()
+    state.write_bytes(whole[:-1])  # damaged: trained again from the state before
     assert cli.main(COMMAND) == 0
     after = {path: path.stat().st_mtime_ns for path in (small / "runs").rglob("*") if path.is_file()}
-    assert set(before) == set(after)
-    assert {path.relative_to(undone).parts[0] for path in before if before[path] != after[path]} <= {
+    assert set(before) == set(after) and state.stat().st_size == len(whole)
+    changed = [path for path in before if before[path] != after[path] and state.parent.parent not in path.parents]
+    assert {path.relative_to(undone).parts[0] for path in changed} <= {
         ".lock", "metrics.jsonl", "timing.jsonl", "checkpoints", "evaluations",
     }  # fmt: skip
     again = {row["cell"].removeprefix("table_x/"): row["ours"] for row in read()["cells"]}
@@ -165,19 +171,36 @@ def test_learning_curves_are_means_of_accuracy_and_medians_of_errors(tmp_path, m
     assert len(left.get_lines()) == 4 and len(right.get_lines()) == 4
 
 
-def test_a_diverged_run_leaves_the_other_cells(small, capsys, monkeypatch):
+@pytest.mark.parametrize("kind", [DivergedError, CheckpointError])
+def test_a_diverged_or_damaged_run_leaves_the_other_cells(kind, small, capsys, monkeypatch):
     train = jobs.train
 
-    def diverges(group, failed):
+    def fails(group, failed):
         if group[0].recipe.method == "maml":
-            failed |= {job.folder: DivergedError("outer step 3 is not finite") for job in group}
+            failed |= {job.folder: kind("outer step 3 is not finite") for job in group}
         yield from train(group, failed)
 
-    monkeypatch.setattr(jobs, "train", diverges)
-    assert cli.main(["reproduce", "x", "--steps", "20"]) == 1
+    monkeypatch.setattr(jobs, "train", fails)
+    assert cli.main(["reproduce", "x", "--steps", "20", "--episodes", "5"]) == 1
     assert "outer step 3 is not finite" in capsys.readouterr().err
     rows = json.loads((small / "results" / "table-x.json").read_text())["cells"]
-    assert [row["method"] for row in rows] == ["maml+l2f", "maml+l2f"]
+    assert [(row["method"], row["std_over_seeds"]) for row in rows] == [("maml+l2f", None)] * 2  # of one seed
+
+
+def test_an_evaluation_of_fewer_updates_is_none_of_the_cell(tmp_path):
+    """`lethax evaluate RUN --steps N` writes the file that a cell is judged in; of more updates the table has its own."""
+    cell = cells.Cell("navigation/maml", Recipe.of(data="navigation_b", method="maml"), None)
+    found = reproduce.jobs([cell], tmp_path, budget=1.0, steps=STEPS, seeds=2)
+    for job, updates in zip(found, (6, 1), strict=True):
+        run = trained(job.folder, data="navigation_b", seed=job.recipe.seed)
+        line = {"step": STEPS, "env_steps": 9.0, "val_score": -9.0, "val_ci95": 1.0, "val_episodes": 20}
+        (job.folder / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+        whole = {"returns": [[-40.0 + j for j in range(updates + 1)]] * 40, "by_inner_steps": [{}] * (updates + 1)}
+        evaluated(run, "return", episodes=40, **whole)
+    assert [reproduce.unjudged(job) for job in found] == [[], [None]]
+    assert not reproduce.table_of_returns(found, "")  # not all of its seeds are judged
+    (row,) = reproduce.table_of_returns(found[:1], "")
+    assert [at["mean"] for at in row["by_updates"]] == [-40, -39, -38, -37, -36]
 
 
 def test_plan_and_messages(small, capsys):
@@ -187,6 +210,8 @@ def test_plan_and_messages(small, capsys):
     assert cli.main(["reproduce", "y"]) == 2
     assert cli.main(["reproduce", "x", "--budget", "2"]) == 2
     assert "--budget is 2.0; it is a share" in capsys.readouterr().err
+    assert cli.main([*COMMAND, "--budget", "1", "--dry-run"]) == 2
+    assert "--budget and --steps both say how long to train: leave one out." in capsys.readouterr().err
     found = reproduce.jobs(cells.find("x"), small, budget=0.001, steps=None, seeds=1)
     assert {job.recipe.outer.steps for job in found} == {50}
     found[0].open()

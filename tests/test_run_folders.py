@@ -22,7 +22,7 @@ from lethax.recipe import Recipe
 from lethax.recipe.resolve import resolve
 from lethax.runs import evaluation as runs
 from lethax.runs import folder as folders
-from lethax.runs import making, recorder, training
+from lethax.runs import making, probes, recorder, training
 
 TINY = Recipe.of(method="l2f", shot=2, query=2, filters=4, steps=4, epoch=2, val_episodes=3)
 OPTIONS = "sinusoid --method l2f --shot 2 --query 2 --filters 4 --steps 4 --epoch 2 --val-episodes 3".split()
@@ -107,10 +107,12 @@ def test_a_folder_without_a_state_does_not_block(tmp_path):
     folder = tmp_path / "run"
     making.create(resolve(TINY.with_values(seed=7)), folder)
     (folder / "metrics.jsonl").write_text('{"step": 100, "loss": 3.0}\n')
+    probes.ask(folders.open_run(folder), ["landscape"], 1)
     run = making.enter(resolve(TINY), folder)
     assert run == folders.open_run(folder) and run.recipe.seed == 0
     list(training.train(run))
     assert [line["step"] for line in read_lines(folder / "metrics.jsonl")] == [2, 4]
+    assert probes.asked(run) is None and not (folder / "probes.jsonl").exists()
     making.create(resolve(TINY.with_values(seed=7)), tmp_path / "begun")
     with RunLock(tmp_path / "begun"), pytest.raises(RunError, match="in use by process"):
         making.enter(resolve(TINY), tmp_path / "begun")

@@ -199,8 +199,9 @@ class Reproduce:
         tyro.conf.Positional,
         tyro.conf.arg(metavar="TARGET [TARGET ...]", help=_TARGETS, help_behavior_hint=""),
     ]
-    budget: float = 1.0
-    """The share of the published outer steps to train for. Schedules shrink in proportion, and the table shows the share."""
+    budget: Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="")] = None
+    """The share of the published outer steps to train for (default: 1). Schedules shrink in proportion, and the table shows the
+    share."""
     steps: Count = None
     """The number of outer steps to train for, instead of a share."""
     seeds: int = 1

@@ -12,7 +12,7 @@ from lethax.cli.analyse import table_of
 from lethax.cli.evaluate import against
 from lethax.cli.groups import train_group
 from lethax.cli.usage import check_range
-from lethax.errors import DivergedError, RecipeError
+from lethax.errors import CheckpointError, DivergedError, LethaxError, RecipeError
 from lethax.files import to_json
 from lethax.progress import console, say, watch
 from lethax.recipe import Recipe
@@ -90,11 +90,11 @@ def _checked(args: Any) -> list[str]:
     return methods
 
 
-def _trained(groups: list[list[Any]], quiet: bool) -> dict[Path, DivergedError]:
-    """Train what is not trained yet. Returns the error of every run that diverged, by its folder; the others go on."""
+def _trained(groups: list[list[Any]], quiet: bool) -> dict[Path, LethaxError]:
+    """Train what is not trained yet. Returns the error of every run that diverged or is damaged, by its folder; others go on."""
     from lethax.runs import jobs
 
-    failed: dict[Path, DivergedError] = {}
+    failed: dict[Path, LethaxError] = {}
     for number, group in enumerate(groups, 1):
         alike = f" and {len(group) - 1} alike" if group[1:] else ""
         if quiet:
@@ -106,7 +106,7 @@ def _trained(groups: list[list[Any]], quiet: bool) -> dict[Path, DivergedError]:
 
 
 def _judged(
-    planned: Any, wanted: str, rivals: Any, failed: dict[Path, DivergedError], quiet: bool
+    planned: Any, wanted: str, rivals: Any, failed: dict[Path, LethaxError], quiet: bool
 ) -> tuple[list[Any], list[str]]:
     """What is compared, which are the methods and the baselines, and what there is to say of baselines and of features."""
     from lethax import compare as comparing
@@ -120,7 +120,7 @@ def _judged(
             wants = comparing.rivals_of(rivals, first=not records) if method == planned.reference else None
             try:
                 records.append(comparing.judge(planned, job, wanted, wants, seen))
-            except DivergedError as error:
+            except (DivergedError, CheckpointError) as error:
                 failed[job.folder] = error
         if method == planned.reference:
             beside, notes = comparison.baselines(records), comparison.remarks(records)

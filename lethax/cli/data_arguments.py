@@ -53,7 +53,8 @@ class DataPrepare:
     image: Count = None
     """For folder, miniimagenet, tieredimagenet and Meta-Dataset: pictures are scaled to this many pixels a side (default: 84)."""
     seed: Count = None
-    """For folder: the seed of the random split into training, validation and test classes (default: 0)."""
+    """For folder: the seed of the random split into training, validation and test classes (default: 0), where nothing else splits
+    them."""
     per_class: Count = None
     """For Meta-Dataset: of larger classes only so many pictures are kept, 510 or more (default: all; of quickdraw 1000)."""
     least: Count = None
@@ -85,20 +86,22 @@ class Embed:
     """Take a network that is trained already: efficientnet-lite0, trained on ImageNet, or that of the run in this folder."""
     size: Count = None
     """For efficientnet-lite0: pictures are enlarged to this many pixels a side, a multiple of 32 (default: 96)."""
-    net: Literal["conv4", "resnet12"] = "conv4"
-    """The network that is trained."""
-    filters: int = 64
-    """Each layer of conv4 has this many channels."""
-    steps: int = 10_000
-    """Training takes this many updates."""
-    batch: int = 64
-    """An update reads this many images."""
-    rate: float = 0.1
-    """The learning rate of SGD with momentum at the start. It falls to 0 along a cosine."""
-    seed: int = 0
-    """The seed of the first weights and of the order of the images."""
+    net: Annotated[
+        Literal["conv4", "resnet12"] | None, tyro.conf.arg(metavar="{conv4,resnet12}", help_behavior_hint="")
+    ] = None
+    """Without --backbone, this network is trained (default: conv4)."""
+    filters: Count = None
+    """Each layer of conv4 has this many channels (default: 64)."""
+    steps: Count = None
+    """Training takes this many updates (default: 10000)."""
+    batch: Count = None
+    """An update reads this many images (default: 64)."""
+    rate: Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="")] = None
+    """The learning rate of SGD with momentum at the start (default: 0.1). It falls to 0 along a cosine."""
+    seed: Count = None
+    """The seed of the first weights and of the order of the images (default: 0)."""
     out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"], metavar="PATH", help_behavior_hint="")] = None
-    """The features are also written to this file (default: DATA-NET.safetensors)."""
+    """The features are also written to this file, whose name ends in .safetensors (default: DATA-NET.safetensors)."""
     store: Text = None
     """The name of the data set of features, which `lethax train` takes (default: DATA-NET)."""
     root: Root = None

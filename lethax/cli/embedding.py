@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shlex
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lethax.cli import data_arguments
 from lethax.cli.data_sets import describe
-from lethax.errors import RecipeError
+from lethax.cli.usage import check_output
+from lethax.errors import DataError, RecipeError
 from lethax.names import PRETRAINED, PRETRAINED_SIZE
 from lethax.progress import bar, say
 from lethax.recipe.record import check_seed
@@ -20,16 +22,19 @@ if TYPE_CHECKING:
     from lethax.data.origin import Origin
     from lethax.data.store import Store
 
+_TRAINED = ("net", "filters", "steps", "batch", "rate", "seed")  # options of a network that is trained here
+
 
 def embed_images(args: data_arguments.Embed) -> None:
     from lethax import embed
     from lethax.data import embeddings
     from lethax.devices import use_all_cores
 
+    path = args.out or Path(f"{_name(args)}.safetensors")
     _check(args)
     use_all_cores()
     store = embed.images_of(args.data, trains=args.backbone not in PRETRAINED)
-    path = args.out or Path(f"{_name(args)}.safetensors")
+    _check_targets(args, path)
     read, origin = _pretrained(args, store) if args.backbone in PRETRAINED else (_own(args, store), None)
     total = sum(len(split.images) for split in store.splits.values())
     with bar("features", total, "images") as show:
@@ -43,21 +48,41 @@ def embed_images(args: data_arguments.Embed) -> None:
 
 
 def _check(args: data_arguments.Embed) -> None:
+    given = {name: value for name in _TRAINED if (value := getattr(args, name)) is not None}
+    if args.backbone is not None and given:
+        both = " and ".join(f"--{name}" for name in given)
+        raise RecipeError(f"--backbone takes a network that is trained already: leave {both} out.")
+    if args.net == "resnet12" and args.filters is not None:
+        raise RecipeError("--filters is of conv4, and --net is resnet12: leave --filters out.")
     for name in ("filters", "steps", "batch"):
-        if getattr(args, name) < 1:
-            raise RecipeError(f"--{name} is {getattr(args, name)}; it has to be at least 1.")
-    if not 0 < args.rate < float("inf"):
+        if given.get(name, 1) < 1:
+            raise RecipeError(f"--{name} is {given[name]}; it has to be at least 1.")
+    if not 0 < given.get("rate", 1) < float("inf"):
         raise RecipeError(f"--rate is {args.rate}; it has to be a finite number above 0.")
     if args.size is not None and args.backbone not in PRETRAINED:
         raise RecipeError(
             f"--size is of a pretrained network: name it with --backbone {PRETRAINED[0]}, or leave it out."
         )
-    check_seed(args.seed)
+    check_seed(given.get("seed", 0))
+
+
+def _check_targets(args: data_arguments.Embed, path: Path) -> None:
+    """Raise an error, before anything is computed, if the features cannot be written or would replace pictures."""
+    from lethax.data.store import find_store, own_name
+
+    check_output("out", path, ".safetensors")
+    name = own_name(_name(args))
+    with suppress(DataError):  # a damaged one may be made again
+        there = find_store(name, args.root)
+        if there is not None and not there.features:
+            raise RecipeError(
+                f"data set '{name}' holds pictures, which features would replace: choose another --store."
+            )
 
 
 def _name(args: data_arguments.Embed) -> str:
     """The name of the data set of features."""
-    made_by = Path(args.backbone).name.lower() if args.backbone else args.net
+    made_by = Path(args.backbone).name.lower() if args.backbone else args.net or "conv4"
     return args.store or f"{args.data}-{made_by}"
 
 
@@ -82,10 +107,11 @@ def _own(args: data_arguments.Embed, store: Store) -> embed.Reading:
         )
     if args.backbone:
         return embed.from_run(Path(args.backbone)).reading(store)
-    net = embed.net_for(args.net, store, args.filters)
+    net = embed.net_for(args.net or "conv4", store, 64 if args.filters is None else args.filters)
     padding = max(store.splits["train"].images.shape[1] // 10, 1)
-    how = embed.Schooling(args.steps, args.batch, args.rate, padding=padding)
-    with bar("backbone", args.steps) as show:
-        backbone = embed.school(store, net, how, args.seed, lambda done, _, note: show(done, note))
+    given = {name: value for name in ("steps", "batch", "rate") if (value := getattr(args, name)) is not None}
+    how = embed.Schooling(**given, padding=padding)
+    with bar("backbone", how.steps) as show:
+        backbone = embed.school(store, net, how, args.seed or 0, lambda done, _, note: show(done, note))
     say(f"The network classifies {backbone.accuracy:.1%} of the held-out images of the training classes correctly.")
     return backbone.reading(store)

@@ -32,7 +32,7 @@ def export(args: arguments.Export) -> None:
                 open_run(args.run),
                 way=args.way,
                 head=args.head,
-                norm=args.norm or "support",
+                norm=args.norm,
                 ensemble=1 if args.ensemble is None else args.ensemble,
             )
         args.out.parent.mkdir(parents=True, exist_ok=True)

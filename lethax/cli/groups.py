@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lethax.cli.arguments import Reproduce
-from lethax.errors import DivergedError, LethaxError, RecipeError
+from lethax.errors import CheckpointError, DivergedError, LethaxError, RecipeError
 from lethax.lock import RunInUse
 from lethax.progress import follow, say
 from lethax.text import ALWAYS, shown
@@ -30,11 +30,11 @@ def titled(groups: Sequence[list[Any]]) -> Iterator[tuple[str, list[Any]]]:
         yield f"{number}/{len(groups)} {group[0].cell.name}{alike}", group
 
 
-def train_group(title: str, group: list[Any]) -> dict[Path, DivergedError]:
-    """Train what is not trained of a group. Returns the runs that diverged, by their folders; the others go on."""
+def train_group(title: str, group: list[Any]) -> dict[Path, LethaxError]:
+    """Train what is not trained of a group. Returns the errors of runs that failed, by their folders; the others go on."""
     from lethax.runs import jobs
 
-    failed: dict[Path, DivergedError] = {}
+    failed: dict[Path, LethaxError] = {}
     if not all(job.trained for job in group):
         follow(f"{title}: outer steps", group[0].recipe.outer.steps, jobs.train(group, failed))
     for error in failed.values():
@@ -80,15 +80,14 @@ def _wait(busy: dict[str, tuple[list[Any], str]]) -> None:
 def _done(title: str, group: list[Any], judged: bool) -> Done:
     from lethax import reproduce
 
-    diverged = train_group(title, group)
-    failed: list[LethaxError] = [*diverged.values()]
-    finished = 0
-    for job in (job for job in group if job.trained and job.folder not in diverged):
+    errors = train_group(title, group)
+    failed, finished = [*errors.values()], 0
+    for job in (job for job in group if job.trained and job.folder not in errors):
         try:
             if judged:
                 reproduce.judge(job)
             finished += 1
-        except DivergedError as error:
+        except (DivergedError, CheckpointError) as error:
             say(f"{title} is left out: {error}")
             failed.append(error)
     return Done(failed, finished)

@@ -132,7 +132,7 @@ def _adapted(args: arguments.Predict) -> tuple[Adapted, Pictures]:
             run,
             examples,
             head=args.head,
-            norm=args.norm or "support",
+            norm=args.norm,
             ensemble=1 if args.ensemble is None else args.ensemble,
         )
         first()

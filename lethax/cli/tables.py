@@ -36,7 +36,7 @@ def reproduce_targets(args: arguments.Reproduce) -> None:
     every = reproduce.jobs(
         found,
         args.out,
-        budget=args.budget,
+        budget=1.0 if args.budget is None else args.budget,
         steps=args.steps,
         seeds=args.seeds,
         first_seed=args.first_seed,
@@ -59,7 +59,9 @@ def reproduce_targets(args: arguments.Reproduce) -> None:
 
 
 def _check(args: arguments.Reproduce) -> None:
-    if not 0 < args.budget <= 1:
+    if args.budget is not None and args.steps is not None:
+        raise RecipeError("--budget and --steps both say how long to train: leave one out.")
+    if args.budget is not None and not 0 < args.budget <= 1:
         raise RecipeError(f"--budget is {args.budget}; it is a share, and has to be above 0 and at most 1.")
     for name, value in (("seeds", args.seeds), ("steps", args.steps), ("episodes", args.episodes)):
         if value is not None and value < 1:

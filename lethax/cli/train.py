@@ -67,12 +67,12 @@ def show_cost(args: Any) -> None:
     """Say what the run of these options would cost, and whether it fits into the memory."""
     from lethax.devices import use_all_cores
     from lethax.runs import estimate
-    from lethax.runs.folder import open_run
+    from lethax.runs import folder as folders
 
     if not (args.data or args.recipe or args.resume):
         raise RecipeError("train needs DATA, --recipe FILE or --resume RUN.")
     use_all_cores()
-    recipe, note = (open_run(args.resume).recipe, "") if args.resume else _fitted(args)
+    run, recipe, note = (*_resumable(args), "") if args.resume else (None, *_fitted(args))
     if note:
         say(note)
     with compiling("an outer step") as first:
@@ -91,10 +91,13 @@ def show_cost(args: Any) -> None:
     if not found.fits:
         raise MemoryError
     if found.seconds is not None:
-        total = found.seconds * recipe.outer.steps
-        quicker = " Those of first order are quicker." if recipe.inner.first_order_steps else ""
-        steps = counted(recipe.outer.steps, "outer step")
-        say(f"time: {duration(total)} for {steps} of {found.seconds:.3g} s, validation apart.{quicker}")
+        begun = folders.reached(run) if run else 0
+        left = recipe.outer.steps - begun
+        quicker = " Those of first order are quicker." if recipe.inner.first_order_steps > begun else ""
+        steps = counted(left, "outer step") + (f" from step {begun:,} on" if begun else "")
+        say(
+            f"time: {duration(found.seconds * left)} for {steps}, {found.seconds:.3g} s each, validation apart.{quicker}"
+        )
 
 
 def _check_probes(args: Any) -> None:
@@ -134,7 +137,8 @@ def _fitted(args: Any) -> tuple[Resolved, str]:
     return fit(asked(args))
 
 
-def _resumed(args: Any) -> tuple[Any, str]:
+def _resumable(args: Any) -> tuple[Any, Resolved]:
+    """The run to go on with, and its recipe, with more outer steps if they are asked for."""
     from lethax.runs import folder as folders
     from lethax.runs import making
 
@@ -145,7 +149,14 @@ def _resumed(args: Any) -> tuple[Any, str]:
             "--tensorboard. Leave the others out, or start a new run with --out."
         )
     run = folders.open_run(args.resume)
-    return (making.extend(run, given["outer.steps"]) if given else run), ""
+    return run, making.longer(run, given["outer.steps"]) if given else run.recipe
+
+
+def _resumed(args: Any) -> tuple[Any, str]:
+    from lethax.runs import making
+
+    run, recipe = _resumable(args)
+    return making.extend(run, recipe.outer.steps), ""
 
 
 def _begun(args: Any) -> tuple[Any, str]:

@@ -18,7 +18,7 @@ from lethax.data.store import SPLITS, Store
 from lethax.data.tree import Tree
 from lethax.data.twins import BITS
 from lethax.data.writer import StoreWriter
-from lethax.errors import DataError
+from lethax.errors import DataError, RecipeError
 from lethax.text import counted, shown
 
 _AT_RANDOM = "seed "  # how the rule of a random split begins in the manifest
@@ -139,7 +139,7 @@ def prepare_folder(
     image: int = 84,
     channels: int = 3,
     split: Path | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     fractions: tuple[float, float, float] = (0.64, 0.16, 0.20),
     resize: Resize = "crop",
     least: int | None = None,
@@ -151,7 +151,8 @@ def prepare_folder(
     A class is the folder that holds its pictures; where folders hold class folders, the class is "folder/class" and the folder
     its superclass. split: a JSON file {"train": [class, ...], ...}, a CSV file with columns class and split, or a folder of
     train.csv, val.csv and test.csv with columns filename and label. Without it split folders decide (train/val/test,
-    base/val/novel and their like), or else `seed` and `fractions`, with five classes a split where there are enough.
+    base/val/novel and their like), or else `seed` (0 unless given) and `fractions`, with five classes a split where there are
+    enough; RecipeError for a seed of a split that does not follow from it.
     least: smaller classes are left out; unless given, those of one picture in a random split, and none in other splits.
     duplicates: what is done with pictures that are there more than once, or nearly so (see `twins`): listed in a file of the
     store, left out, or a DataError. near: bits in which their hashes may differ.
@@ -164,6 +165,11 @@ def prepare_folder(
     plan, rule, layout = _plan(tree, split)
     if plan is not None:
         check_disjoint(plan)
+        if seed is not None:
+            raise RecipeError(
+                f"--seed is {seed}, but the split is that of the {rule}, not a random one: leave --seed out."
+            )
+    seed = seed or 0
     mean, std = statistics(channels)
     whole, least = {"": layout.flat} if plan is None else plan, least or (2 if plan is None else 1)
     broken: dict[str, str] = {}

@@ -258,7 +258,7 @@ def checked_name(name: str) -> str:
     """Return the name if a new data set may have it. DataError otherwise."""
     if name in MADE:
         raise DataError(f"'{name}' is the name of tasks that lethax makes itself: choose another with --store.")
-    return _checked(name)
+    return _checked(name, "; choose one with --store")
 
 
 def own_name(name: str) -> str:
@@ -270,7 +270,8 @@ def own_name(name: str) -> str:
     return checked_name(name)
 
 
-def _checked(name: str) -> str:
+def _checked(name: str, advice: str = "") -> str:
     if not re.fullmatch(DATA_NAME, name):
-        raise DataError(f"'{shown(name, 80)}' is no name for a data set: use lower-case letters, digits, - and _.")
+        said = f"'{shown(name, 80)}' is no name for a data set: use lower-case letters, digits, - and _{advice}."
+        raise DataError(said)
     return name

@@ -114,10 +114,14 @@ class Tree:
         """One file: its path, or its content if it is in an archive."""
         return self.source / name if self.source.is_dir() else self.archive.read(name)
 
+    def small(self, name: str) -> bytes | bytearray:
+        """The content of one file that lists pictures. DataError if it has more than TEXT_BYTES."""
+        blob = self.blob(name)
+        return read_small(blob, TEXT_BYTES) if isinstance(blob, Path) else blob
+
     def text(self, name: str) -> str:
         """The text of one file, in which a sign stands for what is not UTF-8."""
-        blob = self.blob(name)
-        return (read_small(blob, TEXT_BYTES) if isinstance(blob, Path) else blob).decode("utf-8", "replace")
+        return self.small(name).decode("utf-8", "replace")
 
     def find(self, basename: str) -> str | None:
         """Find the file of that name that is nearest to the top."""

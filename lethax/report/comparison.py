@@ -264,10 +264,12 @@ def _csv(record: Mapping[str, Any]) -> str:
     sheet = io.StringIO()
     writer = csv.writer(sheet, lineterminator="\n")
     differences = ("mean", "over_seeds", "over_episodes")
-    writer.writerow([*_FLAT, *(f"less_{record['reference']}_{name}" for name in differences), *_ABOUT])
+    less = (f"less_{record['reference']}_{name}" for name in differences)
+    writer.writerow([*_FLAT, *less, *_ABOUT, "failed", "episodes_hash"])
     for row in record["rows"]:
         gap = row.get("paired", {})
         cells = [*(row.get(k) for k in _FLAT), *(gap.get(k) for k in differences), *(row.get(k) for k in _ABOUT)]
+        cells += [" ".join(row.get("failed", ())), record["episodes_hash"]]
         writer.writerow(["" if cell is None else cell for cell in cells])
     return sheet.getvalue()
 

@@ -17,18 +17,20 @@ from lethax.text import counted, plural
 
 
 def entry(
-    cell: Cell, recipe: Resolved, folders: Sequence[Path], evaluation: str, command: str
+    cell: Cell, recipe: Resolved, folders: Sequence[Path], evaluation: str, updates: int, command: str
 ) -> dict[str, Any] | None:
     """Make a row from the runs of a cell, one for each seed, in one setting. None if a run is not evaluated yet.
 
-    `by_updates`: after each number of updates, the mean over tasks and seeds and 1.96 s/√n over tasks, each one's return a mean
-    over seeds.
+    `updates`: the row is of 0 up to this many; an evaluation may have more. `by_updates`: after each number of updates, the mean
+    over tasks and seeds and 1.96 s/√n over tasks, each one's return a mean over seeds.
     """
     paths = [folder / "evaluations" / evaluation for folder in folders]
     if not all(path.is_file() for path in paths):
         return None
     records = [read_json(path) for path in paths]
-    returns = np.array([record["returns"] for record in records])  # [seeds, tasks, updates + 1]
+    if any(len(record["by_inner_steps"]) <= updates for record in records):
+        return None
+    returns = np.array([[task[: updates + 1] for task in record["returns"]] for record in records])
     scores = [score(column) for column in returns.mean(axis=0).T]
     home = records[0]["data"] == recipe.data
     known = cell.published if home else None

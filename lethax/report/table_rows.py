@@ -49,7 +49,7 @@ def _entry(cell: Cell, recipe: Resolved, folders: Sequence[Path], paths: list[Pa
         "source": cell.published.source if cell.published else None,
         "score": records[0]["score"], "ours": factor * result.mean, "interval": factor * interval,
         "median_episode": factor * float(np.median(scores)), "by_seed": [factor * mean for mean in means],
-        "median_seed": factor * float(np.median(means)), "std_over_seeds": factor * float(np.std(means)),
+        "median_seed": factor * float(np.median(means)), "std_over_seeds": _deviation(factor * np.array(means)),
         "episodes": result.n, "checkpoints": len(records[0]["checkpoints"]), "episodes_hash": records[0]["episodes_hash"],
         "non_finite": recipe.outer.non_finite, "clip_norm": recipe.outer.clip_norm,
         "skipped_steps": sum(_skipped(folder) for folder in folders),
@@ -60,6 +60,11 @@ def _entry(cell: Cell, recipe: Resolved, folders: Sequence[Path], paths: list[Pa
         "by_inner_steps": [r["by_inner_steps"] for r in records], "gates": [r["gates"] for r in records if "gates" in r],
         "learning_curve": [learning_curve(folder) for folder in folders], "_scores": factor * scores,
     }  # fmt: skip
+
+
+def _deviation(values: np.ndarray) -> float | None:
+    """The sample deviation; one value has none."""
+    return float(values.std(ddof=1)) if len(values) > 1 else None
 
 
 def in_repeats(curves: int) -> bool:

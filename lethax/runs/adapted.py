@@ -107,7 +107,7 @@ def check(run: Run) -> Inputs:
 
 
 def adapt_run(
-    run: Run, examples: Labelled, *, head: HeadStart | None = None, norm: NormMode = "support", ensemble: int = 1
+    run: Run, examples: Labelled, *, head: HeadStart | None = None, norm: NormMode | None = None, ensemble: int = 1
 ) -> Adapted:
     """Adapt the best checkpoints of a run to the classes of `examples`, of which each may have another number of pictures.
 
@@ -115,13 +115,14 @@ def adapt_run(
         run: a trained run on pictures. The data set that it was trained on is not needed.
         examples: the pictures of the new classes, in the run's size.
         head: where the last layer begins, see `nets.heads`; None as in training.
-        norm: whose moments batch norms use for the pictures that are predicted: those of the support pictures, of these and the
-            one picture ("support+1"), or of all pictures that are predicted at once ("batch", which is how methods are evaluated,
-            and makes a prediction depend on the others).
+        norm: whose moments batch norms use for the pictures that are predicted: those of the support pictures ("support", which
+            is meant unless another is given), of these and the one picture ("support+1"), or of all pictures that are predicted at
+            once ("batch", which is how methods are evaluated, and makes a prediction depend on the others).
         ensemble: the number of best checkpoints whose outputs are averaged.
 
     Raises:
-        RecipeError: if the run is not of pictures, or its method cannot predict these classes.
+        RecipeError: if the run is not of pictures, its method cannot predict these classes, or a `norm` is given for a network
+            that has none.
     """
     recipe, inputs = for_classes(run, len(examples.classes), head, norm)
     learner = learner_of(recipe, inputs)
@@ -136,16 +137,21 @@ def adapt_run(
     return Adapted(recipe, inputs, examples.classes, read, tuple(members))
 
 
-def for_classes(run: Run, way: int, head: HeadStart | None, norm: NormMode) -> tuple[Resolved, Inputs]:
+def for_classes(run: Run, way: int, head: HeadStart | None, norm: NormMode | None) -> tuple[Resolved, Inputs]:
     """The recipe of a run for another number of classes and mode of batch norm, and what the run knows of its data.
 
-    head: where the last layer starts; None as in training.
+    head: where the last layer starts; None as in training. norm: None for "support". RecipeError for one that is given where the
+    network has no batch norm.
     """
     inputs = check(run)
+    if norm is not None and not has_norms(run.recipe):
+        raise RecipeError(
+            f"--norm is {norm}, but the network of {shown(run.folder)} has no batch norm: leave --norm out."
+        )
     values = {
         "way": way,
         **({} if head is None else {"head": head}),
-        **({"norm": norm} if has_norms(run.recipe) else {}),
+        **({"norm": norm or "support"} if has_norms(run.recipe) else {}),
     }
     return resolve(run.recipe.with_values(**values)), inputs
 

@@ -10,7 +10,7 @@ import numpy as np
 import safetensors.numpy
 
 from lethax import checkpoint
-from lethax.errors import DivergedError, RecipeError, RunError
+from lethax.errors import CheckpointError, DivergedError, RecipeError, RunError
 from lethax.evaluation import Score, score
 from lethax.files import read_json, to_json, write_atomic
 from lethax.outer import begin
@@ -58,28 +58,27 @@ def best_metas(run: Run, count: int) -> tuple[list[Any], list[int]]:
     return [checkpoint.load(best_path(run, step), fresh.meta)[0] for step in steps], steps
 
 
-def judged_before(run: Run, path: Path, ensemble: int) -> dict[str, Any] | None:
-    """The record of an earlier evaluation, if it is of the checkpoints that are the best ones now. No weights are read.
+def judged_before(run: Run, path: Path, ensemble: int, steps: int) -> dict[str, Any] | None:
+    """The record of an earlier evaluation after 0 … `steps` inner steps, if it is of the checkpoints that are the best ones now.
 
-    None where it is not there, and where the file is no such record: what is damaged is judged anew.
+    None where it is not there, and where the file is no such record: what is damaged is judged anew. No weights are made.
     """
     try:
         record: dict[str, Any] | None = read_json(path) if path.is_file() else None
-    except RunError:
-        return None
-    if record is None or not _is_record(record):
-        return None
-    states = checkpoint.numbered(checkpoints(run), "step")
-    if states:
-        newest = states[max(states)]
-        if record.get("checkpoints") != _listed(newest, checkpoint.read_info(newest))[:ensemble]:
+        if record is None or not _is_record(record) or len(record["by_inner_steps"]) <= steps:
             return None
-    return record
+        states = checkpoint.numbered(checkpoints(run), "step")
+        best = _listed(newest := states[max(states)], checkpoint.read_info(newest)) if states else None
+    except (RunError, CheckpointError):
+        return None
+    return record if best is None or record.get("checkpoints") == best[:ensemble] else None
 
 
 def _is_record(record: Any) -> bool:
     """Whether it has what is read of the record of an evaluation: scores of n episodes, and of every baseline as many."""
     if not isinstance(record, dict) or not isinstance(record.get("data"), str):
+        return False
+    if not isinstance(record.get("by_inner_steps"), list):
         return False
     beside = record.get("baselines", {})
     if not isinstance(beside, dict) or not all(map(_is_baseline, beside.values())):

@@ -115,7 +115,7 @@ def export_adapted(model: Adapted) -> Program:
 
 
 def export_run(
-    run: Run, *, way: int | None = None, head: HeadStart | None = None, norm: NormMode = "support", ensemble: int = 1
+    run: Run, *, way: int | None = None, head: HeadStart | None = None, norm: NormMode | None = None, ensemble: int = 1
 ) -> Program:
     """Export adaptation and prediction as one program, for support sets that nobody has seen yet.
 
@@ -124,7 +124,8 @@ def export_run(
     classes, where it is not that of the run.
 
     Raises:
-        RecipeError: if the run is not of pictures, or its method cannot predict this number of classes.
+        RecipeError: if the run is not of pictures, its method cannot predict this number of classes, or a `norm` is given for a
+            network that has none.
     """
     if run.inputs is None or not run.inputs.pictures:
         raise RecipeError(

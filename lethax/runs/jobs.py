@@ -7,11 +7,11 @@ from typing import Any, TypeVar
 
 from lethax import checkpoint
 from lethax.domains import domain_of
-from lethax.errors import DataError, DivergedError
+from lethax.errors import CheckpointError, DataError, DivergedError, LethaxError
 from lethax.lock import holder
 from lethax.recipe import Resolved
 from lethax.runs import making, training
-from lethax.runs.folder import Run, checkpoints, reached
+from lethax.runs.folder import CHECKPOINTS, Run, checkpoints, reached
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,9 @@ class Job:
 
     @property
     def trained(self) -> bool:
-        """Whether the run is trained: its last checkpoint is there."""
-        return self.reached == self.recipe.outer.steps
+        """Whether the run is trained: its last state is there. One that is damaged is trained again, from the state before."""
+        last = checkpoint.path_of(self.folder / CHECKPOINTS, "step", self.recipe.outer.steps)
+        return self.reached == self.recipe.outer.steps and checkpoint.is_good(last)
 
     @property
     def reached(self) -> int:
@@ -68,26 +69,26 @@ def in_use(group: Sequence[Job]) -> str:
     return next(filter(None, (holder(job.folder) for job in group)), "")
 
 
-def train(group: Sequence[Job], failed: dict[Path, DivergedError]) -> Generator[training.Status, None, None]:
+def train(group: Sequence[Job], failed: dict[Path, LethaxError]) -> Generator[training.Status, None, None]:
     """Train the runs of a group that are not trained yet. RunInUse if another process is about one of them.
 
-    A run that diverges is put into `failed`, by its folder, and the others go on. One that was begun before the others, so that no
-    state of theirs is of a step that it has, is trained apart.
+    The error of a run that diverges, or of whose states none can be read, is put into `failed`, by its folder, and the others go on.
+    One that was begun before the others, so that no state of theirs is of a step that it has, is trained apart.
     """
     while missing := [job.open() for job in group if not job.trained and job.folder not in failed]:
         runs = _level(missing)
         try:
             yield from training.train(runs[0]) if len(runs) == 1 else training.train_together(runs)
-        except DivergedError as error:
+        except (DivergedError, CheckpointError) as error:
             failed[error.run or runs[0].folder] = error
 
 
 def _level(runs: Sequence[Run]) -> list[Run]:
     """The first of the runs, and those that have a state of one outer step with it, so that they can go on together."""
-    common, found = None, []
-    for run in runs:
-        steps = set(checkpoint.numbered(checkpoints(run), "step")) or {0}
-        if common is None or steps & common:
-            common = steps & (common or steps)
+    steps = [set(checkpoint.numbered(checkpoints(run), "step")) or {0} for run in runs]
+    common, found = steps[0], []
+    for run, of_run in zip(runs, steps, strict=True):
+        if of_run & common:
+            common &= of_run
             found.append(run)
     return found

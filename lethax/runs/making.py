@@ -22,9 +22,11 @@ from lethax.recipe import Resolved, dump
 from lethax.recipe.record import TOP
 from lethax.recipe.resolve import resolve
 from lethax.runs.folder import (
+    ASKED,
     CHECKPOINTS,
     ENVIRONMENT,
     INPUTS,
+    LOGS,
     OURS,
     RECIPE,
     SCALED,
@@ -105,10 +107,10 @@ def _write(recipe: Resolved, inputs: Inputs | None, folder: Path) -> Run:
     """Write the files of a new run. The recipe comes last, because a folder with a recipe is a run."""
     added = plugins.used_by(recipe)
     write_atomic(folder / ENVIRONMENT, to_json({**environment(), **({"plugins": added} if added else {})}) + "\n")
+    for name in (INPUTS, ASKED, *LOGS):  # of a run of another recipe, which had no state yet
+        (folder / name).unlink(missing_ok=True)
     if inputs:
         write_atomic(folder / INPUTS, to_json(inputs.record()) + "\n")
-    else:
-        (folder / INPUTS).unlink(missing_ok=True)
     write_atomic(folder / RECIPE, dump(recipe))
     return Run(folder, recipe, inputs)
 
@@ -173,20 +175,25 @@ def replace(recipe: Resolved, folder: Path) -> Run:
     return made
 
 
+def longer(run: Run, steps: int) -> Resolved:
+    """The recipe of the run with more outer steps. RecipeError for fewer than it has."""
+    before = run.recipe.outer.steps
+    if steps < before:
+        raise RecipeError(
+            f"--steps is {steps}, but {shown(run.folder)} has {before} already: name more, or start another run with --out."
+        )
+    return run.recipe if steps == before else resolve(run.recipe.with_values(steps=steps))
+
+
 def extend(run: Run, steps: int) -> Run:
     """The run with more outer steps.
 
     Its phases of first order and of the multi-step loss stay where they are; a cosine of the outer rate is that of the new total
     from the step on that the run has reached. environment.json keeps when this was done.
     """
-    before = run.recipe.outer.steps
-    if steps < before:
-        raise RecipeError(
-            f"--steps is {steps}, but {shown(run.folder)} has {before} already: name more, or start another run with --out."
-        )
+    before, recipe = run.recipe.outer.steps, longer(run, steps)
     if steps == before:
         return run
-    recipe = resolve(run.recipe.with_values(steps=steps))
     with RunLock(run.folder):
         if states := checkpoint.numbered(checkpoints(run), "step"):
             newest = states[max(states)]

@@ -116,7 +116,11 @@ class Recorder:
     def restore(self, up_to: int | None = None) -> TrainState:
         """Load the newest state, of step `up_to` at most, or make a fresh one."""
         folder = checkpoints(self.run)
-        found = checkpoint.newest(folder, self.fresh, up_to) if folder.is_dir() else None
+        try:
+            found = checkpoint.newest(folder, self.fresh, up_to) if folder.is_dir() else None
+        except CheckpointError as error:
+            error.run = self.run.folder
+            raise
         if found is None and is_model(self.run):
             again = command_line("train", "--recipe", self.run.folder / RECIPE, "--out", "FOLDER")
             raise RunError(
@@ -227,8 +231,9 @@ class Recorder:
             why = "no validation has a finite score"
         else:
             return
-        said = f"{shown(self.run.folder)} has learned nothing: {why}. Try {_milder(self.run)}."
-        raise DivergedError(said, self.run.folder)
+        error = DivergedError(f"{shown(self.run.folder)} has learned nothing: {why}. Try {_milder(self.run)}.")
+        error.run = self.run.folder
+        raise error
 
 
 def validated(run: Run, meta: Any) -> dict[str, Any]:
@@ -249,11 +254,12 @@ def diverged(run: Run, step: int, tensor: str) -> DivergedError:
     """Make the error for a meta-gradient that is not finite."""
     at = reached(run)
     last = f"the last good checkpoint is of step {at}" if at else "there is no checkpoint yet"
-    return DivergedError(
+    error = DivergedError(
         f"outer step {step} of {shown(run.folder)}: the meta-gradient of {tensor} is not finite; {last}. "
-        f"Try {_milder(run)}, or --non-finite skip.",
-        run.folder,
+        f"Try {_milder(run)}, or --non-finite skip."
     )
+    error.run = run.folder
+    return error
 
 
 def _milder(run: Run) -> str:

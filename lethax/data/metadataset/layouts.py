@@ -163,8 +163,7 @@ def vgg_flower(source: Path, known: SourceFacts) -> SourceReader:
     listing = tree.find("imagelabels.mat")
     if listing is None:
         raise DataError(f"{shown(source)} has no imagelabels.mat: download it from the page of the pictures.")
-    blob = tree.blob(listing)
-    labels = read_mat(blob.read_bytes() if isinstance(blob, Path) else blob, listing, "labels").ravel()
+    labels = read_mat(tree.small(listing), listing, "labels").ravel()
     names = {int(str(entry)[:3]): str(entry) for entries in known.classes.values() for entry in entries}
     files = {PurePosixPath(file).stem: file for file in tree.pictures}
     found: dict[str, list[Cut]] = defaultdict(list)
