@@ -180,8 +180,16 @@ def test_a_diverged_run_leaves_the_other_cells(small, capsys, monkeypatch):
     assert [row["method"] for row in rows] == ["maml+l2f", "maml+l2f"]
 
 
+@pytest.mark.parametrize("table", ["table_a", "table_c", "navigation", "locomotion"])
+def test_a_table_without_a_row_is_its_title(table, tmp_path):
+    """Where runs train one after another, no cell has all of its seeds after the first of them."""
+    text, paths = reproduce.write(reproduce.jobs(cells.find(table), tmp_path, budget=1, steps=1, seeds=2), "", tmp_path)
+    assert text.startswith("# ") and {path.suffix for path in paths} <= {".json", ".md", ".csv"}
+
+
 def test_plan_and_messages(small, capsys):
-    assert cli.main([*COMMAND, "--dry-run"]) == 0
+    twice = [COMMAND[0], "table-x", "table_x/maml_sinusoid", *COMMAND[1:]]  # each cell is planned once
+    assert cli.main([*twice, "--dry-run"]) == 0
     shown = capsys.readouterr().out  # 80 columns wide
     assert "0/4" in shown and "timed" in shown and not (small / "runs").exists()
     assert cli.main(["reproduce", "y"]) == 2

@@ -73,10 +73,13 @@ def compare(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def markdown(table: str, rows: Sequence[dict[str, Any]]) -> str:
     """Write the table as Markdown."""
-    updates = len(rows[0]["by_updates"]) if rows else 0
+    title = f"# {table.replace('_', ' ').title()}: return after updates\n"
+    if not rows:  # no cell has all of its seeds yet
+        return title
+    updates = len(rows[0]["by_updates"])
     columns = ["tasks from", "method", *(f"{counted(u, 'update')}" for u in range(updates)), "budget", "hours"]
     lines = [
-        f"# {table.replace('_', ' ').title()}: return after updates\n",
+        title,
         legend(
             f"**n updates** is the return after n updates, averaged over {rows[0]['tasks']} test tasks and over the seeds. "
             "Its ± is a 95 % interval over the tasks, 1.96 s/√n, after each task's return was averaged over the seeds. The "
