@@ -131,7 +131,7 @@ def test_waiting_ends_when_the_holder_is_killed(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_takes_the_place_of_a_moved_one_keeps_its_lock(tmp_path: Path) -> None:
-    """A run that is replaced is moved aside while it is locked."""
+    """Somebody may move a run while it trains, and begin another one there."""
     (tmp_path / "run").mkdir()
     with RunLock(tmp_path / "run"):
         (tmp_path / "run").rename(tmp_path / "aside")

@@ -153,10 +153,9 @@ def listed_best(path: Path, info: dict[str, Any]) -> list[list[float]]:
 
 
 def made_with(recipe: Resolved) -> dict[str, Any]:
-    """The values that a state of training depends on, as JSON has them: all but what follows from the number of steps."""
+    """The values that a state of training depends on, as JSON has them."""
     values = {**{name: getattr(recipe, name) for name in TOP}, **recipe.values()}
-    kept = {k: list(v) if isinstance(v, tuple) else v for k, v in values.items() if k not in SCALED}
-    return {**kept, STEPS: recipe.outer.steps}
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
 
 def check_recipe(run: Run, path: Path, info: dict[str, Any]) -> None:
