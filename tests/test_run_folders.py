@@ -21,6 +21,7 @@ from lethax.files import read_lines
 from lethax.lock import RunLock
 from lethax.recipe import Recipe
 from lethax.recipe.resolve import resolve
+from lethax.report import table_rows
 from lethax.runs import evaluation as runs
 from lethax.runs import folder as folders
 from lethax.runs import making, recorder, training
@@ -309,6 +310,14 @@ def test_logs_are_repaired_where_a_run_goes_on(trained):
     list(training.train(trained))
     for name in (folders.METRICS, folders.TIMING):
         assert [line["step"] for line in read_lines(trained.folder / name)] == [2, 4]
+
+
+@pytest.mark.parametrize("more", ["", ', "seconds": "1"', ', "seconds": 1, "probes": null'])
+def test_a_time_that_is_no_number_is_one_sentence(more, trained):
+    with (trained.folder / folders.TIMING).open("a") as file:
+        file.write(f'{{"step": 6{more}}}\n')
+    with pytest.raises(RunError, match="does not say in numbers how many seconds step 6 took: delete that line."):
+        table_rows.progress(trained.folder)
 
 
 def test_logs_are_on_the_disk_before_the_state(tmp_path, monkeypatch):
