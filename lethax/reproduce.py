@@ -222,7 +222,7 @@ def write_figure(
 
 
 class Estimate(NamedTuple):
-    """An estimate of the seconds of training that a group has left, without validation, and its source."""
+    """An estimate of the seconds of training that a group has left, and its source. Only a log has those of validations too."""
 
     seconds: float
     source: str

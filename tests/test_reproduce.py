@@ -191,6 +191,7 @@ def test_plan_and_messages(small, capsys):
     twice = [COMMAND[0], "table-x", "table_x/maml_sinusoid", *COMMAND[1:]]  # each cell is planned once
     assert cli.main([*twice, "--dry-run"]) == 0
     shown = capsys.readouterr().out  # 80 columns wide
+    assert "This does not include evaluation, and validation only where the" in shown
     assert "0/4" in shown and "timed" in shown and not (small / "runs").exists()
     assert cli.main(["reproduce", "y"]) == 2
     assert cli.main(["reproduce", "x", "--budget", "2"]) == 2

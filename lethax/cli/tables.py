@@ -156,4 +156,7 @@ def _show_plan(groups: list[list[Any]]) -> None:
             show(number, "")
     say("This would run:")
     console.print(table)
-    say(f"Training would take {total:,.2f} hours on this machine. This does not include validation and evaluation.")
+    say(
+        f"Training would take {total:,.2f} hours on this machine. This does not include evaluation, and validation only where the "
+        "hours come from a log."
+    )

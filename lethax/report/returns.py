@@ -86,7 +86,7 @@ def markdown(table: str, rows: Sequence[dict[str, Any]]) -> str:
             "paired difference to MAML on the same tasks stands in brackets, with its interval over the tasks.",
             seeds_caveat(rows),
             "**budget** is the number of outer steps, with its share of the recipe's where it is smaller. **hours** are hours of "
-            "training.",
+            "training with its validations.",
         ),
         f"`{rows[0]['command']}`\n",
         "| " + " | ".join(columns) + " |",
