@@ -25,18 +25,18 @@ class Command:
         """
         paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]  # the package of the command that waits
         wanted = {**os.environ, **self.around, "PYTHONPATH": os.pathsep.join(paths)}
-        self._process = subprocess.Popen(
+        process = self._process = subprocess.Popen(  # `_end` takes it from `self`
             [sys.executable, "-P", "-m", "lethax", *self.words],
             env={name: value for name, value in wanted.items() if value is not None},
             stderr=subprocess.PIPE, text=True, errors="replace", preexec_fn=_let_be,
         )  # fmt: skip
         signal.signal(signal.SIGTERM, lambda *_: self._end())
-        assert self._process.stderr
+        assert process.stderr
         said = ""
-        for line in self._process.stderr:
+        for line in process.stderr:
             print(line, end="", file=sys.stderr, flush=True)
             said = line.strip() or said
-        code = self._process.wait()
+        code = process.wait()
         if code < 0 or code > 128:
             sys.exit(abs(code) % 128 + 128)
         return code, said

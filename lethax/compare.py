@@ -128,14 +128,15 @@ def judge(
 ) -> dict[str, Any]:
     """The record of a run's evaluation on the test episodes with the hash `wanted`; it is evaluated unless it was before.
 
-    against: the baselines that the record has to have as well.
+    against: the baselines that the record has as well; others, which the run was judged beside at another time, are left out.
     """
     path = job.folder / EVALUATIONS / file_name("test", SEED, comparison.episodes, ENSEMBLE)
     run, steps = job.open(), job.recipe.inner.steps
     record = judged_before(run, path, ENSEMBLE, steps)
     same = record is not None and (record.get("episodes_hash"), record["n"]) == (wanted, comparison.episodes)
     if record is not None and same and _has(record, against):
-        return record
+        names = against.names if against else ()
+        return {**record, "baselines": {name: record["baselines"][name] for name in names}}
     result = evaluate_run(
         run,
         episodes=comparison.episodes,

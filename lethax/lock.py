@@ -2,6 +2,7 @@
 
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -14,6 +15,7 @@ from lethax.text import shown
 
 LOCK = ".lock"  # the file in a locked folder
 _OPENING = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)  # where a link leads, nothing is ours to write
+_TRIES = (0, 0.01, 0.02, 0.02)  # seconds before each try
 _BEHIND = 1  # Windows locks the first byte against reading; the holder's number stands behind it
 
 
@@ -49,7 +51,7 @@ def _taken(path: Path, wait: bool) -> int:
     while True:
         handle = os.open(path, _OPENING, 0o644)
         try:
-            if not lock_descriptor(handle, blocking=wait):
+            if not _locks(handle, wait):
                 raise InUse(_holder(handle))
             if _is_at(path, handle):
                 with suppress(OSError):  # on a full disk the lock holds all the same, only unnamed
@@ -60,6 +62,15 @@ def _taken(path: Path, wait: bool) -> int:
             os.close(handle)
             raise
         os.close(handle)  # the holder before deleted it after this process had opened it: others lock another file now
+
+
+def _locks(handle: int, wait: bool) -> bool:
+    """Whether the lock is taken now. It is tried several times, because who only asks for the holder has it for a moment."""
+    for pause in _TRIES:
+        time.sleep(pause)
+        if lock_descriptor(handle, blocking=wait):
+            return True
+    return False
 
 
 def _is_at(path: Path, handle: int) -> bool:

@@ -155,7 +155,7 @@ def write(found: Sequence[CellJob], command: str, folder: Path) -> tuple[str, li
     rows = table_of_returns(found, command)
     text = returns.markdown(name, rows)
     paths = tables.write_files(name, rows, folder, {"md": text})
-    return text, [*paths, *_pictures(found, rows, folder / name.replace("_", "-"))]
+    return text, [*paths, *(_pictures(found, rows, folder / name.replace("_", "-")) if rows else [])]
 
 
 def _curves(rows: list[dict[str, Any]], path: Path) -> list[Path]:
@@ -227,7 +227,7 @@ def write_figure(
 
 
 class Estimate(NamedTuple):
-    """An estimate of the seconds of training that a group has left, without validation, and its source."""
+    """An estimate of the seconds of training that a group has left, and its source. Only a log has those of validations too."""
 
     seconds: float
     source: str

@@ -17,7 +17,10 @@ def shown(value: Any, limit: int = 200) -> str:
     Control characters, line breaks, direction marks and bytes that are not UTF-8 appear as escapes, such as `\\x1b`. A longer text
     loses its middle: the end of a path often says more than what stands before it.
     """
-    text = str(value)
+    try:
+        text = str(value)
+    except (ValueError, RecursionError):  # an integer of thousands of digits, which hexadecimal digits can write
+        return f"a very long {type(value).__name__}"
     if len(text) > limit:
         half = (limit - 3) // 2
         text = f"{text[:half]}...{text[-half:]}"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from lethax import lock
 from lethax.errors import RunError
 from lethax.lock import InUse, RunLock, locked
 
@@ -63,6 +64,16 @@ def test_refused_process_does_not_overwrite_the_pid(tmp_path: Path) -> None:
         with pytest.raises(RunError), RunLock(tmp_path):
             pass
         assert (tmp_path / ".lock").read_text() == before
+
+
+def test_who_only_asks_refuses_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To ask is to have the lock for a moment, and a file that a kill has left names a process that is long gone."""
+    (tmp_path / ".lock").write_text(" 999 oldhost")
+    take, asked = lock.lock_descriptor, iter([True, True])
+    monkeypatch.setattr(lock, "lock_descriptor", lambda *at, **how: not next(asked, False) and take(*at, **how))
+    with RunLock(tmp_path):
+        assert lock.holder(tmp_path) == str(os.getpid())
+    assert lock.holder(tmp_path) == ""
 
 
 def test_shorter_pid_leaves_nothing_of_a_longer_one(tmp_path: Path) -> None:
@@ -131,7 +142,7 @@ def test_waiting_ends_when_the_holder_is_killed(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_takes_the_place_of_a_moved_one_keeps_its_lock(tmp_path: Path) -> None:
-    """A run that is replaced is moved aside while it is locked."""
+    """Somebody may move a run while it trains, and begin another one there."""
     (tmp_path / "run").mkdir()
     with RunLock(tmp_path / "run"):
         (tmp_path / "run").rename(tmp_path / "aside")

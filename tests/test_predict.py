@@ -233,6 +233,7 @@ def test_the_page_on_predict_shows_python_that_works(
     ({"mean": [1.0]}, "its mean and std are not 3 numbers"),
     ({"std": [1.0, 0.0, 1.0]}, "its mean and std are not 3 numbers"),
     ({"example": [16, 17, 3]}, "which are no pictures"), ({"adapted": 7}, "its format is 7, expected 1"),
+    ({"members": float("inf")}, "is no adapted model"),
 ])  # fmt: skip
 def test_a_model_whose_info_was_edited_is_refused(
     change: dict[str, object], said: str, picture_run: Path, tmp_path: Path

@@ -265,6 +265,7 @@ def test_only_a_watched_page_reloads_itself(two, tmp_path, monkeypatch, capsys):
     (["report", "maml", "--samples", "-1"], "--samples is -1", 2),
     (["report", "maml", "--watch", "0.1"], "--watch is 0.1", 2),
     (["report", "maml", "--watch", "nan"], "--watch is nan", 2),
+    (["report", "maml", "--watch", "inf"], "--watch is inf; it has to be from 1 to 86,400.", 2),
     (["report", "maml", "-o", "f.html/p.html"], "f.html is a file, not a folder", 2),
     (["report", "maml", "-o", "maml/recipe.toml"], "its name has to end in .html", 2),
     (["report", "maml", "maml/"], "a run is named twice", 2),

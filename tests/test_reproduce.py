@@ -203,9 +203,18 @@ def test_an_evaluation_of_fewer_updates_is_none_of_the_cell(tmp_path):
     assert [at["mean"] for at in row["by_updates"]] == [-40, -39, -38, -37, -36]
 
 
+@pytest.mark.parametrize("table", ["table_a", "table_c", "navigation", "locomotion"])
+def test_a_table_without_a_row_is_its_title(table, tmp_path):
+    """Where runs train one after another, no cell has all of its seeds after the first of them."""
+    text, paths = reproduce.write(reproduce.jobs(cells.find(table), tmp_path, budget=1, steps=1, seeds=2), "", tmp_path)
+    assert text.startswith("# ") and {path.suffix for path in paths} <= {".json", ".md", ".csv"}
+
+
 def test_plan_and_messages(small, capsys):
-    assert cli.main([*COMMAND, "--dry-run"]) == 0
+    twice = [COMMAND[0], "table-x", "table_x/maml_sinusoid", *COMMAND[1:]]  # each cell is planned once
+    assert cli.main([*twice, "--dry-run"]) == 0
     shown = capsys.readouterr().out  # 80 columns wide
+    assert "This does not include evaluation, and validation only where the" in shown
     assert "0/4" in shown and "timed" in shown and not (small / "runs").exists()
     assert cli.main(["reproduce", "y"]) == 2
     assert cli.main(["reproduce", "x", "--budget", "2"]) == 2

@@ -16,6 +16,7 @@ from lethax.data.feature_files import FeatureSplit
 from lethax.data.source import Features, FeaturesBeside, features_on_device, on_device
 from lethax.data.store import ClassSplit, open_store
 from lethax.data.writer import StoreWriter
+from lethax.errors import DivergedError
 from lethax.evaluation import draw
 from lethax.records import Episode, EpisodeShape, Split
 from lethax.runs import rivals
@@ -156,9 +157,16 @@ def test_settings_come_from_validation_alone(home: Path, evaluate, monkeypatch: 
     monkeypatch.undo()
     monkeypatch.setenv("LETHAX_DATA", str(home / "data"))
     probes = rivals._rivals(without, "probe")
-    assert (
-        rivals._chosen(without, "probe", probes, lambda *_: [])[1] == "fixed, because there are no validation episodes"
-    )
+    best, chosen = rivals._chosen(without, "probe", probes, lambda *_: [])
+    why = "shades-few/val has 4 classes, but a 9-way episode needs 9: lower --way"
+    assert best == probes[1] and chosen == f"without validation episodes ({why})"
+
+    def diverges(*_):
+        raise DivergedError("the scores are not finite.")
+
+    monkeypatch.setattr(rivals, "_scores", diverges)
+    with pytest.raises(DivergedError):  # which is no question of the data
+        rivals._chosen(contest, "probe", probes, lambda *_: [])
 
 
 @pytest.mark.parametrize(

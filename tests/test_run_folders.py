@@ -5,6 +5,7 @@ import os
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,10 +17,11 @@ from lethax.data.store import open_store
 from lethax.domains import supervised
 from lethax.errors import RunError
 from lethax.evaluation import Trial, evaluate
-from lethax.files import read_lines
+from lethax.files import read_lines, write_atomic
 from lethax.lock import RunLock
 from lethax.recipe import Recipe
 from lethax.recipe.resolve import resolve
+from lethax.report import table_rows
 from lethax.runs import evaluation as runs
 from lethax.runs import folder as folders
 from lethax.runs import making, probes, recorder, training
@@ -54,6 +56,23 @@ def test_evaluation_is_shown_before_it_is_written(trained, capsys, monkeypatch):
     assert "mse on 3 test episodes" in out and "lethax: the disk is full." in err
     assert cli.main(["evaluate", str(trained.folder), *JUDGE, "--json"]) == 1
     assert json.loads(capsys.readouterr().out)[0]["n"] == 3
+
+
+def test_a_kill_leaves_no_record_beside_the_arrays_of_another_evaluation(tmp_path, monkeypatch):
+    def killed(path, content):
+        write_atomic(path, content)
+        raise KeyboardInterrupt
+
+    first, second = (
+        runs.Result(None, [], {"mean": float(x)}, tmp_path / "evaluations" / "a.json", {"x": np.array([x])})
+        for x in (1, 2)
+    )
+    runs.write_evaluation(first)
+    assert json.loads(first.path.read_text()) == {"mean": 1.0}
+    monkeypatch.setattr(runs, "write_atomic", killed)
+    with pytest.raises(KeyboardInterrupt):
+        runs.write_evaluation(second)
+    assert not first.path.exists() and runs.read_kept(first.path)["x"] == 2
 
 
 def test_gates_of_an_ensemble_are_means_over_its_checkpoints(trained):
@@ -148,14 +167,35 @@ def test_overwrite_replaces_a_run_and_nothing_else(trained, whole, capsys):
 
 
 def test_overwrite_that_fails_puts_the_run_back(trained, monkeypatch):
-    def full(*_):
-        raise RunError("the disk is full.")
+    def full(path, content):
+        if path.name == "recipe.toml":
+            raise RunError("the disk is full.")
+        path.write_text(content)
 
+    (trained.folder / "environment.json").unlink()
     before = tree(trained.folder)
     monkeypatch.setattr(making, "write_atomic", full)
     with pytest.raises(RunError, match="full"):
         making.replace(resolve(TINY.with_values(seed=7)), trained.folder)
-    assert tree(trained.folder) == before
+    assert tree(trained.folder) == before and {path.name for path in trained.folder.iterdir()} <= folders.OURS
+
+
+def test_nobody_else_makes_a_run_where_one_is_replaced(trained, monkeypatch):
+    """While the new run is checked, which may take seconds; and the folder may be the one that the command is in."""
+    checked, tried = making.checked, []
+
+    def slowly(recipe):
+        tried.append(recipe.seed)
+        if recipe.seed == 7:
+            with pytest.raises(RunError, match="holds a run already"):
+                making.create(resolve(TINY.with_values(seed=8)), trained.folder)
+        return checked(recipe)
+
+    monkeypatch.setattr(making, "checked", slowly)
+    monkeypatch.chdir(trained.folder)
+    making.replace(resolve(TINY.with_values(seed=7)), Path("."))
+    assert tried == [7] and folders.open_run(trained.folder).recipe.seed == 7
+    assert {path.name for path in trained.folder.iterdir()} == {"environment.json", "recipe.toml"}
 
 
 def test_overwrite_refuses_a_folder_that_is_no_run(tmp_path, capsys):
@@ -291,6 +331,14 @@ def test_logs_are_repaired_where_a_run_goes_on(trained):
         assert [line["step"] for line in read_lines(trained.folder / name)] == [2, 4]
 
 
+@pytest.mark.parametrize("more", ["", ', "seconds": "1"', ', "seconds": 1, "probes": null'])
+def test_a_time_that_is_no_number_is_one_sentence(more, trained):
+    with (trained.folder / folders.TIMING).open("a") as file:
+        file.write(f'{{"step": 6{more}}}\n')
+    with pytest.raises(RunError, match="does not say in numbers how many seconds step 6 took: delete that line."):
+        table_rows.progress(trained.folder)
+
+
 def test_logs_are_on_the_disk_before_the_state(tmp_path, monkeypatch):
     synced, order = os.fsync, []
 
@@ -417,20 +465,26 @@ def test_a_split_too_small_is_said_with_advice_that_evaluation_takes(tmp_path, m
     assert "--split train, --split val, --data OTHER" in err and "--way" not in err
 
 
-def test_a_recipe_that_was_changed_by_hand_is_refused(trained, capsys):
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ("rate = 0.01", "rate = 0.5", "inner.rate was 0.01 and is 0.5"),
+        ("first_order_steps = 0", "first_order_steps = 3", "inner.first_order_steps was 0 and is 3"),
+        ("multi_step_steps = 0", "multi_step_steps = 10", "inner.multi_step_steps was 0 and is 10"),
+    ],
+)
+def test_a_recipe_that_was_changed_by_hand_is_refused(before, after, said, trained, capsys):
     """Its states were made with another one: neither training nor evaluation goes on, and nothing is written."""
     path = trained.folder / "recipe.toml"
     text = path.read_text()
-    assert "[inner]" in text and "\nrate = 0.01\n" in text
-    path.write_text(text.replace("\nrate = 0.01\n", "\nrate = 0.5\n", 1))
-    before = {p.name: p.read_bytes() for p in trained.folder.iterdir() if p.is_file()}
+    assert "[inner]" in text and f"\n{before}\n" in text
+    path.write_text(text.replace(f"\n{before}\n", f"\n{after}\n", 1))
+    files = {p.name: p.read_bytes() for p in trained.folder.iterdir() if p.is_file()}
     for words in (["train", "--resume"], ["train", "--steps", "7", "--resume"], ["evaluate", "--episodes", "3"]):
         assert cli.main([*words, str(trained.folder)]) == 1
         err = capsys.readouterr().err
-        assert (
-            "recipe.toml was changed after step-00000004.safetensors was made (inner.rate was 0.01 and is 0.5)" in err
-        )
-    assert before == {p.name: p.read_bytes() for p in trained.folder.iterdir() if p.is_file()}
+        assert f"recipe.toml was changed after step-00000004.safetensors was made ({said})" in err
+    assert files == {p.name: p.read_bytes() for p in trained.folder.iterdir() if p.is_file()}
     path.write_text(f"{text}\n[leo]\nkl = 1.0\n")
     assert cli.main(["evaluate", str(trained.folder), "--episodes", "3"]) == 1
     assert "has a recipe.toml that cannot be used: leo.kl is 1.0" in capsys.readouterr().err

@@ -10,7 +10,7 @@ import sys
 import pytest
 import tyro
 
-from lethax.cli.arguments import DataPrepare
+from lethax.cli.data_arguments import DataPrepare
 from lethax.data import store as store_module
 from lethax.data.known import KNOWN
 from lethax.data.omniglot import STORES
@@ -76,6 +76,7 @@ def write(root, value, classes):
     with StoreWriter(root, "toy", mean=(0.1 * value,), std=(0.5,), source={}) as writer:
         writer.split("train", (2, 2, 1), [(f"class{c}", "x", 1) for c in range(classes)])[:] = value
         writer.split("val", (2, 2, 1), [("z", "x", 1)])[:] = value
+        writer.report("told.csv", b"%d" % value)
 
 def child(work):
     pid = os.fork()
@@ -92,6 +93,8 @@ def found(root):
     value = int(store.splits["train"].images[0, 0, 0, 0])
     assert len(store.splits["train"].classes) == value and store.mean == (0.1 * value,), "a mixture"
     assert all((part.images == value).all() for part in store.splits.values()), "a mixture"
+    told = root / "toy" / "told.csv"
+    assert not told.exists() or told.read_text() == str(value), "a report of other data"
     return value
 
 seen, stage = [], 0
@@ -120,7 +123,7 @@ def test_a_kill_at_any_file_operation_leaves_the_old_or_the_new_store(earlier, t
     done = subprocess.run([sys.executable, "-c", KILLED, tmp_path, earlier], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     stages, seen, tidy, files = ast.literal_eval(done.stdout)
-    assert stages > 15 and tidy == ["toy"] and files == 3
+    assert stages > 15 and tidy == ["toy"] and files == 4
     if earlier == "over":
         assert seen == ["2", "3"]
     else:

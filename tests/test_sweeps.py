@@ -166,6 +166,26 @@ def test_jobs_that_are_ended_or_fail(folder: Path) -> None:
     assert done_once(folder, "first", "second") and rows(folder) == {"table_x/first", "table_x/second"}
 
 
+# A job whose command saves and ends when it is asked to. It is asked once it has said a line.
+ASKED = """
+import os, signal, subprocess, sys
+from lethax import command
+saves = "import signal, sys, time; signal.signal(15, lambda *_: sys.exit(143)); print('ready', file=sys.stderr); time.sleep(60)"
+popen = subprocess.Popen
+subprocess.Popen = lambda words, **how: popen([sys.executable, "-c", saves], **how)
+command.print = lambda *_, **how: os.kill(os.getpid(), signal.SIGTERM)
+command.Command(["train"], {})()
+"""
+
+
+def test_a_job_that_is_asked_to_end_has_no_result() -> None:
+    """It exits as its command does, which submitit takes for no result."""
+    done = subprocess.run(
+        [sys.executable, "-c", ASKED], env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True
+    )
+    assert (done.returncode, done.stderr) == (143, b"")
+
+
 def alive(process: int) -> bool:
     try:
         os.kill(process, 0)

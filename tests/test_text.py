@@ -24,6 +24,7 @@ def test_length_is_bounded():
     text = shown("b" + "x" * 100_000 + "e", limit=50)
     assert len(text) <= 50 and text.startswith("bx") and text.endswith("xe")
     assert shown("x" * 50, limit=50) == "x" * 50
+    assert shown(16**5000) == "a very long int"  # which Python does not write
 
 
 def test_an_error_is_one_bounded_line():

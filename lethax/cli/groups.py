@@ -73,6 +73,9 @@ def _wait(busy: dict[str, tuple[list[Any], str]]) -> None:
     title, (_, other) = next(iter(busy.items()))
     more = f", and {len(busy) - 1} more" if len(busy) > 1 else ""
     say(f"{title} is in use by process {shown(other, 100)}{more}: waiting")
+    time.sleep(
+        POLL
+    )  # before it is asked, too: whatever refuses a group that nobody uses must not be tried without a pause
     while all(jobs.in_use(group) for group, _ in busy.values()):
         time.sleep(POLL)
 

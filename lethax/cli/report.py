@@ -6,13 +6,13 @@ from pathlib import Path
 
 from lethax import signals
 from lethax.cli import arguments
-from lethax.cli.usage import check_once, check_output
+from lethax.cli.usage import check_once, check_output, check_range
 from lethax.errors import LethaxError, RecipeError
 from lethax.files import write_atomic
 from lethax.progress import say
 from lethax.text import counted, shown
 
-LEAST_SECONDS = 1.0  # between two pages
+LEAST_SECONDS, MOST_SECONDS = 1, 86_400  # between two pages
 
 
 def report(args: arguments.Report) -> None:
@@ -24,8 +24,7 @@ def report(args: arguments.Report) -> None:
         raise RecipeError("report needs at least one run folder, as in: lethax report runs/sinusoid-l2f-5shot-seed0")
     if args.samples < 0:
         raise RecipeError(f"--samples is {args.samples}; it has to be 0 or more.")
-    if args.watch is not None and not args.watch >= LEAST_SECONDS:
-        raise RecipeError(f"--watch is {args.watch}; it has to be at least {LEAST_SECONDS:g} second.")
+    check_range("watch", args.watch, LEAST_SECONDS, MOST_SECONDS)
     check_output("out", args.out, ".html", ".htm")
     check_once(args.runs)
     plotly_script()  # it says so if it is missing

@@ -77,15 +77,15 @@ def _check(args: arguments.Reproduce) -> None:
 
 
 def _cells_of_table(args: arguments.Reproduce) -> list[cells.Cell]:
-    found = [cell for target in args.targets for cell in cells.find(target, args.only)]
+    found = {cell.name: cell for target in args.targets for cell in cells.find(target, args.only)}
     for name, value in (("data", args.data), ("probe-every", args.probe_every)):
         if value is not None:
             raise RecipeError(f"--{name} is an option of figures, such as figure-a, and not of tables: leave it out.")
-    if len({cell.table for cell in found}) != 1:
+    if len({cell.table for cell in found.values()}) != 1:
         raise RecipeError(
             "the targets are of several tables; reproduce takes one table, or cells of one table, at a time."
         )
-    return found
+    return list(found.values())
 
 
 def _cells_of_figures(args: arguments.Reproduce, figures: list[PaperFigure]) -> list[cells.Cell]:
@@ -158,4 +158,7 @@ def _show_plan(groups: list[list[Any]]) -> None:
             show(number, "")
     say("This would run:")
     console.print(table)
-    say(f"Training would take {total:,.2f} hours on this machine. This does not include validation and evaluation.")
+    say(
+        f"Training would take {total:,.2f} hours on this machine. This does not include evaluation, and validation only where the "
+        "hours come from a log."
+    )

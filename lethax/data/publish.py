@@ -46,14 +46,24 @@ def workplace(target: Path) -> Iterator[Path]:
 
 
 def publish(work: Path, target: Path) -> None:
-    """Move all from `work`, complete and on the disk, to `target`, the manifest last. An OSError leaves what was there."""
+    """Move all from `work`, complete and on the disk, to `target`: the parts, the manifest, then the reports for people.
+
+    An OSError leaves the store that was there. Its reports go before the manifest, so that a kill leaves none beside other data.
+    """
+    written = [path for path in work.glob("[!.]*") if path.name != MANIFEST]  # not its lock
+    parts = [path for path in written if _PART.fullmatch(path.name)]
+    reports = [path for path in written if path not in parts]
     with _alone(target.resolve().parent) as alone:
         target.mkdir(exist_ok=True)
         try:
-            for part in [path for path in work.glob("[!.]*") if path.name != MANIFEST]:  # not its lock
+            for part in parts:
                 os.replace(part, target / part.name)
+            for report in reports:
+                (target / report.name).unlink(missing_ok=True)
             sync(target)
             os.replace(work / MANIFEST, target / MANIFEST)
+            for report in reports:
+                os.replace(report, target / report.name)
             sync(target)
             sync(target.parent)
         finally:

@@ -166,7 +166,7 @@ def read(value: Any, kind: Any, where: str) -> Any:
 
 def _hint(value: Any, known: Collection[Any]) -> str:
     """The nearest choice; for the text of a number in place of the number, nothing that looks the same."""
-    return "" if str(value) in map(str, known) else did_you_mean(str(value), map(str, known))
+    return "" if shown(value) in map(str, known) else did_you_mean(shown(value), map(str, known))
 
 
 def _as_float(value: int | float, where: str) -> float:
@@ -177,10 +177,7 @@ def _as_float(value: int | float, where: str) -> float:
 
 
 def _quoted(value: Any) -> str:
-    try:
-        return f"'{shown(value, 60)}'" if isinstance(value, str) else shown(repr(value), 60)
-    except (ValueError, RecursionError):  # an integer of thousands of digits, which hexadecimal digits can write
-        return f"a very long {type(value).__name__}"
+    return f"'{shown(value, 60)}'" if isinstance(value, str) else shown(value, 60)
 
 
 def noun(kind: Any) -> str:

@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lethax.evaluation import over_seeds, score
-from lethax.files import read_log, to_json, write_all
+from lethax.files import to_json, write_all
 from lethax.methods import method_of
 from lethax.recipe import Resolved
 from lethax.report.scores import number, setting_of, title_of
 from lethax.report.tables import legend
+from lethax.runs.folder import timing
 from lethax.text import counted, plural, sized
 
 STEM = "comparison"  # of the files
@@ -82,7 +83,7 @@ def _pace(folders: Sequence[Path]) -> float | None:
     """Seconds of an outer step with its share of validations, without the first state of a run if there are others: it compiled."""
     seconds, steps = 0.0, 0
     for folder in folders:
-        lines = read_log(folder / "timing.jsonl")
+        lines = timing(folder)
         later = lines[1:] or lines
         if lines:
             seconds += sum(line["seconds"] for line in later)

@@ -186,8 +186,10 @@ def _curve(axes: Any, row: Mapping[str, Any], style: str, colour: str) -> None:
         axes.plot(steps, seed, linewidth=0.5, alpha=0.5, color=colour)
 
 
-def navigation_paths(paths: Mapping[str, Mapping[str, Mapping[str, np.ndarray]]], path: Path, task: int = 1) -> None:
+def navigation_paths(paths: Mapping[str, Mapping[str, Mapping[str, np.ndarray]]], path: Path) -> None:
     """Figure F: the way of one rollout before and after updates, a row a method, a column a setting, the same task in a column.
+
+    The task is the second one, or the only one.
 
     `paths`: by method and setting, what `runs.read_rollouts` gives.
     """
@@ -204,6 +206,7 @@ def navigation_paths(paths: Mapping[str, Mapping[str, Mapping[str, np.ndarray]]]
     shades = plt.get_cmap("viridis")
     for row, (method, settings) in zip(panels, paths.items(), strict=True):
         for axes, seen, letter in zip(row, settings.values(), settings, strict=True):
+            task = min(1, len(seen["tasks"]) - 1)
             goal = seen["tasks"][task, :2]
             for updates, (way, alive) in enumerate(zip(seen["observations"][task], seen["alive"][task], strict=True)):
                 way = way[: max(int(alive.sum()), 1)]

@@ -75,17 +75,20 @@ def compare(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def markdown(table: str, rows: Sequence[dict[str, Any]]) -> str:
     """Write the table as Markdown."""
-    updates = len(rows[0]["by_updates"]) if rows else 0
+    title = f"# {table.replace('_', ' ').title()}: return after updates\n"
+    if not rows:  # no cell has all of its seeds yet
+        return title
+    updates = len(rows[0]["by_updates"])
     columns = ["tasks from", "method", *(f"{counted(u, 'update')}" for u in range(updates)), "budget", "hours"]
     lines = [
-        f"# {table.replace('_', ' ').title()}: return after updates\n",
+        title,
         legend(
             f"**n updates** is the return after n updates, averaged over {rows[0]['tasks']} test tasks and over the seeds. "
             "Its ± is a 95 % interval over the tasks, 1.96 s/√n, after each task's return was averaged over the seeds. The "
             "paired difference to MAML on the same tasks stands in brackets, with its interval over the tasks.",
             seeds_caveat(rows),
             "**budget** is the number of outer steps, with its share of the recipe's where it is smaller. **hours** are hours of "
-            "training.",
+            "training with its validations.",
         ),
         f"`{rows[0]['command']}`\n",
         "| " + " | ".join(columns) + " |",

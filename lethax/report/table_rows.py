@@ -11,7 +11,7 @@ from lethax.files import read_json, read_log
 from lethax.methods import METHODS, method_of
 from lethax.recipe import Resolved
 from lethax.report.cells import Cell
-from lethax.runs.folder import read_environment
+from lethax.runs.folder import read_environment, timing
 
 _SAME = ("data", "net", "batch", "shot", "inner_steps")  # rows of one method that agree in these are variants of it
 
@@ -92,7 +92,7 @@ def _seconds(folder: Path) -> float:
 
 def progress(folder: Path) -> tuple[int, float]:
     """The outer step that a run's training has reached, and the seconds it took; (0, 0) before the first checkpoint."""
-    lines = read_log(folder / "timing.jsonl")
+    lines = timing(folder)
     return (lines[-1]["step"] if lines else 0), sum(line["seconds"] for line in lines)
 
 

@@ -137,7 +137,7 @@ def _legend(rows: Sequence[dict[str, Any]]) -> str:
         "**published** is the number as it was printed. What stands there after ± is √(p(1 − p)) or an interval, as the `source` "
         "in the JSON says.",
         "**budget** is the number of outer steps, with its share of the published number where it is smaller. **hours** are "
-        "hours of training.",
+        "hours of training with its validations.",
     )
 
 

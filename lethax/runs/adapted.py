@@ -199,7 +199,7 @@ def load_adapted(path: Path | str) -> Adapted:
         if not (0 < count <= 1000 and 0 < shots <= 1_000_000):
             raise ValueError(f"it has {count} members and {shots} pictures")
         weights = jax.eval_shape(lambda: _shape_of_weights(learner, inputs, shots))
-    except (KeyError, TypeError, ValueError, AttributeError, RecipeError, DataError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError, RecipeError, DataError) as error:
         raise CheckpointError(
             f"{shown(path)} is no adapted model ({error}): write one with lethax predict --save."
         ) from None

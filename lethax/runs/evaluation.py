@@ -229,9 +229,13 @@ def file_name(where: str, seed: int, episodes: int, ensemble: int) -> str:
 
 
 def write_evaluation(result: Result) -> None:
-    """Write evaluations/….json, and beside it the arrays that the domain keeps. RunError if they cannot be written."""
+    """Write evaluations/….json, and beside it the arrays that the domain keeps. RunError if they cannot be written.
+
+    A record that is there goes before its arrays do, so that a kill leaves no record beside the arrays of another evaluation.
+    """
     result.path.parent.mkdir(exist_ok=True)
     if result.kept:
+        result.path.unlink(missing_ok=True)
         write_atomic(kept_path(result.path), safetensors.numpy.save(result.kept))
     write_atomic(result.path, to_json(result.record) + "\n")
 

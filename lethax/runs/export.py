@@ -47,8 +47,9 @@ class Program(NamedTuple):
         missing that writes such a file: see `check_place`.
         """
         check_place(path)
-        beside = _beside(path)
-        write_atomic(path, self._onnx() if path.suffix == ONNX else self._stablehlo())
+        beside, content = _beside(path), self._onnx() if path.suffix == ONNX else self._stablehlo()
+        beside.unlink(missing_ok=True)  # a kill must not leave it beside another program
+        write_atomic(path, content)
         write_atomic(beside, to_json(self.about) + "\n")
         return beside
 

@@ -14,7 +14,7 @@ import numpy as np
 from lethax import __version__, checkpoint, hardware, native, plugins
 from lethax.domains import Domain, Inputs, domain_of, read_inputs
 from lethax.errors import CheckpointError, DataError, LethaxError, RecipeError, RunError
-from lethax.files import read_json, read_lines
+from lethax.files import read_json, read_log
 from lethax.learner import Learner
 from lethax.outer import OuterPlan
 from lethax.recipe import Resolved, load
@@ -136,8 +136,19 @@ def reached(run: Run) -> int:
 
 def probing(run: Run) -> tuple[float, float] | None:
     """The seconds of a run's probes, and of its training beside them. None if it has no probes."""
-    lines = read_lines(run.folder / TIMING) if (run.folder / ASKED).is_file() else []
+    lines = timing(run.folder) if (run.folder / ASKED).is_file() else []
     return (sum(line.get("probes", 0.0) for line in lines), sum(line["seconds"] for line in lines)) if lines else None
+
+
+def timing(folder: Path) -> list[dict[str, Any]]:
+    """The lines of timing.jsonl, one for every state; none where it is not there. RunError for a line without "seconds"."""
+    lines = read_log(folder / TIMING)
+    for line in lines:
+        if not all(type(line.get(name, usual)) in (int, float) for name, usual in (("seconds", None), ("probes", 0.0))):
+            raise RunError(
+                f"{shown(folder / TIMING)} does not say in numbers how many seconds step {line['step']} took: delete that line."
+            )
+    return lines
 
 
 def listed_best(path: Path, info: dict[str, Any]) -> list[list[float]]:
@@ -153,10 +164,9 @@ def listed_best(path: Path, info: dict[str, Any]) -> list[list[float]]:
 
 
 def made_with(recipe: Resolved) -> dict[str, Any]:
-    """The values that a state of training depends on, as JSON has them: all but what follows from the number of steps."""
+    """The values that a state of training depends on, as JSON has them."""
     values = {**{name: getattr(recipe, name) for name in TOP}, **recipe.values()}
-    kept = {k: list(v) if isinstance(v, tuple) else v for k, v in values.items() if k not in SCALED}
-    return {**kept, STEPS: recipe.outer.steps}
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
 
 def check_recipe(run: Run, path: Path, info: dict[str, Any]) -> None:

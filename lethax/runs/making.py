@@ -17,7 +17,7 @@ from lethax.domains import Inputs, domain_of
 from lethax.errors import CheckpointError, RecipeError, RunError
 from lethax.files import to_json, write_atomic
 from lethax.learner import Learner
-from lethax.lock import RunInUse, RunLock
+from lethax.lock import LOCK, RunInUse, RunLock
 from lethax.recipe import Resolved, dump
 from lethax.recipe.record import TOP
 from lethax.recipe.resolve import resolve
@@ -154,22 +154,31 @@ def _value(recipe: Resolved, name: str) -> Any:
 
 
 def replace(recipe: Resolved, folder: Path) -> Run:
-    """Make a new run in place of an old one. RunError if that is in use, or the folder holds other files."""
-    folder = folder.resolve() if folder.is_symlink() else folder
+    """Make a new run in place of an old one. RunError if that is in use, or the folder holds other files.
+
+    The folder stays and is locked throughout, so that no other process makes a run in it meanwhile.
+    """
     strange = _strange(folder)
     if not folder.exists() or not any(folder.iterdir()):
         return create(recipe, folder)
     if strange or not (folder / RECIPE).is_file():
         why = f"it holds {shown(strange[0], 60)}, which is of no run" if strange else "it has no recipe.toml"
         raise RunError(f"{shown(folder)} is not replaced: {why}. Choose another --out, or move that away.")
-    aside = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.old")
+    aside = folder / f".{secrets.token_hex(4)}.tmp"
     with RunLock(folder):
-        os.rename(folder, aside)
+        inputs = checked(recipe)
+        old = [path.name for path in folder.iterdir() if path.name != LOCK]
+        aside.mkdir()
         try:
-            made = create(recipe, folder)
+            for name in sorted(old, key=lambda name: name != RECIPE):  # first of all it is no run any more
+                os.rename(folder / name, aside / name)
+            made = _write(recipe, inputs, folder)
         except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
-            os.rename(aside, folder)
+            for name in {ENVIRONMENT, INPUTS}.difference(old):  # of the new run
+                (folder / name).unlink(missing_ok=True)
+            for path in sorted(aside.iterdir(), key=lambda path: path.name == RECIPE):
+                os.replace(path, folder / path.name)
+            aside.rmdir()
             raise
     shutil.rmtree(aside, ignore_errors=True)
     return made

@@ -18,7 +18,7 @@ from lethax.data.store import ClassSplit, open_store
 from lethax.domains import Domain, Family, domain_of
 from lethax.domains.contract import Inputs
 from lethax.domains.supervised import Supervised
-from lethax.errors import DataError, LethaxError, RecipeError
+from lethax.errors import DataError, RecipeError
 from lethax.evaluation import evaluate, paired, score
 from lethax.methods.maml import MAML
 from lethax.nets.heads import HeadStart
@@ -187,14 +187,15 @@ def _weights(contest: Contest, name: str) -> Any:
 
 
 def _chosen(contest: Contest, name: str, rivals: list[Rival], watch: Watch) -> tuple[Rival, str]:
-    """The best setting on validation episodes, and how it was found. Without such episodes it is the second one."""
+    """The best setting on validation episodes, and how it was found. Where the data allow none it is the second one."""
     if len(rivals) == 1:
         return rivals[0], "fixed"
     key, count = validation_key(contest.recipe.seed), TRIED[name]
     try:
-        means = [float(np.mean(_scores(contest, "val", name, rival, count, key, watch))) for rival in rivals]
-    except LethaxError:
-        return rivals[1], "fixed, because there are no validation episodes"
+        _family(contest, "val", name)
+    except DataError as error:
+        return rivals[1], f"without validation episodes ({str(error).rstrip('.')})"
+    means = [float(np.mean(_scores(contest, "val", name, rival, count, key, watch))) for rival in rivals]
     better = max if contest.domain.objective.higher_is_better else min
     ranked = [mean for mean in means if np.isfinite(mean)]
     best = means.index(better(ranked)) if ranked else 1

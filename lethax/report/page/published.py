@@ -7,9 +7,9 @@ from lethax.recipe import Resolved
 from lethax.recipe.resolve import resolve
 from lethax.report.cells import Cell, every_cell
 from lethax.report.page.gather import At, Evaluated, Told
-from lethax.runs.folder import made_with
+from lethax.runs.folder import SCALED, made_with
 
-_FREE = {"seed", "memory", "outer.steps", "outer.val_episodes"}  # in which a run may differ from its cell
+_FREE = {"seed", "memory", "outer.val_episodes", *SCALED}  # in which a run may differ from its cell
 
 
 class Beside(NamedTuple):
