@@ -72,7 +72,7 @@ def in_use(group: Sequence[Job]) -> str:
 def train(group: Sequence[Job], failed: dict[Path, LethaxError]) -> Generator[training.Status, None, None]:
     """Train the runs of a group that are not trained yet. RunInUse if another process is about one of them.
 
-    The error of a run that diverges, or of whose states none can be read, is put into `failed`, by its folder, and the others go on.
+    The error of a run that diverges, or whose states cannot be read, is put into `failed`, by its folder, and the others go on.
     One that was begun before the others, so that no state of theirs is of a step that it has, is trained apart.
     """
     while missing := [job.open() for job in group if not job.trained and job.folder not in failed]:
