@@ -14,24 +14,39 @@ from lethax.errors import RunError
 
 def write_atomic(path: Path, content: str | bytes) -> None:
     """Write a file beside the target, flush it to the disk, and rename it over the target. RunError if that fails."""
-    if path.exists() and not path.is_file():  # a rename would put a file in the place of a device
-        raise RunError(f"{path} is a folder or a device: name a file.")
-    data = content.encode() if isinstance(content, str) else content
-    beside = path.parent / f".{path.name}.{secrets.token_hex(4)}.tmp"
+    write_together({path: content})
+
+
+def write_together(contents: Mapping[Path, str | bytes]) -> None:
+    """Write files as `write_atomic` does, of which the last describes the others. RunError if that fails.
+
+    It is deleted before another is replaced, and comes last, so that a kill leaves it beside none but those that it describes. All
+    are on the disk before that: a disk that is full changes nothing.
+    """
+    beside = {path: path.parent / f".{path.name}.{secrets.token_hex(4)}.tmp" for path in contents}
+    *others, last = contents
+    for path in contents:
+        if path.exists() and not path.is_file():  # a rename would put a file in the place of a device
+            raise RunError(f"{path} is a folder or a device: name a file.")
     try:
-        with beside.open("xb") as file:  # not tempfile, which would make it private whatever the umask
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-        sync(path.parent)
+        for path, content in contents.items():
+            with beside[path].open("xb") as file:  # not tempfile, which would make it private whatever the umask
+                file.write(content.encode() if isinstance(content, str) else content)
+                file.flush()
+                os.fsync(file.fileno())
+        if others:
+            last.unlink(missing_ok=True)
+        for path in contents:
+            os.replace(beside[path], path)
+            sync(path.parent)
     except OSError as error:
         raise RunError(
             f"{path} cannot be written: {error.strerror}; free some space or check permissions, what was there is unchanged."
         ) from None
     finally:
-        with suppress(OSError):  # gone after the rename; left by a failure
-            beside.unlink()
+        for left in beside.values():
+            with suppress(OSError):  # gone after the rename; left by a failure
+                left.unlink()
 
 
 def in_the_way(path: Path) -> Path | None:

@@ -15,9 +15,6 @@ from PIL import Image
 
 from lethax import cli
 from lethax.data import loose
-from lethax.files import write_atomic
-from lethax.runs import export as exporting
-from lethax.runs.export import Program
 
 pytest.importorskip("flatbuffers")
 
@@ -105,20 +102,6 @@ def test_a_place_that_cannot_be_written_is_said_before_anything_is_computed(
         "x.stablehlo.json is a folder or a device" in capsys.readouterr().err
         and not (tmp_path / "x.stablehlo").exists()
     )
-
-
-def test_a_kill_leaves_no_description_beside_another_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def killed(path: Path, content: bytes) -> None:
-        write_atomic(path, content)
-        raise KeyboardInterrupt
-
-    file, sizes = tmp_path / "p.stablehlo", [jax.ShapeDtypeStruct((2,), np.float32)]
-    Program(lambda x: x, sizes, {"classes": ["a", "b"]}).save(file)
-    assert json.loads((tmp_path / "p.stablehlo.json").read_text()) == {"classes": ["a", "b"]}
-    monkeypatch.setattr(exporting, "write_atomic", killed)
-    with pytest.raises(KeyboardInterrupt):
-        Program(lambda x: x[::-1], sizes, {"classes": ["b", "a"]}).save(file)
-    assert list(tmp_path.iterdir()) == [file] and called(file, np.float32([1, 2])).tolist() == [2, 1]
 
 
 def test_what_cannot_be_exported(picture_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from lethax.errors import RunError
-from lethax.files import append_line, read_json, read_lines, truncate_lines, write_atomic
+from lethax.files import append_line, read_json, read_lines, truncate_lines, write_atomic, write_together
 
 DIE = """
 import os, sys
@@ -30,6 +30,38 @@ def test_write_atomic_writes_text_and_bytes(tmp_path: Path, content: str | bytes
     write_atomic(path, content)
     assert path.read_bytes() == (content.encode() if isinstance(content, str) else content)
     assert os.listdir(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize("call", range(9))
+@pytest.mark.parametrize("fault", [KeyboardInterrupt, OSError(28, "No space left on device")])
+def test_a_description_stands_beside_what_it_describes_alone(
+    call: int, fault: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed before any call that changes files; and a disk that is full before any of them is replaced changes nothing."""
+    program, about = tmp_path / "program", tmp_path / "program.json"
+    write_together({program: "old", about: "of old"})
+    left = [call]
+
+    def failing(real: Callable[..., Any]) -> Callable[..., Any]:
+        def instead(*args: Any, **options: Any) -> Any:
+            left[0] -= 1
+            if left[0] < 0:
+                raise fault
+            return real(*args, **options)
+
+        return instead
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", failing(os.fsync))
+        patch.setattr(os, "replace", failing(os.replace))
+        try:
+            write_together({program: "new", about: "of new"})
+        except (KeyboardInterrupt, RunError):
+            pass
+    found = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert found in ({"program": old_or_new, "program.json": f"of {old_or_new}"} for old_or_new in ("old", "new")) or (
+        list(found) == ["program"] and call > 1
+    )
 
 
 def test_write_atomic_respects_the_umask(tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ ROOT = Path(__file__).parent.parent
 # Parts of one step do not know each other.
 STAIR = [
     ["text", "names", "streams", "signals"],
-    ["records", "objectives", "trees", "gaussian"],
-    ["errors", "progress", "inner", "conjugate"],
+    ["records", "errors", "trees", "gaussian"],
+    ["objectives", "progress", "inner", "conjugate"],
     ["files", "lock", "learner", "hardware"],
     ["processes", "command", "precision", "native"],
     ["rules", "devices", "optimizer", "baselines"],

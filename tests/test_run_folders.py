@@ -17,7 +17,7 @@ from lethax.data.store import open_store
 from lethax.domains import supervised
 from lethax.errors import RunError
 from lethax.evaluation import Trial, evaluate
-from lethax.files import read_lines, write_atomic
+from lethax.files import read_lines
 from lethax.lock import RunLock
 from lethax.recipe import Recipe
 from lethax.recipe.resolve import resolve
@@ -56,23 +56,6 @@ def test_evaluation_is_shown_before_it_is_written(trained, capsys, monkeypatch):
     assert "mse on 3 test episodes" in out and "lethax: the disk is full." in err
     assert cli.main(["evaluate", str(trained.folder), *JUDGE, "--json"]) == 1
     assert json.loads(capsys.readouterr().out)[0]["n"] == 3
-
-
-def test_a_kill_leaves_no_record_beside_the_arrays_of_another_evaluation(tmp_path, monkeypatch):
-    def killed(path, content):
-        write_atomic(path, content)
-        raise KeyboardInterrupt
-
-    first, second = (
-        runs.Result(None, [], {"mean": float(x)}, tmp_path / "evaluations" / "a.json", {"x": np.array([x])})
-        for x in (1, 2)
-    )
-    runs.write_evaluation(first)
-    assert json.loads(first.path.read_text()) == {"mean": 1.0}
-    monkeypatch.setattr(runs, "write_atomic", killed)
-    with pytest.raises(KeyboardInterrupt):
-        runs.write_evaluation(second)
-    assert not first.path.exists() and runs.read_kept(first.path)["x"] == 2
 
 
 def test_gates_of_an_ensemble_are_means_over_its_checkpoints(trained):

@@ -12,7 +12,7 @@ import safetensors.numpy
 from lethax import checkpoint
 from lethax.errors import CheckpointError, DivergedError, RecipeError, RunError
 from lethax.evaluation import Score, score
-from lethax.files import read_json, to_json, write_atomic
+from lethax.files import read_json, to_json, write_together
 from lethax.outer import begin
 from lethax.recipe.resolve import resolve
 from lethax.runs.folder import (
@@ -229,15 +229,10 @@ def file_name(where: str, seed: int, episodes: int, ensemble: int) -> str:
 
 
 def write_evaluation(result: Result) -> None:
-    """Write evaluations/….json, and beside it the arrays that the domain keeps. RunError if they cannot be written.
-
-    A record that is there goes before its arrays do, so that a kill leaves no record beside the arrays of another evaluation.
-    """
+    """Write evaluations/….json, and beside it the arrays that the domain keeps. RunError if they cannot be written."""
     result.path.parent.mkdir(exist_ok=True)
-    if result.kept:
-        result.path.unlink(missing_ok=True)
-        write_atomic(kept_path(result.path), safetensors.numpy.save(result.kept))
-    write_atomic(result.path, to_json(result.record) + "\n")
+    arrays = {kept_path(result.path): safetensors.numpy.save(result.kept)} if result.kept else {}
+    write_together({**arrays, result.path: to_json(result.record) + "\n"})
 
 
 def kept_path(evaluation: Path) -> Path:

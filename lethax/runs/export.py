@@ -14,7 +14,7 @@ from lethax import __version__, native
 from lethax.data.source import normalised
 from lethax.domains.contract import Inputs
 from lethax.errors import EnvironmentFault, RecipeError, RunError
-from lethax.files import to_json, write_atomic
+from lethax.files import to_json, write_together
 from lethax.methods.fast import NormMode
 from lethax.nets.heads import HeadStart
 from lethax.recipe import Resolved
@@ -48,9 +48,7 @@ class Program(NamedTuple):
         """
         check_place(path)
         beside, content = _beside(path), self._onnx() if path.suffix == ONNX else self._stablehlo()
-        beside.unlink(missing_ok=True)  # a kill must not leave it beside another program
-        write_atomic(path, content)
-        write_atomic(beside, to_json(self.about) + "\n")
+        write_together({path: content, beside: to_json(self.about) + "\n"})
         return beside
 
     def _stablehlo(self) -> bytes:
