@@ -246,7 +246,8 @@ def test_table_c_has_what_is_prepared(tmp_path: Path, monkeypatch: pytest.Monkey
     for number, job in enumerate(found):
         (job.open().folder / "evaluations").mkdir()
         for name in SPLITS:
-            record = {"data": name, "n": 2, "per_episode": [0.1 * number, 0.3], "episodes_hash": name}
+            scores = {"n": 2, "per_episode": [0.1 * number, 0.3], "by_inner_steps": [{}] * (job.judged_steps + 1)}
+            record = {"data": name, "episodes_hash": name, **scores}
             write_atomic(
                 job.folder / "evaluations" / f"metadataset-{name}-test-seed0-n600-best1.json", json.dumps(record)
             )

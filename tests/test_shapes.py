@@ -10,9 +10,9 @@ import lethax
 
 
 def test_a_shape_that_would_be_broadcast_in_silence_is_found() -> None:
-    """Outputs [n, 1] less targets [n] are [n, n]."""
-    with pytest.raises(jaxtyping.TypeCheckError, match="targets"):
-        lethax.SquaredError().loss(jnp.zeros((3, 1)), jnp.zeros(3))
+    """Labels [n, 1] beside logits [n, way] are [n, n]."""
+    with pytest.raises(jaxtyping.TypeCheckError, match="labels"):
+        lethax.CrossEntropy().score(jnp.zeros((3, 2)), jnp.zeros((3, 1), int))
 
 
 def test_a_part_that_is_no_net_is_found() -> None:
