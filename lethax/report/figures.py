@@ -112,6 +112,8 @@ def sinusoid_fits(fits: Mapping[str, dict[str, Any]], path: Path) -> None:
 def returns_after_updates(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Draw returns against updates: a panel for each setting, a line for each method, its 95 % interval over tasks as a band."""
     settings = list(dict.fromkeys(row["data"] for row in rows))
+    names, others = dict.fromkeys(map(name_of, rows)), itertools.cycle(_OTHER_COLOURS)
+    colours = {name: COLOURS.get(name) or next(others) for name in names}
     figure, panels = plt.subplots(
         1, len(settings), figsize=(3.4 * len(settings), 3.2), layout="constrained", squeeze=False
     )
@@ -120,14 +122,15 @@ def returns_after_updates(rows: Sequence[Mapping[str, Any]], path: Path) -> None
             updates, means, ci95 = (
                 np.array([at[key] for at in row["by_updates"]]) for key in ("updates", "mean", "ci95")
             )
-            (line,) = axes.plot(updates, means, marker="o", label=name_of(row), color=COLOURS.get(name_of(row)))
-            axes.fill_between(updates, means - ci95, means + ci95, alpha=0.2, color=line.get_color())
+            axes.plot(updates, means, marker="o", label=name_of(row), color=colours[name_of(row)])
+            axes.fill_between(updates, means - ci95, means + ci95, alpha=0.2, color=colours[name_of(row)])
             if row["published_by_updates"]:
                 known = row["published_by_updates"]
                 axes.plot(range(len(known)), known, "x", color="black", label=f"{row['method']}, published")
         axes.set(title=setting, xlabel="updates", xticks=updates)
     panels[0][0].set_ylabel("return")
-    panels[0][0].legend(frameon=False, fontsize=8)
+    shown = panels[0][0].get_legend_handles_labels()
+    figure.legend(*shown, frameon=False, fontsize=8, loc="outside lower center", ncols=4)
     _save(figure, path)
 
 
