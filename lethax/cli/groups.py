@@ -75,7 +75,7 @@ def _wait(busy: dict[str, tuple[list[Any], str]]) -> None:
     say(f"{title} is in use by process {shown(other, 100)}{more}: waiting")
     time.sleep(
         POLL
-    )  # before it is asked, too: whatever refuses a group that nobody uses must not be tried without a pause
+    )  # in any case, so that a group that is refused although nobody uses it is not tried without a pause
     while all(jobs.in_use(group) for group, _ in busy.values()):
         time.sleep(POLL)
 
