@@ -265,7 +265,7 @@ def own_name(name: str) -> str:
     """Return the name if a data set of somebody's own may have it. DataError otherwise."""
     if name in KNOWN:
         raise DataError(
-            f"'{name}' is the name of a published data set, which lethax prepares by itself: choose another with --store."
+            f"'{name}' is the name of a data set that lethax prepares by itself: choose another with --store."
         )
     return checked_name(name)
 

@@ -137,8 +137,10 @@ def enter(recipe: Resolved, folder: Path, advice: str = "choose another --out") 
         go_on = command_line("train", "--resume", folder, "--steps", recipe.outer.steps)
         advice = f"{advice}. To give it more steps: {go_on}"
     elif set(differing) <= SCALED:
-        go_on = command_line("train", "--resume", folder)
-        advice = f"it has more steps than that; go on with it by {go_on}, or {advice}"
+        last = there.recipe.outer.steps
+        words = ("evaluate", folder) if reached(there) == last else ("train", "--resume", folder)
+        what = "it is finished; evaluate it" if words[0] == "evaluate" else "it has more steps than that; go on with it"
+        advice = f"{what} by {command_line(*words)}, or {advice}"
     raise RunError(f"{shown(folder)} holds a run of another recipe ({changes}): {advice}.")
 
 
