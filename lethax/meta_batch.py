@@ -37,7 +37,8 @@ class Plan:
         clamp: each entry of the weights' meta-gradient is cut to ± this bound, but the attenuator's never are; 0 is off.
         clip_norm: a meta-gradient of a larger norm is scaled down to this norm; 0 is off.
         clip_tensor_norm: the same for every tensor by itself; 0 is off.
-        skip: True passes over an outer step whose meta-gradient has a NaN or Inf: it only counts.
+        skip: True passes over an outer step whose meta-gradient, after the bounds, has a NaN, an Inf or an entry whose square is
+            Inf: it only counts.
         reduction: the loss of a meta-batch is the "sum" or the "mean" over its episodes.
         task_loop: how a device goes through its episodes: "vmap" (all at once), "unroll" (one by one, written out in the
             program; fastest for convolutions on a CPU) or "scan" (one by one, in a loop).
@@ -81,10 +82,14 @@ class Plan:
         base = self.transform or optax.adam(self._rate())
         if self.weight_decay:
             base = optax.chain(optax.add_decayed_weights(self.weight_decay, optimizer.kernels), base)
+        return optimizer.bounded(optimizer.skip_not_usable(base) if self.skip else base, self.bound)
+
+    def bound(self, grads: Any) -> Any:
+        """Apply the bounds on a meta-gradient that the plan asks for."""
         kinds = (optimizer.clamp, optimizer.clip_norm, optimizer.clip_tensor_norm)
-        values = (self.clamp, self.clip_norm, self.clip_tensor_norm)
-        whole = optimizer.bounded(base, *[kind(value) for kind, value in zip(kinds, values, strict=True) if value])
-        return optimizer.skip_not_finite(whole) if self.skip else whole
+        for kind, value in zip(kinds, (self.clamp, self.clip_norm, self.clip_tensor_norm), strict=True):
+            grads = kind(value)(grads) if value else grads
+        return grads
 
     def _rate(self) -> float | optax.Schedule:
         least = self.rate if self.min_rate is None else self.min_rate
@@ -144,10 +149,10 @@ def meta_gradient(learner: Learner, plan: Plan, meta: Any, episodes: Episode, ke
 def outer_step(
     learner: Learner, plan: Plan, state: TrainState, episodes: Episode, keys: Array
 ) -> tuple[TrainState, Info]:
-    """Update the meta-parameters once. Info has means over the tasks, and which meta-gradients are finite."""
+    """Update the meta-parameters once. Info has means over the tasks, and which meta-gradients are usable, as "finite"."""
     progress = Progress(state.step, jnp.asarray(plan.total))
     _, grads, infos = meta_gradient(learner, plan, state.meta, episodes, keys, progress)
-    finite = jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(grads)])
+    finite = optimizer.usable(plan.bound(grads))
     updates, optim = plan.optimizer().update(grads, state.optim, state.meta)
     meta = optax.apply_updates(state.meta, updates)
     seen = {name: jnp.mean(leaf, axis=0) for name, leaf in infos.items()}

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array
+from jaxtyping import Array, Bool
 
 from lethax import trees
 
@@ -34,10 +34,16 @@ def annealed(rate: float, least: float, total: int, stairs: int) -> optax.Schedu
 
 
 def clamp(bound: float) -> Bound:
-    """Cut every entry of the weights' gradient to ±bound, but not of the attenuator's, as in the released code of L2F."""
+    """Cut every entry of the weights' gradient to ±bound, but not of the attenuator's, as in the released code of L2F.
+
+    An entry that is Inf stays, so that it is seen.
+    """
 
     def cut(grads: Any) -> Any:
-        return {**grads, "weights": jax.tree.map(lambda g: jnp.clip(g, -bound, bound), grads["weights"])}
+        def of(g: Array) -> Array:
+            return jnp.where(jnp.isfinite(g), jnp.clip(g, -bound, bound), g)
+
+        return {**grads, "weights": jax.tree.map(of, grads["weights"])}
 
     return cut
 
@@ -46,7 +52,7 @@ def clip_norm(bound: float) -> Bound:
     """Scale the whole gradient down to an L2 norm of `bound` if its norm is larger."""
 
     def shrink(grads: Any) -> Any:
-        share = jnp.minimum(1.0, bound / jnp.maximum(trees.norm(grads), 1e-30))
+        share = _share(grads, bound)
         return jax.tree.map(lambda g: g * share, grads)
 
     return shrink
@@ -54,7 +60,14 @@ def clip_norm(bound: float) -> Bound:
 
 def clip_tensor_norm(bound: float) -> Bound:
     """Scale the gradient of each tensor down to an L2 norm of `bound` if its norm is larger."""
-    return lambda grads: trees.clip_each(grads, bound)
+    return lambda grads: jax.tree.map(lambda g: g * _share(g, bound), grads)
+
+
+def _share(grads: Any, bound: float) -> Array:
+    """min(1, bound / ‖g‖), with ‖g‖ = m ‖g / m‖ and m the largest magnitude: the squares of large entries would be Inf."""
+    leaves = jax.tree.leaves(grads)
+    largest = jnp.maximum(jnp.max(jnp.stack([jnp.max(jnp.abs(g)) for g in leaves])), 1e-30)
+    return jnp.minimum(1.0, bound / largest / jnp.maximum(trees.norm([g / largest for g in leaves]), 1e-30))
 
 
 def kernels(params: Any) -> Any:
@@ -67,24 +80,27 @@ def kernels(params: Any) -> Any:
     return {**none, "weights": weights}
 
 
-def bounded(transform: optax.GradientTransformation, *bounds: Bound) -> optax.GradientTransformation:
-    """Apply `transform` to gradients that have passed the bounds in turn. The state is that of `transform` alone."""
+def bounded(transform: optax.GradientTransformation, bound: Bound) -> optax.GradientTransformation:
+    """Apply `transform` to gradients that have passed the bound. The state is that of `transform` alone."""
 
     def update(grads: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        for bound in bounds:
-            grads = bound(grads)
-        return transform.update(grads, state, params)
+        return transform.update(bound(grads), state, params)
 
     return optax.GradientTransformation(transform.init, update)
 
 
-def skip_not_finite(transform: optax.GradientTransformation) -> optax.GradientTransformation:
-    """Apply `transform`, except that a gradient with a NaN or Inf moves nothing and leaves the state as it was."""
+def usable(grads: Any) -> Bool[Array, " tensors"]:
+    """Whether each tensor's gradient has finite squares, which Adam keeps: one that is Inf would stop its entry for ever."""
+    return jnp.stack([jnp.all(jnp.isfinite(jnp.square(leaf))) for leaf in jax.tree.leaves(grads)])
+
+
+def skip_not_usable(transform: optax.GradientTransformation) -> optax.GradientTransformation:
+    """Apply `transform`, except that a gradient that is not `usable` moves nothing and leaves the state as it was."""
 
     def update(grads: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        usable = jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(grads)]))
+        use = jnp.all(usable(grads))
         updates, after = transform.update(grads, state, params)
-        still = jax.tree.map(lambda u: jnp.where(usable, u, jnp.zeros_like(u)), updates)
-        return still, jax.tree.map(lambda new, old: jnp.where(usable, new, old), after, state)
+        still = jax.tree.map(lambda u: jnp.where(use, u, jnp.zeros_like(u)), updates)
+        return still, jax.tree.map(lambda new, old: jnp.where(use, new, old), after, state)
 
     return optax.GradientTransformation(transform.init, update)

@@ -121,7 +121,7 @@ def fit(
     Returns:
         An iterator of (state, info), one for each compiled call. Every array in info leads with the outer steps of that call:
         "loss" and "score" [steps], "gates" [steps, L] with L2F, and "finite" [steps, tensors], which says whether each tensor's
-        meta-gradient was finite.
+        meta-gradient, after the bounds, and its squares were finite.
 
     Raises:
         DataError: before anything compiles, where the data do not allow episodes of `plan.shape`.
@@ -171,7 +171,7 @@ def fit_together(
 
 
 def not_finite(info: Info, meta: Any, before: int) -> tuple[int, str] | None:
-    """Find (outer step, tensor) of the first meta-gradient of a call that is NaN or Inf. None if all are finite."""
+    """Find (outer step, tensor) of the first meta-gradient of a call that is not `optimizer.usable`. None if all are."""
     finite = np.asarray(info["finite"])
     if finite.all():
         return None

@@ -68,11 +68,6 @@ def norm(tree: Any) -> Array:
     return jnp.sqrt(sum((jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(tree)), start=jnp.zeros(())))
 
 
-def clip_each(tree: Any, norm: float) -> Any:
-    """Scale each leaf down to an L2 norm of `norm` if its norm is larger."""
-    return jax.tree.map(lambda x: x * jnp.minimum(1.0, norm / jnp.maximum(jnp.linalg.norm(x.ravel()), 1e-30)), tree)
-
-
 def size(tree: Any) -> int:
     """The number of scalars in a tree."""
     return sum(leaf.size for leaf in jax.tree.leaves(tree))

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import pytest
 from jax import export
 
+from lethax.errors import RecipeError
 from lethax.nets import convolution
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -81,3 +82,8 @@ def test_a_gradient_of_a_kernel_runs_without_a_loop_elsewhere():
     for platform, loops in (("cpu", True), ("cuda", False)):
         program = export.export(gradient, platforms=[platform])(w).mlir_module()
         assert ("stablehlo.while" in program) == loops
+
+
+def test_a_kernel_with_an_even_side_is_refused():
+    with pytest.raises(RecipeError, match="a kernel has sides of 2 and 3; both have to be odd"):
+        convolution.conv(jnp.zeros((1, 4, 4, 3)), jnp.zeros((2, 3, 3, 16)))

@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lethax import inner, trees
+from lethax import inner
 from lethax.errors import RecipeError
 from lethax.methods import LEO, Attenuator, build, leo
 from lethax.nets import MLP, Conv4
+from lethax.optimizer import clip_tensor_norm
 from lethax.records import Episode, Split
 
 pytestmark = [pytest.mark.numeric, pytest.mark.usefixtures("x64")]
@@ -70,8 +71,8 @@ def test_steps_in_both_spaces():
 def test_clipping():
     by_value = jnp.clip(jnp.array([0.3, -0.05, 0.09]), -0.1, 0.1)
     close(jnp.linalg.norm(by_value), 0.143527000944)
-    close(trees.clip_each({"a": by_value}, 0.1)["a"], (0.069673301429, -0.034836650715, 0.062705971286))
-    np.testing.assert_array_equal(trees.clip_each({"a": by_value / 10}, 0.1)["a"], by_value / 10)
+    close(clip_tensor_norm(0.1)({"a": by_value})["a"], (0.069673301429, -0.034836650715, 0.062705971286))
+    np.testing.assert_array_equal(clip_tensor_norm(0.1)({"a": by_value / 10})["a"], by_value / 10)
 
 
 def episode(key, way=3, shot=2):

@@ -119,6 +119,27 @@ def test_bounds_on_norms(key):
     assert all(jnp.linalg.norm(leaf.ravel()) < 1.0001e-3 for leaf in jax.tree.leaves(each))
 
 
+def test_bounds_hold_for_gradients_whose_squares_are_infinite():
+    large = {"weights": {"a": jnp.array([3e30, -4e30], jnp.float32)}}
+    for bound in (optimizer.clip_norm(10.0), optimizer.clip_tensor_norm(10.0)):
+        np.testing.assert_allclose(bound(large)["weights"]["a"], [6.0, -8.0], rtol=1e-6)
+    seen = optimizer.clamp(10.0)({"weights": {"a": jnp.array([3e30, -jnp.inf, jnp.nan])}})["weights"]["a"]
+    np.testing.assert_array_equal(seen, [10.0, -jnp.inf, jnp.nan])
+
+
+def test_a_gradient_that_adam_cannot_square_moves_nothing():
+    """Adam would keep the square, which is Inf, and never move that entry again."""
+    params = {"weights": jnp.zeros(2, jnp.float32)}
+    adam = dataclasses.replace(PLAN, skip=True, transform=optax.adam(0.1)).optimizer()
+    first = adam.init(params)
+    large = {"weights": jnp.array([1.0, 1e20], jnp.float32)}
+    updates, state = adam.update(large, first, params)
+    assert not optimizer.usable(large).any() and not jnp.any(updates["weights"])
+    assert all(map(np.array_equal, jax.tree.leaves(state), jax.tree.leaves(first)))
+    clipping = dataclasses.replace(PLAN, skip=True, clip_norm=1.0).optimizer()
+    assert jnp.any(clipping.update(large, clipping.init(params), params)[0]["weights"])
+
+
 def test_a_step_that_is_no_number_is_named_or_skipped(key):
     broken = SOURCE._replace(high=SOURCE.high.at[0, 0].set(jnp.inf))
     skipping = dataclasses.replace(PLAN, skip=True)

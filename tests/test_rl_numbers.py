@@ -269,6 +269,9 @@ def test_policy_gradient_step():
         (0.0274190625, 0.6073718750, 0.3905948438),
     ]
     np.testing.assert_allclose(of_ratio, ratio, atol=1e-10)
+    far = split.y._replace(behaviour=split.y.behaviour._replace(mean=split.y.behaviour.mean + 1e3))
+    cut = lambda t: PolicyGradient("importance").loss(POLICY.apply(weights(*t), split.x), far)  # noqa: E731
+    np.testing.assert_array_equal(jax.grad(cut)(t), 0.0)  # of ratios beyond every number, which are cut
     for rate, expected in ((0.1, (0.5010875, -0.077625, 0.01068125)), (0.01, (0.50010875, -0.0977625, 0.001068125))):
         fast, _ = linear(rate).adapt({"weights": weights(), "rule": {}}, split)
         np.testing.assert_allclose(of(fast.weights), expected, atol=1e-12)

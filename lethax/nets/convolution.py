@@ -22,6 +22,7 @@ from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Float
 
 from lethax import native
+from lethax.errors import RecipeError
 from lethax.precision import wide
 
 _FEW = 32  # channels
@@ -29,12 +30,14 @@ _LARGE = 100  # positions of a picture from which the gradient of a kernel is fa
 
 
 def conv(x: Float[Array, "n h w i"], kernel: Float[Array, "kh kw i o"]) -> Float[Array, "n h w o"]:
-    """Convolve with zero padding that keeps the size. The sides of the kernel are odd.
+    """Convolve with zero padding that keeps the size. The sides of the kernel are odd: RecipeError otherwise.
 
     On CPUs it and its derivatives are native kernels, where there are such; within `native.off` it is XLA's own convolution, which
     programs that convert compiled functions know. Derivatives have the precision of products that JAX is set to here, wherever
     they are computed.
     """
+    if kernel.shape[0] % 2 == 0 or kernel.shape[1] % 2 == 0:
+        raise RecipeError(f"a kernel has sides of {kernel.shape[0]} and {kernel.shape[1]}; both have to be odd.")
     precision: str | None = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]  # made when JAX starts
     return _differentiable(x, kernel, precision, native.allowed())
 

@@ -1,6 +1,7 @@
 """The inner loss of meta-reinforcement learning: the policy gradient's surrogate on stored steps."""
 
 from dataclasses import dataclass
+from math import log
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -52,8 +53,8 @@ class PolicyGradient:
         elif self.form == "ratio":
             likelihood = jnp.exp(log_prob - jax.lax.stop_gradient(log_prob))
         else:
-            ratio = jnp.exp(log_prob - log_density(steps.behaviour, steps.actions))
-            likelihood = jnp.minimum(ratio, self.bound)
+            log_ratio = log_prob - log_density(steps.behaviour, steps.actions)
+            likelihood = jnp.exp(jnp.minimum(log_ratio, log(self.bound)))  # cut first: 0 · Inf would be its derivative
         return -mean_over(likelihood * steps.advantages, steps.alive)
 
 
