@@ -150,7 +150,7 @@ class OuterSection:
     )
     non_finite: Literal["stop", "skip"] = option(
         "stop",
-        "What happens at a meta-gradient with a NaN or an Inf, or with an infinite square: the run stops, or the step is not taken.",
+        "What happens at a meta-gradient with a NaN or an Inf, or with an infinite square: the run stops, or skips the step.",
         "non-finite",
     )
     weight_decay: float = option(
