@@ -100,3 +100,19 @@ def test_a_model_of_the_repository_gives_its_number_again() -> None:
     (model,) = (model for model in every_model() if model.name == "sinusoid-l2f")
     judged = evaluate_run(model.run, episodes=model.measured["n"], ensemble=1, steps=1, seed=0)
     assert judged.score.mean == pytest.approx(model.measured["mean"], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "words", [["--resume", "run", "--steps", "999999"], ["sinusoid", "--method", "maml", "--out", "run"]]
+)
+def test_training_changes_nothing_of_a_model(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither its weights, of which it has no state on purpose, nor what its recipe says."""
+    monkeypatch.chdir(tmp_path)
+    published.get("sinusoid-l2f", Path("run"), ROOT / "models")
+    before = {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
+    assert cli.main(["train", *words]) == 1
+    said = capsys.readouterr().err
+    assert "is a trained model without states" in said or "holds a run of another recipe (method: l2f there" in said
+    assert before == {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}

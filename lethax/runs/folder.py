@@ -20,7 +20,7 @@ from lethax.outer import OuterPlan
 from lethax.recipe import Resolved, load
 from lethax.recipe.record import TOP
 from lethax.recipe.resolve import resolve
-from lethax.text import shown
+from lethax.text import command_line, shown
 
 RECIPE, ENVIRONMENT, INPUTS = "recipe.toml", "environment.json", "inputs.json"
 METRICS, TIMING = "metrics.jsonl", "timing.jsonl"  # a line for every 100 steps and validation, and for every state
@@ -188,6 +188,15 @@ def check_recipe(run: Run, path: Path, info: dict[str, Any]) -> None:
 def is_model(run: Run) -> bool:
     """Whether it is a trained model that came with lethax: it has no states of training, on purpose."""
     return "model" in read_environment(run.folder)
+
+
+def check_goes_on(run: Run) -> None:
+    """Raise RunError for a trained model, which has no state to go on from."""
+    if is_model(run):
+        again = command_line("train", "--recipe", run.folder / RECIPE, "--out", "FOLDER")
+        raise RunError(
+            f"{shown(run.folder)} is a trained model without states, from which training cannot go on. To train it again: {again}"
+        )
 
 
 def _extensions(run: Run) -> list[Any]:

@@ -32,9 +32,11 @@ from lethax.runs.folder import (
     SCALED,
     SHOWN,
     Run,
+    check_goes_on,
     check_recipe,
     checkpoints,
     environment,
+    is_model,
     open_run,
     reached,
     read_environment,
@@ -63,7 +65,7 @@ def _made(recipe: Resolved, folder: Path) -> Run | None:
     strange = _strange(folder)
     if strange:
         raise RunError(f"{shown(folder)} holds {shown(strange[0], 60)}, which is of no run: choose another --out.")
-    if any(checkpoint.numbered(folder / CHECKPOINTS, kind) for kind in ("step", "best")):
+    if _learned(folder):
         raise RunError(
             f"{shown(folder)} holds checkpoints of a run whose recipe.toml is gone: put that file back, or choose another --out."
         )
@@ -76,6 +78,11 @@ def _made(recipe: Resolved, folder: Path) -> Run | None:
         except RunInUse:  # by one that makes the run; it may go on to train it, and hold the lock for hours
             time.sleep(_POLL)
     return None
+
+
+def _learned(folder: Path) -> bool:
+    """Whether a folder holds anything that was learned: a state, or a best checkpoint, which is all that a trained model has."""
+    return any(checkpoint.numbered(folder / CHECKPOINTS, kind) for kind in ("step", "best"))
 
 
 def checked(recipe: Resolved) -> Inputs | None:
@@ -116,9 +123,9 @@ def _write(recipe: Resolved, inputs: Inputs | None, folder: Path) -> Run:
 
 
 def enter(recipe: Resolved, folder: Path, advice: str = "choose another --out") -> Run:
-    """Open the run of this recipe in this folder, or make it. RunError if the folder has a state of another recipe.
+    """Open the run of this recipe in this folder, or make it. RunError if the folder has a checkpoint of another recipe.
 
-    A run of another recipe that has no state yet, as after a trial that failed, is replaced. `advice`: what the error says to do.
+    A run of another recipe that has none yet, as after a trial that failed, is replaced. `advice`: what the error says to do.
     """
     if made := _made(recipe, folder):
         return made
@@ -126,17 +133,18 @@ def enter(recipe: Resolved, folder: Path, advice: str = "choose another --out") 
     if there.recipe == recipe:
         return there
     with RunLock(folder):
-        if not reached(there):
+        if not _learned(folder):
             return _write(recipe, checked(recipe), folder)
     differing = _differing(there.recipe, recipe)
     changes = "; ".join(
         f"{name}: {shown(_value(there.recipe, name), 60)} there, {shown(_value(recipe, name), 60)} now"
         for name in differing[:SHOWN]
     )
-    if set(differing) <= SCALED and recipe.outer.steps > there.recipe.outer.steps:
+    scaled = set(differing) <= SCALED and not is_model(there)
+    if scaled and recipe.outer.steps > there.recipe.outer.steps:
         go_on = command_line("train", "--resume", folder, "--steps", recipe.outer.steps)
         advice = f"{advice}. To give it more steps: {go_on}"
-    elif set(differing) <= SCALED:
+    elif scaled:
         last = there.recipe.outer.steps
         words = ("evaluate", folder) if reached(there) == last else ("train", "--resume", folder)
         what = "it is finished; evaluate it" if words[0] == "evaluate" else "it has more steps than that; go on with it"
@@ -200,12 +208,13 @@ def extend(run: Run, steps: int) -> Run:
     """The run with more outer steps.
 
     Its phases of first order and of the multi-step loss stay where they are; a cosine of the outer rate is that of the new total
-    from the step on that the run has reached. environment.json keeps when this was done.
+    from the step on that the run has reached. environment.json keeps when this was done. RunError for a trained model.
     """
     before, recipe = run.recipe.outer.steps, longer(run, steps)
     if steps == before:
         return run
     with RunLock(run.folder):
+        check_goes_on(run)
         if states := checkpoint.numbered(checkpoints(run), "step"):
             newest = states[max(states)]
             with suppress(CheckpointError):  # a damaged one is passed over in training, where it is named

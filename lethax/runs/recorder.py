@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from lethax import checkpoint, signals
-from lethax.errors import CheckpointError, DivergedError, RunError
+from lethax.errors import CheckpointError, DivergedError
 from lethax.evaluation import score
 from lethax.files import append_line, settle_lines, to_json, truncate_lines
 from lethax.learner import Learner
@@ -25,20 +25,19 @@ from lethax.runs.folder import (
     LOGS,
     METRICS,
     PROBES,
-    RECIPE,
     TIMING,
     Run,
     best_path,
+    check_goes_on,
     check_recipe,
     checkpoints,
-    is_model,
     listed_best,
     made_with,
     reached,
 )
 from lethax.runs.probes import Prober, asked
 from lethax.streams import validation_key
-from lethax.text import command_line, shown
+from lethax.text import shown
 
 # What metrics.jsonl holds of an outer step; names from "before" on are of control only.
 LOGGED = (
@@ -121,13 +120,8 @@ class Recorder:
         except CheckpointError as error:
             error.run = self.run.folder
             raise
-        if found is None and is_model(self.run):
-            again = command_line("train", "--recipe", self.run.folder / RECIPE, "--out", "FOLDER")
-            raise RunError(
-                f"{shown(self.run.folder)} is a trained model without states, from which training cannot go on. To train it again: "
-                f"{again}"
-            )
         if found is None:
+            check_goes_on(self.run)
             self.window, self.best, state = Window(), [], self.fresh
         else:
             state, info, path = found
