@@ -15,7 +15,7 @@ from lethax.data.embeddings import write_features
 from lethax.data.feature_files import split_of
 from lethax.data.store import open_store
 from lethax.domains import supervised
-from lethax.errors import RunError
+from lethax.errors import DataError, RunError
 from lethax.evaluation import Trial, evaluate
 from lethax.files import read_lines
 from lethax.lock import RunLock
@@ -432,6 +432,25 @@ def test_data_prepared_anew_are_refused_unless_named(store, tmp_path, capsys):
     assert cli.main(judge) == 1 and "inputs.json does not say what the run was trained on" in capsys.readouterr().err
     (folder / "inputs.json").unlink()  # as a run of an earlier version
     assert cli.main(judge) == 0 and train("--resume", folder) == 0
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+def test_data_that_change_while_a_run_trains_choose_no_checkpoint(deleted, store, tmp_path, monkeypatch):
+    """And what was trained until then is saved."""
+    monkeypatch.setattr(supervised, "CHUNK", 1)
+    recipe = TINY.with_values(data="made", method="maml", net="mlp", way=2, steps=8, epoch=4)
+    run = making.create(resolve(recipe), tmp_path / "run")
+    statuses = training.train(run)
+    assert [next(statuses).step for _ in range(3)] == [1, 2, 3] and folders.reached(run) == 1
+    if deleted:
+        shutil.rmtree(tmp_path / "data" / "made")
+    else:
+        store(1)
+    with pytest.raises(DataError if deleted else RunError, match="no data set 'made'" if deleted else "is not the one"):
+        next(statuses)
+    assert folders.reached(run) == 3 and not checkpoint.numbered(folders.checkpoints(run), "best")
+    store(0)
+    assert [status.step for status in training.train(run)] == [4, 5, 6, 7, 8]
 
 
 def test_a_split_too_small_is_said_with_advice_that_evaluation_takes(tmp_path, monkeypatch, capsys):

@@ -9,7 +9,7 @@ import jax
 
 from lethax import processes, signals, trees
 from lethax.devices import devices_for, part
-from lethax.errors import DivergedError, RunError
+from lethax.errors import DivergedError, LethaxError, RunError
 from lethax.lock import RunLock
 from lethax.outer import OuterPlan, TrainState, begin, fit, fit_together, not_finite
 from lethax.runs.folder import Run, check_data, open_run
@@ -132,7 +132,8 @@ def _computed(
 ) -> Iterator[Call]:
     """What all processes compute alike: the calls of `fit`, and validations. `take(tree, i)` gives the part of run i.
 
-    DivergedError at the first meta-gradient that is not finite, unless those are skipped; `processes.Lost`.
+    DivergedError at the first meta-gradient that is not finite, unless those are skipped; `processes.Lost`; RunError before a
+    validation on data that were prepared anew since training began, because it would choose the checkpoint on other classes.
     """
     with processes.waiting():
         for states, infos in calls:
@@ -144,6 +145,8 @@ def _computed(
                     raise diverged(run, *broken)
             done += len(seen[0]["finite"])
             due = done % plan.epoch == 0 or done == plan.total
+            for run in runs if due else ():
+                check_data(run, _ANEW)
             yield Call(
                 done,
                 states,
@@ -176,7 +179,7 @@ def _follow(
                 _say(recorders)
                 signals.check()
                 yield Status(call.done, recorders[0].plan.total, lines[0], recorders[0].skipped)
-        except (KeyboardInterrupt, GeneratorExit, processes.Lost, DivergedError) as error:
+        except (KeyboardInterrupt, GeneratorExit, LethaxError) as error:
             if settled:
                 for i, (recorder, mark) in enumerate(zip(recorders, settled[1], strict=True)):
                     if not (isinstance(error, DivergedError) and error.run == recorder.run.folder):
