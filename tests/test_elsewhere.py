@@ -130,7 +130,7 @@ def test_the_title_says_what_the_runs_were_trained_on():
     record = {"data": "cub", "split": "test", "way": 5, "shot": 1, "inner_steps": 5, "seed": 0, "score": "accuracy", "n": 2,
               "elsewhere": {"trained_on": "miniimagenet"}}  # fmt: skip
     final = score(np.array([0.4, 0.6]))
-    said = scores.title([Result(final, [final], record, None, {})] * 2)
+    said = scores.title([Result(final, [final], record, None, {}, None)] * 2)
     assert said.startswith(
         "accuracy on 2 test episodes of cub, trained on miniimagenet: 5-way 1-shot, 5 inner steps, seed 0"
     )

@@ -58,6 +58,28 @@ def test_evaluation_is_shown_before_it_is_written(trained, capsys, monkeypatch):
     assert json.loads(capsys.readouterr().out)[0]["n"] == 3
 
 
+def test_an_evaluation_is_of_the_weights_that_were_judged(trained, whole):
+    """Not of those of a run that took their place, with the same steps."""
+    judged = runs.evaluate_run(trained, episodes=3, ensemble=1, steps=2, seed=0)
+    runs.write_evaluation(judged)
+    assert runs.judged_before(trained, judged.path, 1, 2) == judged.record
+    assert runs.judged_before(whole, judged.path, 1, 2) == judged.record
+    best = folders.best_path(trained, judged.record["checkpoints"][0])
+    checkpoint.save(best, checkpoint._read(best)[0], {})
+    assert runs.judged_before(trained, judged.path, 1, 2) is None
+    with pytest.raises(RunError, match="was trained anew by another process meanwhile"):
+        runs.write_evaluation(judged)
+    earlier = {
+        name: value for name, value in judged.record.items() if name != "weights_sha256"
+    }  # of an earlier version
+    judged.path.write_text(json.dumps(earlier))
+    assert runs.judged_before(trained, judged.path, 1, 2) == earlier
+    making.replace(resolve(TINY.with_values(seed=1)), trained.folder)
+    with pytest.raises(RunError, match="was given another recipe by another process"):
+        runs.write_evaluation(judged)
+    assert not judged.path.exists()
+
+
 def test_gates_of_an_ensemble_are_means_over_its_checkpoints(trained):
     learner, family = trained.learner(), trained.domain.family(trained.recipe, "test")
     how, key = Trial(supervised.shape_of(trained.recipe, "test"), 3, 1, together=3), streams.test_key(0)

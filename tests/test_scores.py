@@ -21,7 +21,7 @@ def result(per_task, inner=2, last=10, hash_="a", method="maml", gates=(), basel
     }  # fmt: skip
     if baseline:
         record["nearest_prototype"] = {"mean": 0.45, "ci95": 0.02, "per_episode": [0.45] * final.n}
-    return Result(final, [final] * (last + 1), record, Path("x"), {})
+    return Result(final, [final] * (last + 1), record, Path("x"), {}, None)
 
 
 RUNS = [Path("runs/cifar_fs-maml-5shot-seed0"), Path("runs/cifar_fs-maml+l2f-5shot-seed0")]

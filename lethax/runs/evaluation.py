@@ -10,7 +10,8 @@ import numpy as np
 import safetensors.numpy
 
 from lethax import checkpoint
-from lethax.errors import CheckpointError, DivergedError, RecipeError, RunError
+from lethax.data.safe import sha256
+from lethax.errors import CheckpointError, DataError, DivergedError, RecipeError, RunError
 from lethax.evaluation import Score, score
 from lethax.files import read_json, to_json, write_together
 from lethax.outer import begin
@@ -21,6 +22,7 @@ from lethax.runs.folder import (
     best_path,
     check_data,
     check_recipe,
+    check_unchanged,
     checkpoints,
     environment,
     is_model,
@@ -30,11 +32,13 @@ from lethax.runs.rivals import Against, Contest, check_baselines, judge_baseline
 from lethax.streams import test_key
 from lethax.text import command_line, counted, shown
 
+_AGAIN = "nothing is written of what was judged before, so evaluate it again"
+
 
 class Result(NamedTuple):
     """An evaluation: the score after the trained number of inner steps, the score after each number, the record and its file.
 
-    kept: arrays that the domain keeps beside the record, such as rollouts of control.
+    kept: arrays that the domain keeps beside the record, such as rollouts of control. run: the run as it was when it was judged.
     """
 
     score: Score
@@ -42,6 +46,7 @@ class Result(NamedTuple):
     record: dict[str, Any]
     path: Path
     kept: dict[str, np.ndarray]
+    run: Run
 
 
 def best_metas(run: Run, count: int) -> tuple[list[Any], list[int]]:
@@ -69,16 +74,24 @@ def judged_before(run: Run, path: Path, ensemble: int, steps: int) -> dict[str, 
             return None
         states = checkpoint.numbered(checkpoints(run), "step")
         best = _listed(newest := states[max(states)], checkpoint.read_info(newest)) if states else None
-    except (RunError, CheckpointError):
+        same = _same_weights(run, record)
+    except (RunError, CheckpointError, DataError):
         return None
-    return record if best is None or record.get("checkpoints") == best[:ensemble] else None
+    return record if same and (best is None or record.get("checkpoints") == best[:ensemble]) else None
+
+
+def _same_weights(run: Run, record: Mapping[str, Any]) -> bool:
+    """Whether the checkpoints of an evaluation, as far as they are still there, are those that were judged."""
+    known = record.get("weights_sha256", {})  # by the file's name; older records have none
+    there = checkpoint.numbered(checkpoints(run), "best").values()
+    return all(sha256(path) == known[path.name] for path in there if path.name in known)
 
 
 def _is_record(record: Any) -> bool:
     """Whether it has what is read of the record of an evaluation: scores of n episodes, and of every baseline as many."""
     if not isinstance(record, dict) or not isinstance(record.get("data"), str):
         return False
-    if not isinstance(record.get("by_inner_steps"), list):
+    if not isinstance(record.get("by_inner_steps"), list) or not isinstance(record.get("weights_sha256", {}), dict):
         return False
     beside = record.get("baselines", {})
     if not isinstance(beside, dict) or not all(map(_is_baseline, beside.values())):
@@ -178,6 +191,7 @@ def evaluate_run(
     domain.check_split(recipe, split)
     learner, inner = domain.learner(recipe, inputs), recipe.inner.steps
     metas, at = best_metas(run, ensemble)
+    weights = {path.name: sha256(path) for path in (best_path(run, step) for step in at)}
     key = test_key(seed)
     features = against.features if against else None
     contest = Contest(recipe, inputs, split, episodes, key, metas[0], features, seen_by, home)
@@ -192,6 +206,7 @@ def evaluate_run(
     record: dict[str, Any] = {
         "data": recipe.data, "split": split, "method": recipe.method, "way": recipe.episode.way, "shot": recipe.episode.shot,
         "query": recipe.episode.eval_query, "inner_steps": inner, "norm": recipe.net.norm, "seed": seed, "checkpoints": at,
+        "weights_sha256": weights,
         "score": learner.objective.score_name, "n": final.n, "mean": final.mean, "ci95": final.ci95, "std": final.std,
         "median": float(np.median(final.per_task)),
         "episodes_hash": domain.episodes_hash(recipe, split, episodes, key),
@@ -208,7 +223,7 @@ def evaluate_run(
     if inputs is not None:
         record["trained_on"] = inputs.sha256
     path = run.folder / EVALUATIONS / file_name(_where(run, record), seed, episodes, ensemble)
-    return Result(final, curve, record, path, domain.kept(judged))
+    return Result(final, curve, record, path, domain.kept(judged), run)
 
 
 def _gates(names: Sequence[str], gates: np.ndarray) -> list[dict[str, Any]]:
@@ -229,7 +244,13 @@ def file_name(where: str, seed: int, episodes: int, ensemble: int) -> str:
 
 
 def write_evaluation(result: Result) -> None:
-    """Write evaluations/….json, and beside it the arrays that the domain keeps. RunError if they cannot be written."""
+    """Write evaluations/….json, and beside it the arrays that the domain keeps.
+
+    RunError if they cannot be written, or the folder holds another run by now.
+    """
+    check_unchanged(result.run, _AGAIN)
+    if not _same_weights(result.run, result.record):
+        raise RunError(f"{shown(result.run.folder)} was trained anew by another process meanwhile: {_AGAIN}.")
     result.path.parent.mkdir(exist_ok=True)
     arrays = {kept_path(result.path): safetensors.numpy.save(result.kept)} if result.kept else {}
     write_together({**arrays, result.path: to_json(result.record) + "\n"})

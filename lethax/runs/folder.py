@@ -204,6 +204,12 @@ def _extensions(run: Run) -> list[Any]:
     return [entry.get("to") for entry in read_environment(run.folder).get("extended", [])]
 
 
+def check_unchanged(run: Run, advice: str) -> None:
+    """Raise RunError if the folder holds another recipe than when the run was opened."""
+    if open_run(run.folder).recipe != run.recipe:
+        raise RunError(f"{shown(run.folder)} was given another recipe by another process: {advice}.")
+
+
 def check_data(run: Run, advice: str) -> None:
     """Raise RunError if the run's data were prepared anew in another way: test classes may then be classes it was trained on."""
     if run.inputs is None or run.inputs.sha256 is None:

@@ -12,7 +12,7 @@ from lethax.devices import devices_for, part
 from lethax.errors import DivergedError, LethaxError, RunError
 from lethax.lock import RunLock
 from lethax.outer import OuterPlan, TrainState, begin, fit, fit_together, not_finite
-from lethax.runs.folder import Run, check_data, open_run
+from lethax.runs.folder import Run, check_data, check_unchanged
 from lethax.runs.making import note_resumed
 from lethax.runs.probes import asked
 from lethax.runs.recorder import Recorder, diverged, validated
@@ -51,7 +51,7 @@ def train(run: Run) -> Generator[Status, None, None]:
         with processes.agreed():
             if processes.first():
                 stack.enter_context(RunLock(run.folder))
-                _check(run)
+                check_unchanged(run, "choose another --out")
             check_data(run, _ANEW)
             learner, plan = run.learner(), run.plan()
             _check_joint(run, plan)
@@ -78,7 +78,7 @@ def train_together(runs: Sequence[Run]) -> Generator[Status, None, None]:
     with ExitStack() as locks:
         for run in runs:
             locks.enter_context(RunLock(run.folder))
-            _check(run)
+            check_unchanged(run, "choose another --out")
             check_data(run, _ANEW)
         learner, plan = runs[0].learner(), runs[0].plan()
         recorders = [Recorder(run, learner, plan, len(runs)) for run in runs]
@@ -91,12 +91,6 @@ def train_together(runs: Sequence[Run]) -> Generator[Status, None, None]:
         if done < plan.total:
             note_resumed(runs, done)
         yield from _follow(recorders, done, _computed(runs, plan, done, trained, part), part)
-
-
-def _check(run: Run) -> None:
-    """Raise RunError if the folder, which is locked now, has changed since the run was opened."""
-    if open_run(run.folder).recipe != run.recipe:
-        raise RunError(f"{shown(run.folder)} was given another recipe by another process: choose another --out.")
 
 
 def _check_joint(run: Run, plan: OuterPlan) -> None:
