@@ -8,6 +8,7 @@ import pytest
 
 from lethax import checkpoint, cli
 from lethax.files import read_lines
+from lethax.lock import RunLock
 from lethax.runs import folder as folders
 
 TINY = "sinusoid --method l2f --shot 3 --query 4 --steps 8 --epoch 4 --val-episodes 10 --batch 2 --inner-steps 2"
@@ -76,6 +77,22 @@ def test_the_cost_is_printed_and_kept(probed: Path, capsys: pytest.CaptureFixtur
 def test_what_cannot_be_asked(more: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train(tmp_path / "run", *more) == 2
     assert said in " ".join(capsys.readouterr().err.split())
+
+
+def test_what_no_step_would_measure_is_not_asked(
+    probed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a finished run or one in use, whose next command would be probed; the same command as before is none of these."""
+    run = tmp_path / "run"
+    shutil.copytree(probed, run)
+    assert train(run, "--probe", "landscape", "conflict", "--probe-every", "4") == 0
+    (run / "probes.json").unlink()
+    assert train(run, "--probe", "conflict") == 1
+    assert "is finished, so there is no step to probe" in " ".join(capsys.readouterr().err.split())
+    checkpoint.path_of(run / "checkpoints", "step", 8).unlink()
+    with RunLock(run):
+        assert train(run, "--probe", "conflict") == 1
+    assert "is in use by process" in capsys.readouterr().err and not (run / "probes.json").exists()
 
 
 def test_control_cannot_be_probed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -134,6 +134,12 @@ def reached(run: Run) -> int:
     return max(checkpoint.numbered(checkpoints(run), "step"), default=0)
 
 
+def finished(run: Run) -> bool:
+    """Whether a run is trained: its last state is there. One that is damaged is trained again, from the state before."""
+    last = run.recipe.outer.steps
+    return reached(run) == last and checkpoint.is_good(checkpoint.path_of(checkpoints(run), "step", last))
+
+
 def probing(run: Run) -> tuple[float, float] | None:
     """The seconds of a run's probes, and of its training beside them. None if it has no probes."""
     lines = timing(run.folder) if (run.folder / ASKED).is_file() else []

@@ -11,7 +11,7 @@ from lethax.errors import CheckpointError, DataError, DivergedError, LethaxError
 from lethax.lock import holder
 from lethax.recipe import Resolved
 from lethax.runs import making, training
-from lethax.runs.folder import CHECKPOINTS, Run, checkpoints, reached
+from lethax.runs.folder import Run, checkpoints, finished, reached
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,8 @@ class Job:
 
     @property
     def trained(self) -> bool:
-        """Whether the run is trained: its last state is there. One that is damaged is trained again, from the state before."""
-        last = checkpoint.path_of(self.folder / CHECKPOINTS, "step", self.recipe.outer.steps)
-        return self.reached == self.recipe.outer.steps and checkpoint.is_good(last)
+        """Whether the run is trained, see `folder.finished`."""
+        return finished(Run(self.folder, self.recipe, None))
 
     @property
     def reached(self) -> int:

@@ -18,10 +18,11 @@ from lethax.errors import RecipeError, RunError, did_you_mean
 from lethax.evaluation import draw
 from lethax.files import read_json, to_json, write_atomic
 from lethax.learner import Learner, Traceable
+from lethax.lock import RunLock
 from lethax.meta_batch import Plan
 from lethax.outer import OuterPlan, TrainState
 from lethax.records import Progress
-from lethax.runs.folder import ASKED, Run
+from lethax.runs.folder import ASKED, Run, check_goes_on, finished
 from lethax.streams import Stream, stream
 from lethax.text import shown
 
@@ -82,10 +83,23 @@ def check(names: Sequence[str], every: int | None) -> None:
 
 
 def ask(run: Run, names: Sequence[str], every: int | None = None) -> None:
-    """Have a run probed from now on. RecipeError as in `check`, and for a method or data that cannot be probed."""
+    """Have a run probed from now on. RecipeError as in `check`, and for a method or data that cannot be probed.
+
+    RunError if it is not probed in this way already, and another process is about it or no step is left to train.
+    """
     check(names, every)
     _check_run(run)
-    write_atomic(run.folder / ASKED, to_json({"names": list(dict.fromkeys(names)), "every": every or 0}) + "\n")
+    wanted = Asked(tuple(dict.fromkeys(names)), every or 0)
+    if asked(run) == wanted:
+        return
+    with RunLock(run.folder):
+        check_goes_on(run)
+        if finished(run):
+            raise RunError(
+                f"{shown(run.folder)} is finished, so there is no step to probe: give it more with --steps, probe another run with "
+                "--out, or leave --probe out."
+            )
+        write_atomic(run.folder / ASKED, to_json(wanted._asdict()) + "\n")
 
 
 def asked(run: Run) -> Asked | None:
