@@ -185,6 +185,38 @@ def test_overwrite_that_fails_puts_the_run_back(trained, monkeypatch):
     assert tree(trained.folder) == before and {path.name for path in trained.folder.iterdir()} <= folders.OURS
 
 
+def test_a_signal_waits_until_a_run_is_replaced(trained, monkeypatch):
+    def interrupted(*args):
+        signals._take(2)
+        return write(*args)
+
+    write = making._write
+    monkeypatch.setattr(signals, "leave", lambda number: pytest.fail("it left the run half replaced"))
+    monkeypatch.setattr(signals._Now, "asked", 0)
+    monkeypatch.setattr(making, "_write", interrupted)
+    with pytest.raises(signals.Interrupted):
+        making.replace(resolve(TINY.with_values(seed=7)), trained.folder)
+    assert folders.open_run(trained.folder).recipe.seed == 7
+    assert {path.name for path in trained.folder.iterdir()} == {"environment.json", "recipe.toml"}
+
+
+@pytest.mark.parametrize(
+    "moved", [["recipe.toml"], ["recipe.toml", "checkpoints", "environment.json", "metrics.jsonl"]]
+)
+def test_a_run_that_is_half_replaced_is_found_and_may_be_replaced(moved, trained, capsys):
+    """As after a kill in the midst of it."""
+    aside = trained.folder / ".0123abcd.tmp"
+    aside.mkdir()
+    for name in moved:
+        (trained.folder / name).rename(aside / name)
+    again = [*OPTIONS, "--seed", "7", "--steps", "2", "--out", trained.folder]
+    for words in (again, ["--resume", trained.folder]):
+        assert train(*words) == 1
+        assert f"is half replaced: unless a command is about it, move all of {aside} back" in capsys.readouterr().err
+    assert train(*again, "--overwrite") == 0 and not aside.exists()
+    assert folders.open_run(trained.folder).recipe.seed == 7 and folders.reached(trained) == 2
+
+
 def test_nobody_else_makes_a_run_where_one_is_replaced(trained, monkeypatch):
     """While the new run is checked, which may take seconds; and the folder may be the one that the command is in."""
     checked, tried = making.checked, []

@@ -102,7 +102,19 @@ def _inputs(folder: Path, recipe: Resolved) -> Inputs | None:
     return found
 
 
+def half_replaced(folder: Path) -> str:
+    """What to say of a folder without a recipe, whose run was moved aside to be replaced when a kill came; "" of any other."""
+    aside = folder.glob(f".{'[0-9a-f]' * 8}.tmp")  # as `making.replace` names it
+    for path in aside:
+        if (path / RECIPE).is_file():
+            back = f"unless a command is about it, move all of {shown(path)} back into it"
+            return f"{shown(folder)} holds a run that is half replaced: {back}"
+    return ""
+
+
 def _no_run(folder: Path, advice: str) -> str:
+    if half := half_replaced(folder):
+        return f"{half}."
     within = _runs_in(folder)
     near = within or _runs_in(folder.parent) or _runs_in(Path("runs"))
     if not near:

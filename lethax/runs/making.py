@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 
-from lethax import checkpoint, plugins
+from lethax import checkpoint, plugins, signals
 from lethax.domains import Inputs, domain_of
 from lethax.errors import CheckpointError, RecipeError, RunError
 from lethax.files import to_json, write_atomic
@@ -36,6 +36,7 @@ from lethax.runs.folder import (
     check_recipe,
     checkpoints,
     environment,
+    half_replaced,
     is_model,
     open_run,
     reached,
@@ -65,6 +66,8 @@ def _made(recipe: Resolved, folder: Path) -> Run | None:
     strange = _strange(folder)
     if strange:
         raise RunError(f"{shown(folder)} holds {shown(strange[0], 60)}, which is of no run: choose another --out.")
+    if half := half_replaced(folder):
+        raise RunError(f"{half}, or choose another --out.")
     if _learned(folder):
         raise RunError(
             f"{shown(folder)} holds checkpoints of a run whose recipe.toml is gone: put that file back, or choose another --out."
@@ -166,30 +169,37 @@ def _value(recipe: Resolved, name: str) -> Any:
 def replace(recipe: Resolved, folder: Path) -> Run:
     """Make a new run in place of an old one. RunError if that is in use, or the folder holds other files.
 
-    The folder stays and is locked throughout, so that no other process makes a run in it meanwhile.
+    The folder stays and is locked throughout, so that no other process makes a run in it meanwhile. What a kill left halfway is
+    replaced too.
     """
     strange = _strange(folder)
     if not folder.exists() or not any(folder.iterdir()):
         return create(recipe, folder)
-    if strange or not (folder / RECIPE).is_file():
+    if strange or not ((folder / RECIPE).is_file() or half_replaced(folder)):
         why = f"it holds {shown(strange[0], 60)}, which is of no run" if strange else "it has no recipe.toml"
         raise RunError(f"{shown(folder)} is not replaced: {why}. Choose another --out, or move that away.")
-    aside = folder / f".{secrets.token_hex(4)}.tmp"
     with RunLock(folder):
         inputs = checked(recipe)
-        old = [path.name for path in folder.iterdir() if path.name != LOCK]
-        aside.mkdir()
-        try:
-            for name in sorted(old, key=lambda name: name != RECIPE):  # first of all it is no run any more
-                os.rename(folder / name, aside / name)
-            made = _write(recipe, inputs, folder)
-        except BaseException:
-            for name in {ENVIRONMENT, INPUTS}.difference(old):  # of the new run
-                (folder / name).unlink(missing_ok=True)
-            for path in sorted(aside.iterdir(), key=lambda path: path.name == RECIPE):
-                os.replace(path, folder / path.name)
-            aside.rmdir()
-            raise
+        with signals.deferred():  # until the one run or the other is whole
+            return _swap(recipe, inputs, folder)
+
+
+def _swap(recipe: Resolved, inputs: Inputs | None, folder: Path) -> Run:
+    """Move an old run aside, write a new one, and delete the old one, which is put back if the new one cannot be written."""
+    aside = folder / f".{secrets.token_hex(4)}.tmp"
+    old = [path.name for path in folder.iterdir() if path.name != LOCK]
+    aside.mkdir()
+    try:
+        for name in sorted(old, key=lambda name: name != RECIPE):  # first of all it is no run any more
+            os.rename(folder / name, aside / name)
+        made = _write(recipe, inputs, folder)
+    except BaseException:
+        for name in {ENVIRONMENT, INPUTS}.difference(old):  # of the new run
+            (folder / name).unlink(missing_ok=True)
+        for path in sorted(aside.iterdir(), key=lambda path: path.name == RECIPE):
+            os.replace(path, folder / path.name)
+        aside.rmdir()
+        raise
     shutil.rmtree(aside, ignore_errors=True)
     return made
 
