@@ -14,7 +14,7 @@ from lethax.cli.data_arguments import DataPrepare
 from lethax.data import store as store_module
 from lethax.data.known import KNOWN
 from lethax.data.omniglot import STORES
-from lethax.data.store import list_stores, open_store, verify_store
+from lethax.data.store import list_stores, open_store, own_name, verify_store
 from lethax.data.writer import StoreWriter
 from lethax.errors import DataError
 
@@ -275,3 +275,8 @@ def test_every_known_data_set_has_a_command_that_makes_it():
             args.name, {args.store or args.name}
         )
         assert name in made and (args.source is None) == (name == "glyphs")
+        if args.store:
+            assert own_name(args.store, args.name) == name  # else the command is refused
+            for other in ("folder", ""):
+                with pytest.raises(DataError, match="lethax prepares by itself"):
+                    own_name(args.store, other)

@@ -261,9 +261,9 @@ def checked_name(name: str) -> str:
     return _checked(name, "; choose one with --store")
 
 
-def own_name(name: str) -> str:
-    """Return the name if a data set of somebody's own may have it. DataError otherwise."""
-    if name in KNOWN:
+def own_name(name: str, layout: str = "") -> str:
+    """Return the name if a data set of somebody's own, prepared from this layout, may have it. DataError otherwise."""
+    if name in KNOWN and not KNOWN[name].command.startswith(f"lethax data prepare {layout} "):
         raise DataError(
             f"'{name}' is the name of a data set that lethax prepares by itself: choose another with --store."
         )

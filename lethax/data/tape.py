@@ -36,7 +36,12 @@ class Tape:
         class Entry(tarfile.TarInfo):
             @classmethod
             def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "Entry":
-                entry = super().frombuf(buf, encoding, errors)
+                try:
+                    entry = super().frombuf(buf, encoding, errors)
+                except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # a block of zeros: the end
+                    raise
+                except tarfile.HeaderError as error:  # which `tarfile` takes for the end, unless it is the first
+                    raise tarfile.ReadError(f"a header at byte {tape.tell()} is damaged or cut: {error}") from None
                 tape._follows(entry.type, entry.size)
                 return entry
 

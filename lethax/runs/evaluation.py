@@ -91,7 +91,10 @@ def _is_record(record: Any) -> bool:
     """Whether it has what is read of the record of an evaluation: scores of n episodes, and of every baseline as many."""
     if not isinstance(record, dict) or not isinstance(record.get("data"), str):
         return False
-    if not isinstance(record.get("by_inner_steps"), list) or not isinstance(record.get("weights_sha256", {}), dict):
+    kinds = {"by_inner_steps": list, "checkpoints": list, "score": str, "episodes_hash": str}
+    if not all(isinstance(record.get(name), kind) for name, kind in kinds.items()):
+        return False
+    if not isinstance(record.get("weights_sha256", {}), dict):
         return False
     beside = record.get("baselines", {})
     if not isinstance(beside, dict) or not all(map(_is_baseline, beside.values())):
