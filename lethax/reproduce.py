@@ -105,7 +105,7 @@ def undone(group: Sequence[CellJob], judged: bool) -> list[CellJob]:
 def table(found: Sequence[CellJob], command: str) -> list[dict[str, Any]]:
     """Make the rows of all cells whose runs are evaluated."""
     entries = {}
-    for name, mine in _judged(found).items():
+    for name, mine in _by_cell(found).items():
         first = mine[0]
         row = table_rows.entry(first.cell, first.recipe, [j.folder for j in mine], file_of(first.protocol), command)
         if row:
@@ -116,7 +116,7 @@ def table(found: Sequence[CellJob], command: str) -> list[dict[str, Any]]:
 def table_of_returns(found: Sequence[CellJob], command: str) -> list[dict[str, Any]]:
     """Make the rows of all cells of control whose runs are evaluated, one for each setting."""
     rows: list[dict[str, Any]] = []
-    for mine in _judged(found).values():
+    for mine in _by_cell(found).values():
         first, how = mine[0], mine[0].protocol
         files = [file_of(how, data) for data in (None, *how.elsewhere)]
         runs = [job.folder for job in mine]
@@ -128,17 +128,16 @@ def table_of_returns(found: Sequence[CellJob], command: str) -> list[dict[str, A
 def table_of_columns(found: Sequence[CellJob], command: str) -> list[dict[str, Any]]:
     """Make the rows of all cells whose runs are evaluated on several test columns, as far as these are prepared."""
     rows = []
-    for mine in _judged(found).values():
+    for mine in _by_cell(found).values():
         first, how = mine[0], mine[0].protocol
         files = {str(data): file_of(how, data) for data in domain_of(first.recipe).columns(first.recipe, "test")}
         rows.append(columns.entry(first.cell, first.recipe, [j.folder for j in mine], files, command))
     return columns.compare([row for row in rows if row])
 
 
-def _judged(found: Sequence[CellJob]) -> dict[str, list[CellJob]]:
-    """The runs of each cell of which all are trained and evaluated. Other files by the name of an evaluation are no results."""
-    cells = {job.cell.name: [one for one in found if one.cell.name == job.cell.name] for job in found}
-    return {name: mine for name, mine in cells.items() if not undone(mine, judged=True)}
+def _by_cell(found: Sequence[CellJob]) -> dict[str, list[CellJob]]:
+    names = dict.fromkeys(job.cell.name for job in found)
+    return {name: [job for job in found if job.cell.name == name] for name in names}
 
 
 def write(found: Sequence[CellJob], command: str, folder: Path) -> tuple[str, list[Path]]:

@@ -118,6 +118,11 @@ def test_missing_folder_is_one_sentence(tmp_path: Path) -> None:
             read()
 
 
+def test_text_with_bytes_of_a_path_that_is_no_utf_8_is_written(tmp_path: Path) -> None:
+    write_atomic(tmp_path / "a", os.fsdecode(b"lethax compare --out \xff"))
+    assert (tmp_path / "a").read_bytes() == rb"lethax compare --out \udcff"
+
+
 def test_read_json(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text('{"a": [1, "ü"]}', encoding="utf-8")

@@ -194,7 +194,7 @@ def test_figures_from_nothing(small, capsys, monkeypatch):
         (["table_d", "--probe-every", "3"], "--probe-every is an option of figures"),
         (["figure-d", "--probe-every", "3"], "figure-d has no probes"),
         (["figure-a", "--probe-every", "0"], "it has to be at least 1"),
-        (["figure-a", "--only", "leo"], "no cell here is called 'leo' or is of such a method. Methods: l2f, maml."),
+        (["figure-a", "--only", "leo"], "the figures have no run of leo; their methods: maml, l2f"),
         (["figure-z"], "Did you mean 'figure-"),
     ],
 )

@@ -154,6 +154,8 @@ def test_a_cell_of_the_paper_is_known_at_any_budget_and_seed(tmp_path):
     assert found.cell.name == "table_d/l2f_sinusoid_10shot_1step" and found.share == pytest.approx(
         STEPS / told.run.recipe.outer.full_steps
     )
+    (begun,) = beside([told._replace(steps=10)])
+    assert begun.share == pytest.approx(10 / told.run.recipe.outer.full_steps)
     assert not cells_of(trained(tmp_path / "else", "l2f", shot=7).recipe, [found.cell])
 
 
@@ -165,6 +167,23 @@ def test_a_damaged_record_is_named(two, change):
     evaluated(two[0], episodes=7, **change)
     (told,) = gather([two[0].folder])
     assert len(told.evaluations) == 1 and "n7-best1.json is no record of an evaluation" in "".join(told.damaged)
+
+
+def test_a_record_with_an_infinite_integer_is_named(two):
+    evaluated(two[0], episodes=7)
+    path = two[0].folder / "evaluations" / "test-seed0-n7-best1.json"
+    path.write_text(path.read_text().replace('"seed": 0', '"seed": Infinity'))
+    (told,) = gather([two[0].folder])
+    assert "is no record of an evaluation" in " ".join(told.damaged)
+
+
+def test_one_episode_has_no_interval(two):
+    for run in two:
+        evaluated(run, episodes=1)
+    runs = gather([run.folder for run in two])
+    (gap,) = [gap for _, gaps in curves.differences(runs) for gap in gaps if gap.n == 1]
+    cells = sections.differences(runs, []).partition("<table")[2]
+    assert f"{gap.mean:+.4g}</td>" in cells and f"{gap.mean:+.4g} ±" not in cells
 
 
 def test_a_damaged_record_does_not_stop_the_page(two, tmp_path, capsys):

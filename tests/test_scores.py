@@ -58,6 +58,9 @@ def test_one_step_is_not_shown_twice_and_one_episode_has_no_interval():
 def test_title_names_data_way_shot_and_inner_steps():
     said = scores.title(TWO)
     assert said == "accuracy on 2 test episodes of cifar_fs: 5-way 1-shot, 2 inner steps, seed 0; ± is 1.96 s/√n"
+    other = result([0.4, 0.6])
+    other.record["way"] = 2
+    assert ": 5-way or 2-way 1-shot, " in scores.title([TWO[0], other])
 
 
 def test_other_episodes_have_no_difference_and_a_baseline_of_their_own():

@@ -14,9 +14,9 @@ from lethax.cli.data_arguments import DataPrepare
 from lethax.data import store as store_module
 from lethax.data.known import KNOWN
 from lethax.data.omniglot import STORES
-from lethax.data.store import list_stores, open_store, own_name, verify_store
+from lethax.data.store import check_kind, list_stores, open_store, own_name, verify_store
 from lethax.data.writer import StoreWriter
-from lethax.errors import DataError
+from lethax.errors import DataError, RecipeError
 
 
 def write(root, value, fail=False):
@@ -264,6 +264,14 @@ def test_names_of_made_tasks_are_taken(tmp_path):
     for name in ("sinusoid", "navigation"):
         with pytest.raises(DataError, match=f"'{name}' is the name of tasks that lethax makes itself"):
             StoreWriter(tmp_path, name, mean=(0.0,), std=(1.0,), source={})
+
+
+def test_one_kind_of_data_does_not_replace_the_other(tmp_path):
+    write(tmp_path, 1)
+    check_kind("toy", tmp_path, features=False)
+    check_kind("other", tmp_path, features=True)
+    with pytest.raises(RecipeError, match="data set 'toy' holds pictures, which features would replace"):
+        check_kind("toy", tmp_path, features=True)
 
 
 def test_every_known_data_set_has_a_command_that_makes_it():

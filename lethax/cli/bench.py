@@ -4,7 +4,7 @@ import json
 import tempfile
 from pathlib import Path
 
-from lethax import benchmark
+from lethax import benchmark, signals
 from lethax.benchmark import Case, Measured
 from lethax.cli import arguments
 from lethax.cli.usage import check_range
@@ -25,7 +25,10 @@ def bench(args: arguments.Bench) -> None:
         processor, cores = shown(machine["processor"], 60), machine["cores"]
         say(f"{processor}, {cores} cores, jax {machine['jax']}, {pages} huge pages")
         say(_line(_HEAD, widest))
-    with tempfile.TemporaryDirectory() as cache:  # so that the first step says what compilation takes
+    with (
+        signals.raising(),
+        tempfile.TemporaryDirectory() as cache,
+    ):  # so that the first step says what compilation takes
         for case in cases:
             measured = benchmark.apart(case, args.calls, Path(cache))
             rows.append(benchmark.row(case, measured))

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import shlex
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lethax.cli import data_arguments
 from lethax.cli.data_sets import describe
 from lethax.cli.usage import check_output
-from lethax.errors import DataError, RecipeError
+from lethax.errors import RecipeError
 from lethax.names import PRETRAINED, PRETRAINED_SIZE
 from lethax.progress import bar, say
 from lethax.recipe.record import check_seed
@@ -68,16 +67,10 @@ def _check(args: data_arguments.Embed) -> None:
 
 def _check_targets(args: data_arguments.Embed, path: Path) -> None:
     """Raise an error, before anything is computed, if the features cannot be written or would replace pictures."""
-    from lethax.data.store import find_store, own_name
+    from lethax.data.store import check_kind, own_name
 
     check_output("out", path, ".safetensors")
-    name = own_name(_name(args))
-    with suppress(DataError):  # a damaged one may be made again
-        there = find_store(name, args.root)
-        if there is not None and not there.features:
-            raise RecipeError(
-                f"data set '{name}' holds pictures, which features would replace: choose another --store."
-            )
+    check_kind(own_name(_name(args)), args.root, features=True)
 
 
 def _name(args: data_arguments.Embed) -> str:

@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from lethax.data.store import own_name
+from lethax.data.store import check_kind, own_name
 from lethax.data.twins import MOST_BITS
 from lethax.errors import DataError, RecipeError
 
@@ -67,6 +67,7 @@ def prepare(
         raise RecipeError(f"--near is {given['near']}; it is a number of bits from 0 to {MOST_BITS}.")
     if "store" in OPTIONS.get(kind, ()):
         given["name"] = own_name(given.pop("store", None) or _store_name(source), layout)
+        check_kind(given["name"], root, features=layout == "features")
     if layout == "folder" and "split" in given:
         given["split"] = Path(given["split"])
     if part:

@@ -11,6 +11,7 @@ import math
 import os
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from lethax.data.known import KNOWN, remedy
 from lethax.data.origin import Origin, read_origin
 from lethax.data.publish import MANIFEST, part_name
 from lethax.data.safe import read_small, sha256
-from lethax.errors import DataError, did_you_mean
+from lethax.errors import DataError, RecipeError, did_you_mean
 from lethax.names import DATA_NAME, MADE
 from lethax.text import counted, shown
 
@@ -268,6 +269,16 @@ def own_name(name: str, layout: str = "") -> str:
             f"'{name}' is the name of a data set that lethax prepares by itself: choose another with --store."
         )
     return checked_name(name)
+
+
+def check_kind(name: str, root: Path | None, *, features: bool) -> None:
+    """Raise RecipeError if features would replace a data set of pictures, or pictures one of features."""
+    with suppress(DataError):  # a damaged one may be made again
+        there = find_store(name, root)
+        if there is None or bool(there.features) == features:
+            return
+        old, new = ("pictures", "features") if features else ("features", "pictures")
+        raise RecipeError(f"data set '{name}' holds {old}, which {new} would replace: choose another --store.")
 
 
 def _checked(name: str, advice: str = "") -> str:

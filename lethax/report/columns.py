@@ -24,11 +24,10 @@ def title(results: Sequence[Any]) -> str:
     """ "accuracy on 600 test episodes of each data set: any-way any-shot, 10 inner steps, norm support, seed 0; …"."""
     first = results[0].record
     shape = f"{sized(first['way'], 'way')} {sized(first['shot'], 'shot')}"
-    steps, episodes = counted(first["inner_steps"], "inner step"), counted(first["n"], f"{first['split']} episode")
-    return (
-        f"{first['score']} on {episodes} of each data set: {shape}, {steps}, norm "
-        f"{first['norm']}, seed {first['seed']}; ± is 1.96 s/√n"
-    )
+    episodes = counted(first["n"], f"{first['split']} episode")
+    steps = " or ".join(dict.fromkeys(counted(r.record["inner_steps"], "inner step") for r in results))
+    norms = " or ".join(dict.fromkeys(shown(r.record["norm"], 60) for r in results))
+    return f"{first['score']} on {episodes} of each data set: {shape}, {steps}, norm {norms}, seed {first['seed']}; ± is 1.96 s/√n"
 
 
 def table(folders: Sequence[Path], results: Sequence[Any], encoding: str) -> Table:

@@ -91,10 +91,7 @@ def _is_record(record: Any) -> bool:
     """Whether it has what is read of the record of an evaluation: scores of n episodes, and of every baseline as many."""
     if not isinstance(record, dict) or not isinstance(record.get("data"), str):
         return False
-    kinds = {"by_inner_steps": list, "checkpoints": list, "score": str, "episodes_hash": str}
-    if not all(isinstance(record.get(name), kind) for name, kind in kinds.items()):
-        return False
-    if not isinstance(record.get("weights_sha256", {}), dict):
+    if not isinstance(record.get("by_inner_steps"), list) or not isinstance(record.get("weights_sha256", {}), dict):
         return False
     beside = record.get("baselines", {})
     if not isinstance(beside, dict) or not all(map(_is_baseline, beside.values())):
@@ -180,7 +177,7 @@ def evaluate_run(
     the parts of the evaluation as they come, and passes them on. `against`: the baselines that are judged on the same episodes.
     """
     if data is None:
-        check_data(run, f"judge on it on purpose: lethax evaluate {shown(run.folder)} --data {run.recipe.data}")
+        check_data(run, f"judge on it on purpose: {command_line('evaluate', run.folder, '--data', run.recipe.data)}")
     domain, inputs, changed = run.domain, run.inputs, changed or {}
     recipe = resolve(run.recipe.with_values(**changed)) if changed else run.recipe
     home = seen_by = None

@@ -5,6 +5,7 @@ measured.json. The last one is the record of an evaluation without its single ep
 """
 
 import os
+import secrets
 import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -58,8 +59,7 @@ def get(name: str, out: Path, folder: Path = FOLDER) -> Run:
     if os.path.lexists(out):  # a dead link too
         raise RunError(f"{shown(out)} is there already: choose another --out.")
     out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.tmp")
-    shutil.rmtree(partial, ignore_errors=True)
+    partial = out.with_name(f".{out.name}.{secrets.token_hex(4)}.tmp")
     try:
         shutil.copytree(folder / name, partial, ignore=shutil.ignore_patterns(MEASURED))
         partial.rename(out)
