@@ -38,6 +38,13 @@ def test_every_figure_compares_maml_and_l2f_in_one_setting():
     assert paper_figures.named("figure-f") is None and cells.find("figure-f")[0].table == "navigation"
 
 
+def test_the_help_names_every_figure(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["reproduce", "--help"])
+    said = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert all(name in said for name in (*paper_figures.FIGURES, "figure-f is the table navigation"))
+
+
 def test_fits_are_paths_on_curves_that_shots_share(key):
     """The outputs are those of `path` at the sorted points, and 3 and 5 shots have the same curves with points of their own."""
     tasks, _, ranges = curves.family("sinusoid")
@@ -194,7 +201,7 @@ def test_figures_from_nothing(small, capsys, monkeypatch):
         (["table_d", "--probe-every", "3"], "--probe-every is an option of figures"),
         (["figure-d", "--probe-every", "3"], "figure-d has no probes"),
         (["figure-a", "--probe-every", "0"], "it has to be at least 1"),
-        (["figure-a", "--only", "leo"], "the figures have no run of leo; their methods: maml, l2f"),
+        (["figure-a", "--only", "maml", "leo"], "--only is leo, but the targets have no such cell"),
         (["figure-z"], "Did you mean 'figure-"),
     ],
 )

@@ -67,14 +67,16 @@ def test_a_setting_is_what_maml_would_have():
 
 
 def test_find():
-    assert len(cells.find("table-d", ["l2f"])) == len(cells.find("D", ["l2f"])) == 12
+    assert len(cells.find("table-d")) == len(cells.find("D")) == 48
     assert [c.name for c in cells.find("table_b/l2f_cifar_fs_5way5shot_conv4")] == [
         "table_b/l2f_cifar_fs_5way5shot_conv4"
     ]
     with pytest.raises(RecipeError, match="'table_e'.*Did you mean"):
         cells.find("table_e")
-    with pytest.raises(RecipeError, match="no cell of leopard; its methods: l2f, "):
-        cells.find("table_d", ["leopard"])
+    found = cells.find("table_d")
+    assert len(cells.narrowed(found, ["l2f"])) == 12 and cells.narrowed(found, []) == found
+    with pytest.raises(RecipeError, match=r"--only is l2ff, .* Did you mean 'l2f'\? Their methods: l2f, "):
+        cells.narrowed(found, ["maml", "l2ff"])  # although one of them is a method
 
 
 @pytest.fixture
@@ -216,6 +218,10 @@ def test_plan_and_messages(small, capsys):
     shown = capsys.readouterr().out  # 80 columns wide
     assert "This does not include evaluation, and validation only where the" in shown
     assert "0/4" in shown and "timed" in shown and not (small / "runs").exists()
+    one_of_two = ["reproduce", "table_x/maml_sinusoid", "table_x/l2f_sinusoid", "--only", "table_x/l2f_sinusoid"]
+    assert cli.main([*one_of_two, "--seeds", "3", "--dry-run"]) == 0  # as the command of a job is
+    shown = capsys.readouterr().out
+    assert "0/3" in shown and "maml_sinusoid" not in shown
     assert cli.main(["reproduce", "y"]) == 2
     assert cli.main(["reproduce", "x", "--budget", "2"]) == 2
     assert "--budget is 2.0; it is a share" in capsys.readouterr().err

@@ -183,8 +183,8 @@ class Report:
 
 
 _TARGETS = (
-    f"A table ({', '.join(table_names())}), or cells of one table, or figures ({', '.join(FIGURES)}). A cell has the name of its "
-    "recipe, such as table_b/NAME."
+    f"A table ({', '.join(table_names())}), or cells of one table, or figures ({', '.join(FIGURES)}); figure-f is the table "
+    "navigation. A cell has the name of its recipe, such as table_b/NAME."
 )
 
 

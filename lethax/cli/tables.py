@@ -17,7 +17,7 @@ from lethax.errors import LethaxError, RecipeError
 from lethax.progress import bar, console, say
 from lethax.recipe.record import check_seed
 from lethax.report import cells, paper_figures
-from lethax.report.paper_figures import METHODS, PaperFigure
+from lethax.report.paper_figures import PaperFigure
 from lethax.text import shown
 
 
@@ -77,15 +77,16 @@ def _check(args: arguments.Reproduce) -> None:
 
 
 def _cells_of_table(args: arguments.Reproduce) -> list[cells.Cell]:
-    found = {cell.name: cell for target in args.targets for cell in cells.find(target, args.only)}
+    found = {cell.name: cell for target in args.targets for cell in cells.find(target)}
+    kept = cells.narrowed(list(found.values()), args.only)
     for name, value in (("data", args.data), ("probe-every", args.probe_every)):
         if value is not None:
             raise RecipeError(f"--{name} is an option of figures, such as figure-a, and not of tables: leave it out.")
-    if len({cell.table for cell in found.values()}) != 1:
+    if len({cell.table for cell in kept}) != 1:
         raise RecipeError(
             "the targets are of several tables; reproduce takes one table, or cells of one table, at a time."
         )
-    return list(found.values())
+    return kept
 
 
 def _cells_of_figures(args: arguments.Reproduce, figures: list[PaperFigure]) -> list[cells.Cell]:
@@ -99,12 +100,7 @@ def _cells_of_figures(args: arguments.Reproduce, figures: list[PaperFigure]) -> 
         raise RecipeError("--episodes is an option of tables: figures come from training alone. Leave it out.")
     names = dict.fromkeys(name for figure in figures for name in figure.cells_on(args.data))
     found = {cell.name: cell for name in names for cell in cells.find(name)}
-    kept = [cell for cell in found.values() if cell.is_of(args.only)]
-    if not kept:
-        raise RecipeError(
-            f"the figures have no run of {shown(', '.join(args.only))}; their methods: {', '.join(METHODS)}."
-        )
-    return kept
+    return cells.narrowed(list(found.values()), args.only)
 
 
 def _fill_table(every: list[Any], done: Iterable[Done], command: str, args: arguments.Reproduce) -> list[LethaxError]:

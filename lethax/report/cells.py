@@ -59,10 +59,6 @@ class Cell(NamedTuple):
         """The table of the cell, which is the folder of its recipe."""
         return self.name.partition("/")[0]
 
-    def is_of(self, only: Sequence[str]) -> bool:
-        """Whether the cell or its method is named; every cell is, where none is named."""
-        return not only or self.recipe.method in only or self.name in only
-
     def setting(self) -> "Setting":
         """The setting of the cell. It has the values that the method compared with, such as MAML, would have in this cell."""
         from lethax.methods.registry import (
@@ -111,8 +107,8 @@ def every_cell() -> list[Cell]:
     return [Cell(name, load(path), published().get(name)) for name, path in zip(names, paths, strict=True)]
 
 
-def find(target: str, only: Sequence[str] = ()) -> list[Cell]:
-    """Find the cells of a table ("table_b", "table-b", "b") or one cell; `only` as in `Cell.is_of`. RecipeError if none is left."""
+def find(target: str) -> list[Cell]:
+    """Find the cells of a table ("table_b", "table-b", "b") or one cell. RecipeError if there is none."""
     wanted = target.lower().replace("-", "_").removesuffix(".toml").removeprefix("recipes/")
     wanted = _ALIASES.get(wanted, wanted)
     cells = every_cell()
@@ -122,8 +118,18 @@ def find(target: str, only: Sequence[str] = ()) -> list[Cell]:
         raise RecipeError(
             f"no table, cell or figure is called '{shown(target)}'.{near} All tables and figures: lethax reproduce --help"
         )
-    kept = [c for c in found if c.is_of(only)]
-    if not kept:
-        methods = ", ".join(sorted({c.recipe.method for c in found}))
-        raise RecipeError(f"{target} has no cell of {', '.join(only)}; its methods: {methods}.")
-    return kept
+    return found
+
+
+def narrowed(found: Sequence[Cell], only: Sequence[str]) -> list[Cell]:
+    """The cells that are named, or whose methods are; all of them where none is. RecipeError for a name that fits none of them."""
+    methods = sorted({cell.recipe.method for cell in found})
+    known = {*methods, *(cell.name for cell in found)}
+    for name in only:
+        if name not in known:
+            near = did_you_mean(name, known)
+            raise RecipeError(
+                f"--only is {shown(name)}, but the targets have no such cell and no cell of such a method.{near} Their methods: "
+                f"{', '.join(methods)}."
+            )
+    return [cell for cell in found if not only or cell.recipe.method in only or cell.name in only]
