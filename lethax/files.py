@@ -128,13 +128,11 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     return read_lines(path) if path.is_file() else []
 
 
-def truncate_lines(path: Path, step: int) -> list[dict[str, Any]]:
-    """Delete a torn last line of a log and the lines of later steps, and return the others. RunError as in `read_lines`."""
-    kept = [(entry, line) for entry, line in _lines(path) if entry["step"] <= step]
-    text = "".join(line + "\n" for _, line in kept)
+def truncate_lines(path: Path, step: int) -> None:
+    """Delete a torn last line of a log and the lines of later steps. RunError as in `read_lines`."""
+    text = "".join(line + "\n" for entry, line in _lines(path) if entry["step"] <= step)
     if text != _read_text(path):
         write_atomic(path, text)
-    return [entry for entry, _ in kept]
 
 
 def _lines(path: Path) -> list[tuple[dict[str, Any], str]]:

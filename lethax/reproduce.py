@@ -77,12 +77,16 @@ def jobs(
     return found
 
 
+def test_data(job: CellJob) -> tuple[str | None, ...]:
+    """The test data that a run is to be evaluated on; None stands for its own."""
+    return (*domain_of(job.recipe).columns(job.recipe, "test"), *job.protocol.elsewhere)
+
+
 def unjudged(job: CellJob) -> list[str | None]:
-    """The test data that a trained run is not evaluated on yet; None stands for its own."""
+    """The test data that a trained run is not evaluated on yet."""
     run, how = job.open(), job.protocol
-    every = (*domain_of(job.recipe).columns(job.recipe, "test"), *how.elsewhere)
     path = lambda data: job.folder / folders.EVALUATIONS / file_of(how, data)  # noqa: E731
-    return [data for data in every if judged_before(run, path(data), how.ensemble, job.judged_steps) is None]
+    return [data for data in test_data(job) if judged_before(run, path(data), how.ensemble, job.judged_steps) is None]
 
 
 def judge(job: CellJob) -> None:
@@ -105,34 +109,41 @@ def undone(group: Sequence[CellJob], judged: bool) -> list[CellJob]:
 def table(found: Sequence[CellJob], command: str) -> list[dict[str, Any]]:
     """Make the rows of all cells whose runs are evaluated."""
     entries = {}
-    for name, mine in _by_cell(found).items():
-        first = mine[0]
-        row = table_rows.entry(first.cell, first.recipe, [j.folder for j in mine], file_of(first.protocol), command)
-        if row:
-            entries[name] = (first.cell, row)
+    for mine, data in _judged(found):
+        first, runs = mine[0], [job.folder for job in mine]
+        if data:
+            row = table_rows.entry(first.cell, first.recipe, runs, file_of(first.protocol), command)
+            entries[first.cell.name] = (first.cell, row)
     return table_rows.compare(entries)
 
 
 def table_of_returns(found: Sequence[CellJob], command: str) -> list[dict[str, Any]]:
     """Make the rows of all cells of control whose runs are evaluated, one for each setting."""
     rows: list[dict[str, Any]] = []
-    for mine in _by_cell(found).values():
-        first, how = mine[0], mine[0].protocol
-        files = [file_of(how, data) for data in (None, *how.elsewhere)]
-        runs = [job.folder for job in mine]
-        made = [returns.entry(first.cell, first.recipe, runs, file, first.judged_steps, command) for file in files]
-        rows.extend(row for row in made if row)
+    for mine, data in _judged(found):
+        first, runs = mine[0], [job.folder for job in mine]
+        files = [file_of(first.protocol, one) for one in data]
+        rows += [returns.entry(first.cell, first.recipe, runs, file, first.judged_steps, command) for file in files]
     return returns.compare(sorted(rows, key=lambda row: row["data"]))
 
 
 def table_of_columns(found: Sequence[CellJob], command: str) -> list[dict[str, Any]]:
     """Make the rows of all cells whose runs are evaluated on several test columns, as far as these are prepared."""
     rows = []
+    for mine, data in _judged(found):
+        first, runs = mine[0], [job.folder for job in mine]
+        files = {str(one): file_of(first.protocol, one) for one in data}
+        if files:
+            rows.append(columns.entry(first.cell, first.recipe, runs, files, command))
+    return columns.compare(rows)
+
+
+def _judged(found: Sequence[CellJob]) -> Iterator[tuple[list[CellJob], list[str | None]]]:
+    """The runs of each cell that are all trained, and the test data that all of them are evaluated on."""
     for mine in _by_cell(found).values():
-        first, how = mine[0], mine[0].protocol
-        files = {str(data): file_of(how, data) for data in domain_of(first.recipe).columns(first.recipe, "test")}
-        rows.append(columns.entry(first.cell, first.recipe, [j.folder for j in mine], files, command))
-    return columns.compare([row for row in rows if row])
+        if all(job.trained for job in mine):
+            missing = {data for job in mine for data in unjudged(job)}
+            yield mine, [data for data in test_data(mine[0]) if data not in missing]
 
 
 def _by_cell(found: Sequence[CellJob]) -> dict[str, list[CellJob]]:
@@ -187,7 +198,7 @@ def _pictures(found: Sequence[CellJob], rows: list[dict[str, Any]], stem: Path) 
                  for data in (None, *job.protocol.elsewhere)}
         for method, job in sorted(first.items(), reverse=True)
     }  # fmt: skip
-    if files and all(file.is_file() for settings in files.values() for file in settings.values()):
+    if files and not undone(list(first.values()), judged=True):
         made.append(stem.with_name(f"{stem.name}-paths.png"))
         paths = {m: {name: read_kept(file) for name, file in of_m.items()} for m, of_m in files.items()}
         figures.navigation_paths(paths, made[1])

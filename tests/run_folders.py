@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
+from lethax import checkpoint
 from lethax.files import append_line, to_json, write_atomic
 from lethax.recipe import Recipe
 from lethax.recipe.resolve import resolve
@@ -34,6 +35,12 @@ def trained(folder: Path, method: str = "maml", data: str = "sinusoid", seed: in
         append_line(folder / folders.METRICS, to_json(line, None))
     append_line(folder / folders.TIMING, to_json({"step": STEPS, "seconds": 61.5}, None))
     return run
+
+
+def stated(folder: Path, step: int = STEPS) -> None:
+    """A state of training at a step, whose validation is the best one, as that of a run that is trained so far."""
+    (folder / folders.CHECKPOINTS).mkdir(exist_ok=True)
+    checkpoint.save(checkpoint.path_of(folder / folders.CHECKPOINTS, "step", step), {}, {"best": [[0.5, step]]})
 
 
 def evaluated(

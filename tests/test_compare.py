@@ -281,7 +281,7 @@ PROBE = {"title": "probe", "on": "birds", "chosen": "", "setting": {"decay": 0.1
 
 @pytest.mark.parametrize("change", [
     {"per_episode": [1, 2]}, {"per_episode": [1]}, {"per_episode": {}}, {"per_episode": ["x"] * 30}, {"n": 29}, {"data": 5},
-    {"by_inner_steps": 5}, {"weights_sha256": []},
+    {"by_inner_steps": 5}, {"weights_sha256": []}, {"score": None}, {"checkpoints": None}, {"episodes_hash": None},
     {"nearest_prototype": 5}, {"nearest_prototype": {"per_episode": [0.1]}}, {"baselines": []}, {"caution": []},
     {"baselines": {"probe": {**PROBE, "per_episode": []}}}, {"baselines": {"probe": {**PROBE, "setting": {"decay": "x"}}}},
     {"baselines": {"probe": {**PROBE, "title": 5}}},

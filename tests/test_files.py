@@ -141,7 +141,7 @@ def lines(path: Path, *entries: dict[str, Any]) -> None:
 def test_truncate_keeps_what_satisfies(tmp_path: Path) -> None:
     path = tmp_path / "m.jsonl"
     lines(path, *({"step": step, "note": "a\u2028b"} for step in (10, 20, 30)))
-    assert [line["step"] for line in truncate_lines(path, 20)] == [10, 20]
+    truncate_lines(path, 20)
     assert [json.loads(line)["step"] for line in path.read_text(encoding="utf-8").strip().split("\n")] == [10, 20]
 
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from run_folders import stated
 
 from lethax import checkpoint, cli, meta_batch, outer, reproduce
 from lethax.data.buckets import QUERY, SUPPORT
@@ -245,9 +246,10 @@ def test_table_c_has_what_is_prepared(tmp_path: Path, monkeypatch: pytest.Monkey
     found = reproduce.jobs(cells.find("table-c"), tmp_path / "runs", budget=1, steps=1, seeds=1)
     for number, job in enumerate(found):
         (job.open().folder / "evaluations").mkdir()
+        stated(job.folder, 1)
         for name in SPLITS:
             scores = {"n": 2, "per_episode": [0.1 * number, 0.3], "by_inner_steps": [{}] * (job.judged_steps + 1)}
-            record = {"data": name, "episodes_hash": name, **scores}
+            record = {"data": name, "score": "accuracy", "checkpoints": [1], "episodes_hash": name, **scores}
             write_atomic(
                 job.folder / "evaluations" / f"metadataset-{name}-test-seed0-n600-best1.json", json.dumps(record)
             )

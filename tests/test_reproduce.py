@@ -5,17 +5,19 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from run_folders import STEPS, evaluated, trained
+from run_folders import STEPS, evaluated, stated, trained
 
 from lethax import cli, reproduce
+from lethax.cli import groups
 from lethax.data.embeddings import write_features
 from lethax.data.feature_files import split_of
 from lethax.data.writer import StoreWriter
 from lethax.domains import supervised
-from lethax.errors import CheckpointError, DivergedError, LethaxError, RecipeError
+from lethax.errors import CheckpointError, DivergedError, LethaxError, RecipeError, RunError
 from lethax.methods import METHODS
 from lethax.recipe import Recipe
 from lethax.recipe.resolve import resolve
@@ -189,20 +191,69 @@ def test_a_diverged_or_damaged_run_leaves_the_other_cells(kind, small, capsys, m
     assert [(row["method"], row["std_over_seeds"]) for row in rows] == [("maml+l2f", None)] * 2  # of one seed
 
 
+def test_a_run_that_cannot_be_judged_is_left_out_and_the_others_are_judged(capsys, monkeypatch):
+    """As one with fewer validated checkpoints than the ensemble has."""
+    group = [SimpleNamespace(trained=True, folder=Path(name)) for name in ("a", "b")]
+
+    def judge(job):
+        if job is group[0]:
+            raise RunError("a keeps 2 validated checkpoints, not 3.")
+
+    monkeypatch.setattr(reproduce, "judge", judge)
+    ((failed,), finished) = groups._done("1/1 x", group, judged=True)
+    assert isinstance(failed, RunError) and finished == 1
+    assert "1/1 x is left out: a keeps 2 validated checkpoints" in capsys.readouterr().out
+
+
 def test_an_evaluation_of_fewer_updates_is_none_of_the_cell(tmp_path):
     """`lethax evaluate RUN --steps N` writes the file that a cell is judged in; of more updates the table has its own."""
     cell = cells.Cell("navigation/maml", Recipe.of(data="navigation_b", method="maml"), None)
     found = reproduce.jobs([cell], tmp_path, budget=1.0, steps=STEPS, seeds=2)
     for job, updates in zip(found, (6, 1), strict=True):
         run = trained(job.folder, data="navigation_b", seed=job.recipe.seed)
-        line = {"step": STEPS, "env_steps": 9.0, "val_score": -9.0, "val_ci95": 1.0, "val_episodes": 20}
-        (job.folder / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+        stated(job.folder)
         whole = {"returns": [[-40.0 + j for j in range(updates + 1)]] * 40, "by_inner_steps": [{}] * (updates + 1)}
         evaluated(run, "return", episodes=40, **whole)
     assert [reproduce.unjudged(job) for job in found] == [[], [None]]
     assert not reproduce.table_of_returns(found, "")  # not all of its seeds are judged
     (row,) = reproduce.table_of_returns(found[:1], "")
     assert [at["mean"] for at in row["by_updates"]] == [-40, -39, -38, -37, -36]
+
+
+def test_rows_of_control_count_all_steps_and_the_rollouts_of_evaluation(tmp_path):
+    recipe = Recipe.of(data="navigation", method="maml", rl_eval_rollouts=40)
+    (job,) = reproduce.jobs([cells.Cell("x/maml", recipe, None)], tmp_path, budget=1.0, steps=STEPS, seeds=1)
+    run = trained(job.folder, data="navigation", rl_eval_rollouts=40)
+    stated(job.folder)
+    # A line every 100 steps begins a new window too; one whose steps were all skipped has no mean.
+    lines = [
+        {"step": 30, "env_steps": 1.0},
+        {"step": 100, "env_steps": 2.0},
+        {"step": 160, "skipped": 60},
+        {"step": STEPS},
+    ]
+    (job.folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    evaluated(run, "return", episodes=40, returns=[[0.0] * 5] * 40, by_inner_steps=[{}] * 5)
+    (row,) = reproduce.table_of_returns([job], "")
+    assert row["env_steps"] == [(30 + 2 * 70) * job.recipe.outer.batch]
+    assert row["rollouts"] == 40 and job.recipe.episode.shot == 20
+
+
+def test_rows_are_of_runs_that_are_trained_and_judged_as_they_are_now(tmp_path):
+    """As the same command would judge again an evaluation that is torn, half-way or of other checkpoints."""
+    cell = cells.Cell("x/maml", Recipe.of(data="sinusoid", method="maml"), None)
+    (job,) = found = reproduce.jobs([cell], tmp_path, budget=1.0, steps=STEPS, seeds=1, episodes=30)
+    run = trained(job.folder)
+    steps = job.judged_steps + 1
+    evaluated(run, by_inner_steps=[{}] * steps)
+    stated(job.folder, STEPS // 2)
+    assert not reproduce.table(found, "")  # it is not finished
+    stated(job.folder)
+    assert len(reproduce.table(found, "")) == 1
+    evaluated(run, by_inner_steps=[{}] * steps, checkpoints=[STEPS // 2])
+    assert not reproduce.table(found, "")
+    next((job.folder / "evaluations").iterdir()).write_text('{"data": "sin')
+    assert not reproduce.table(found, "")
 
 
 @pytest.mark.parametrize("table", ["table_a", "table_c", "navigation", "locomotion"])

@@ -22,6 +22,7 @@ from lethax.lock import RunLock
 from lethax.recipe import Recipe
 from lethax.recipe.resolve import resolve
 from lethax.report import table_rows
+from lethax.report.page.gather import gather
 from lethax.runs import evaluation as runs
 from lethax.runs import folder as folders
 from lethax.runs import making, probes, recorder, training
@@ -374,6 +375,20 @@ def test_a_time_that_is_no_number_is_one_sentence(more, trained):
         file.write(f'{{"step": 6{more}}}\n')
     with pytest.raises(RunError, match="does not say in numbers how many seconds step 6 took: delete that line."):
         table_rows.progress(trained.folder)
+
+
+@pytest.mark.parametrize(
+    "more", ['"skipped": "x"', '"env_steps": null', '"val_score": 0.5, "val_ci95": "x"', '"val_score": []']
+)
+def test_a_count_or_validation_that_is_no_number_is_one_sentence(more, trained, capsys):
+    with (trained.folder / folders.METRICS).open("a") as file:
+        file.write(f'{{"step": 4, {more}}}\n')
+    assert train("--resume", trained.folder, "--steps", 6) == 1
+    assert (
+        "does not say in numbers what was counted or validated at step 4: delete that line." in capsys.readouterr().err
+    )
+    with pytest.raises(RunError, match="in numbers what was counted or validated"):
+        gather([trained.folder])
 
 
 def test_logs_are_on_the_disk_before_the_state(tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lethax.cli.arguments import Reproduce
-from lethax.errors import CheckpointError, DivergedError, LethaxError, RecipeError
+from lethax.errors import CheckpointError, DivergedError, LethaxError, RecipeError, RunError
 from lethax.lock import RunInUse
 from lethax.progress import follow, say
 from lethax.text import ALWAYS, shown
@@ -90,7 +90,9 @@ def _done(title: str, group: list[Any], judged: bool) -> Done:
             if judged:
                 reproduce.judge(job)
             finished += 1
-        except (DivergedError, CheckpointError) as error:
+        except RunInUse:
+            raise
+        except (DivergedError, CheckpointError, RunError) as error:  # also one with too few validated checkpoints
             say(f"{title} is left out: {error}")
             failed.append(error)
     return Done(failed, finished)

@@ -164,7 +164,7 @@ class Control:
         world = self.environment(recipe)
         fixed = returns.test_tasks(world, key, episodes)
         later, updates = recipe.control.later_rate, steps if curve else max(steps, self.curve)
-        plan = replace(self.plan(recipe), rollouts=_judged_rollouts(recipe))
+        plan = replace(self.plan(recipe), rollouts=judged_rollouts(recipe))
         judged = returns.evaluate(self.learner(recipe), plan, metas[0], world, fixed, key, updates, later)
         if curve:
             yield from (Judged(table, seen) for table, seen in judged)
@@ -187,7 +187,7 @@ class Control:
         """A hash of the fixed tasks."""
         world = self.environment(recipe)
         fixed = np.ascontiguousarray(returns.test_tasks(world, key, episodes), np.float32)
-        about = repr((recipe.data, _judged_rollouts(recipe), world.horizon)).encode()
+        about = repr((recipe.data, judged_rollouts(recipe), world.horizon)).encode()
         return hashlib.sha256(about + fixed.tobytes()).hexdigest()[:16]
 
     def elsewhere(self, recipe: Resolved, inputs: Inputs | None, data: str) -> "tuple[Control, Resolved]":
@@ -220,7 +220,7 @@ class Control:
         return self.learner(recipe, inputs), self.plan(recipe), self.environment(recipe)
 
 
-def _judged_rollouts(recipe: Resolved) -> int:
+def judged_rollouts(recipe: Resolved) -> int:
     """The rollouts of an update in validation and evaluation: a number of their own, or else as many as in training."""
     own = recipe.control.eval_rollouts
     return own if own > 0 else recipe.episode.shot

@@ -70,24 +70,20 @@ def ranks(scores: Mapping[str, Mapping[str, tuple[float, float]]]) -> dict[str, 
 
 def entry(
     cell: Cell, recipe: Resolved, folders: Sequence[Path], files: Mapping[str, str], command: str
-) -> dict[str, Any] | None:
-    """The row of a cell from its runs, one for each seed; `files` has the evaluation of every column. None without any of them.
+) -> dict[str, Any]:
+    """The row of a cell from its evaluated runs, one for each seed; `files` has the evaluation of every column.
 
     An interval is over test episodes, each one's score a mean over seeds: 1.96 s/√n.
     """
     found = {}
     for data, file in files.items():
-        paths = [folder / "evaluations" / file for folder in folders]
-        if all(path.is_file() for path in paths):
-            records = [read_json(path) for path in paths]
-            scores = 100.0 * np.array([record["per_episode"] for record in records], np.float64)
-            result = score(scores.mean(axis=0))
-            found[data.removeprefix(f"{NAME}-")] = {
-                "mean": result.mean, "ci95": result.ci95, "episodes": result.n, "by_seed": scores.mean(axis=1).tolist(),
-                "episodes_hash": records[0]["episodes_hash"], "_scores": result.per_task,
-            }  # fmt: skip
-    if not found:
-        return None
+        records = [read_json(folder / "evaluations" / file) for folder in folders]
+        scores = 100.0 * np.array([record["per_episode"] for record in records], np.float64)
+        result = score(scores.mean(axis=0))
+        found[data.removeprefix(f"{NAME}-")] = {
+            "mean": result.mean, "ci95": result.ci95, "episodes": result.n, "by_seed": scores.mean(axis=1).tolist(),
+            "episodes_hash": records[0]["episodes_hash"], "_scores": result.per_task,
+        }  # fmt: skip
     inputs = read_json(folders[0] / "inputs.json")
     return {
         **table_rows.common_entry(cell, recipe, folders, command),

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from lethax.domains.control import judged_rollouts
 from lethax.evaluation import score
 from lethax.files import read_json
 from lethax.methods import METHODS
@@ -13,23 +14,19 @@ from lethax.recipe import Resolved
 from lethax.report.cells import Cell
 from lethax.report.table_rows import common_entry, learning_curve, name_of, tell_apart
 from lethax.report.tables import legend, seeds_caveat
+from lethax.runs.folder import metrics
 from lethax.text import counted, plural
 
 
 def entry(
     cell: Cell, recipe: Resolved, folders: Sequence[Path], evaluation: str, updates: int, command: str
-) -> dict[str, Any] | None:
-    """Make a row from the runs of a cell, one for each seed, in one setting. None if a run is not evaluated yet.
+) -> dict[str, Any]:
+    """Make a row from the evaluated runs of a cell, one for each seed, in one setting.
 
     `updates`: the row is of 0 up to this many; an evaluation may have more. `by_updates`: after each number of updates, the mean
     over tasks and seeds and 1.96 s/√n over tasks, each one's return a mean over seeds.
     """
-    paths = [folder / "evaluations" / evaluation for folder in folders]
-    if not all(path.is_file() for path in paths):
-        return None
-    records = [read_json(path) for path in paths]
-    if any(len(record["by_inner_steps"]) <= updates for record in records):
-        return None
+    records = [read_json(folder / "evaluations" / evaluation) for folder in folders]
     returns = np.array([[task[: updates + 1] for task in record["returns"]] for record in records])
     scores = [score(column) for column in returns.mean(axis=0).T]
     home = records[0]["data"] == recipe.data
@@ -41,7 +38,7 @@ def entry(
             {"updates": u, "mean": s.mean, "ci95": s.ci95, "by_seed": returns[:, :, u].mean(axis=1).tolist()}
             for u, s in enumerate(scores)
         ],
-        "tasks": returns.shape[1], "rollouts": recipe.episode.shot,
+        "tasks": returns.shape[1], "rollouts": judged_rollouts(recipe),
         "horizon": recipe.control.horizon,
         "episodes_hash": records[0]["episodes_hash"],
         "inner_rate": recipe.inner.rate, "later_rate": recipe.control.later_rate, "cg_share": recipe.control.cg_share,
@@ -51,10 +48,13 @@ def entry(
 
 
 def _env_steps(folder: Path, recipe: Resolved) -> int:
-    """The number of environment steps that the training of a run took."""
-    lines = learning_curve(folder, ("step", "env_steps"))
+    """The number of environment steps that the training of a run took: a line has their mean over the steps since the line before.
+
+    It has none where the meta-gradients of all these steps were not finite.
+    """
+    lines = metrics(folder)
     since = [0, *(line["step"] for line in lines[:-1])]
-    each = [line["env_steps"] * (line["step"] - start) for line, start in zip(lines, since, strict=True)]
+    each = [line.get("env_steps", 0) * (line["step"] - start) for line, start in zip(lines, since, strict=True)]
     return round(sum(each) * recipe.outer.batch)
 
 

@@ -7,32 +7,30 @@ from typing import Any
 import numpy as np
 
 from lethax.evaluation import by_repeats, score
-from lethax.files import read_json, read_log
+from lethax.files import read_json
 from lethax.methods import METHODS, method_of
 from lethax.recipe import Resolved
 from lethax.report.cells import Cell
-from lethax.runs.folder import read_environment, timing
+from lethax.runs.folder import VALIDATION, metrics, read_environment, timing
 
 _SAME = ("data", "net", "batch", "shot", "inner_steps")  # rows of one method that agree in these are variants of it
 
 
-def entry(
-    cell: Cell, recipe: Resolved, folders: Sequence[Path], evaluation: str, command: str
-) -> dict[str, Any] | None:
-    """Make the row of a cell from its runs, one for each seed, of the resolved `recipe`. None if a run is not evaluated yet.
+def entry(cell: Cell, recipe: Resolved, folders: Sequence[Path], evaluation: str, command: str) -> dict[str, Any]:
+    """Make the row of a cell from its evaluated runs, one for each seed, of the resolved `recipe`.
 
     The interval is over test episodes, each one's score a mean over seeds: 1.96 s/√n. Sinusoids: the mean over seeds of the
     protocol's own, over 100 curves.
     """
-    paths = [folder / "evaluations" / evaluation for folder in folders]
-    if not paths or not all(path.is_file() for path in paths):
-        return None
     with np.errstate(invalid="ignore"):  # an inner loop that diverged on a task has an error without bound
-        return _entry(cell, recipe, folders, paths, command)
+        return _entry(
+            cell, recipe, [read_json(folder / "evaluations" / evaluation) for folder in folders], folders, command
+        )
 
 
-def _entry(cell: Cell, recipe: Resolved, folders: Sequence[Path], paths: list[Path], command: str) -> dict[str, Any]:
-    records = [read_json(path) for path in paths]
+def _entry(
+    cell: Cell, recipe: Resolved, records: list[dict[str, Any]], folders: Sequence[Path], command: str
+) -> dict[str, Any]:
     scores = np.array([_scores(record) for record in records])
     means = [float(np.mean(of_seed)) for of_seed in scores]
     factor = 100.0 if records[0]["score"] == "accuracy" else 1.0
@@ -96,15 +94,13 @@ def progress(folder: Path) -> tuple[int, float]:
     return (lines[-1]["step"] if lines else 0), sum(line["seconds"] for line in lines)
 
 
-def learning_curve(
-    folder: Path, wanted: Sequence[str] = ("step", "val_score", "val_ci95", "val_episodes")
-) -> list[dict[str, Any]]:
+def learning_curve(folder: Path) -> list[dict[str, Any]]:
     """The results of all validations of a run."""
-    return [{key: line[key] for key in wanted} for line in read_log(folder / "metrics.jsonl") if "val_score" in line]
+    return [{key: line.get(key) for key in ("step", *VALIDATION)} for line in metrics(folder) if "val_score" in line]
 
 
 def _skipped(folder: Path) -> int:
-    return sum(line.get("skipped", 0) for line in read_log(folder / "metrics.jsonl"))
+    return sum(line.get("skipped", 0) for line in metrics(folder))
 
 
 def compare(entries: Mapping[str, tuple[Cell, dict[str, Any]]]) -> list[dict[str, Any]]:

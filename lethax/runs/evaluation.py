@@ -58,7 +58,8 @@ def best_metas(run: Run, count: int) -> tuple[list[Any], list[int]]:
     steps = _best_steps(run, fresh)[:count]
     if len(steps) < count:
         raise RunError(
-            f"{shown(run.folder)} keeps {counted(len(steps), 'validated checkpoint')}, not {count}: lower --ensemble."
+            f"{shown(run.folder)} keeps {counted(len(steps), 'validated checkpoint')}, not {count}: lethax evaluate, predict and "
+            f"export take --ensemble {len(steps)}."
         )
     return [checkpoint.load(best_path(run, step), fresh.meta)[0] for step in steps], steps
 
@@ -89,9 +90,10 @@ def _same_weights(run: Run, record: Mapping[str, Any]) -> bool:
 
 def _is_record(record: Any) -> bool:
     """Whether it has what is read of the record of an evaluation: scores of n episodes, and of every baseline as many."""
-    if not isinstance(record, dict) or not isinstance(record.get("data"), str):
+    words, lists = ("data", "score", "episodes_hash"), ("by_inner_steps", "checkpoints")
+    if not isinstance(record, dict) or not all(isinstance(record.get(word), str) for word in words):
         return False
-    if not isinstance(record.get("by_inner_steps"), list) or not isinstance(record.get("weights_sha256", {}), dict):
+    if not all(isinstance(record.get(name), list) for name in lists) or not isinstance(record.get("weights_sha256", {}), dict):
         return False
     beside = record.get("baselines", {})
     if not isinstance(beside, dict) or not all(map(_is_baseline, beside.values())):

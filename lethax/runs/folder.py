@@ -24,6 +24,7 @@ from lethax.text import command_line, shown
 
 RECIPE, ENVIRONMENT, INPUTS = "recipe.toml", "environment.json", "inputs.json"
 METRICS, TIMING = "metrics.jsonl", "timing.jsonl"  # a line for every 100 steps and validation, and for every state
+VALIDATION = ("val_score", "val_ci95", "val_episodes")  # what a line of metrics has of a validation
 PROBES, ASKED = "probes.jsonl", "probes.json"  # what the probes of a run found, and which it has
 LOGS = (METRICS, TIMING, PROBES)
 CHECKPOINTS, EVALUATIONS, ANALYSES = "checkpoints", "evaluations", "analyses"
@@ -165,6 +166,22 @@ def timing(folder: Path) -> list[dict[str, Any]]:
         if not all(type(line.get(name, usual)) in (int, float) for name, usual in (("seconds", None), ("probes", 0.0))):
             raise RunError(
                 f"{shown(folder / TIMING)} does not say in numbers how many seconds step {line['step']} took: delete that line."
+            )
+    return lines
+
+
+def metrics(folder: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl; none where it is not there. RunError for one whose counts or validation are no numbers.
+
+    null stands for a validation that is not finite. What else a line has is only looked at.
+    """
+    lines = read_log(folder / METRICS)
+    for line in lines:
+        counts, scores = [line.get("skipped", 0), line.get("env_steps", 0)], [line.get(name) for name in VALIDATION]
+        if not all(type(value) in (int, float) for value in counts + [score for score in scores if score is not None]):
+            raise RunError(
+                f"{shown(folder / METRICS)} does not say in numbers what was counted or validated at step {line['step']}: delete "
+                "that line."
             )
     return lines
 

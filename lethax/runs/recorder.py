@@ -33,6 +33,7 @@ from lethax.runs.folder import (
     checkpoints,
     listed_best,
     made_with,
+    metrics,
     reached,
 )
 from lethax.runs.probes import Prober, asked
@@ -134,8 +135,9 @@ class Recorder:
         """Delete what is newer than the state of `step`, because it will be computed again."""
         logs = [self.run.folder / name for name in LOGS]
         last = step or -1  # of a run without a state, what was probed before the first step is measured again
-        kept = {path.name: truncate_lines(path, last) for path in logs if path.exists()}
-        self.logged_skips = sum(int(line.get("skipped", 0)) for line in kept.get(METRICS, []))
+        for path in filter(Path.exists, logs):
+            truncate_lines(path, last)
+        self.logged_skips = sum(line.get("skipped", 0) for line in metrics(self.run.folder))
         for kind in ("step", "best"):
             for number, path in checkpoint.numbered(checkpoints(self.run), kind).items():
                 if number > step:

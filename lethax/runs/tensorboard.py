@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from lethax.errors import EnvironmentFault
-from lethax.files import read_log
-from lethax.runs.folder import METRICS, TENSORBOARD, Run
+from lethax.runs.folder import TENSORBOARD, Run, metrics
 from lethax.runs.training import Status
 
 
@@ -52,7 +51,7 @@ def _begun(run: Run) -> Any:
     for old in folder.glob("events.out.tfevents.*"):
         old.unlink()
     writer = EventFileWriter(str(folder))
-    _add(writer, run, read_log(run.folder / METRICS))
+    _add(writer, run, metrics(run.folder))
     return writer
 
 

@@ -12,7 +12,7 @@ from lethax.files import read_json, read_log
 from lethax.recipe.record import TOP
 from lethax.report.scores import short_names
 from lethax.report.table_rows import progress
-from lethax.runs.folder import EVALUATIONS, METRICS, PROBES, Run, open_run, read_environment
+from lethax.runs.folder import EVALUATIONS, PROBES, Run, metrics, open_run, read_environment
 from lethax.text import shown
 
 
@@ -99,7 +99,7 @@ def _told(number: int, name: str, run: Run) -> Told:
     evaluations, damaged = _evaluations(run)
     return Told(
         number, name, run, score, factor, {**{key: getattr(run.recipe, key) for key in TOP}, **run.recipe.values()},
-        _environment(run.folder), steps, seconds, list(learner.gate_names()), read_log(run.folder / METRICS),
+        _environment(run.folder), steps, seconds, list(learner.gate_names()), metrics(run.folder),
         evaluations, read_log(run.folder / PROBES), damaged,
     )  # fmt: skip
 
@@ -147,7 +147,7 @@ def evaluated(path: Path, run: Run) -> Evaluated:
             [Gate(str(g["name"]), number(g["mean"]), number(g["std"])) for g in record.get("gates", [])], own and not changed,
             str(record.get("caution", "")),
         )  # fmt: skip
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):  # int() of Infinity
         raise RunError(
             f"{shown(path)} is no record of an evaluation of this version: delete it, or evaluate the run again."
         ) from None

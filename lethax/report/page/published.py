@@ -13,7 +13,7 @@ _FREE = {"seed", "memory", "outer.val_episodes", *SCALED}  # in which a run may 
 
 
 class Beside(NamedTuple):
-    """An evaluation of a run beside the published number of its cell. share: of the published outer steps."""
+    """An evaluation of a run beside the published number of its cell. share: of the published outer steps, those trained so far."""
 
     told: Told
     cell: Cell
@@ -31,7 +31,7 @@ def beside(runs: Sequence[Told]) -> list[Beside]:
     return [
         Beside(
             told, cell, one, one.at, known.value if known else None, known.interval if known else None,
-            known.source if known else "", told.run.recipe.outer.steps / max(told.run.recipe.outer.full_steps, 1),
+            known.source if known else "", told.steps / max(told.run.recipe.outer.full_steps, 1),
         )
         for told in runs
         for cell in cells_of(told.run.recipe, cells)
