@@ -93,7 +93,9 @@ def _is_record(record: Any) -> bool:
     words, lists = ("data", "score", "episodes_hash"), ("by_inner_steps", "checkpoints")
     if not isinstance(record, dict) or not all(isinstance(record.get(word), str) for word in words):
         return False
-    if not all(isinstance(record.get(name), list) for name in lists) or not isinstance(record.get("weights_sha256", {}), dict):
+    if not all(isinstance(record.get(name), list) for name in lists) or not isinstance(
+        record.get("weights_sha256", {}), dict
+    ):
         return False
     beside = record.get("baselines", {})
     if not isinstance(beside, dict) or not all(map(_is_baseline, beside.values())):
