@@ -104,6 +104,8 @@ def test_what_has_no_such_start_is_refused():
         jax.eval_shape(MAML(TWO, rule=MetaSGD(0.01)).adapt, metas, SUPPORT)
     with pytest.raises(RecipeError, match="does not move the last layer"):
         build("boil", THREE, rate=0.1, attenuator={}, head="zero")
+    with pytest.raises(RecipeError, match="'cavia' does not move the last layer"):
+        build("cavia", THREE, rate=0.1, attenuator={}, head="vector")
     assert build("boil", THREE, rate=0.1, attenuator={}, head="prototypes").head == "prototypes"
     assert jnp.isfinite(
         jax.jit(MAML(TWO, head="zero", steps=1).adapt)({**metas, "rule": {}}, SUPPORT)[1]["support_losses"]

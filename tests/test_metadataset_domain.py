@@ -186,6 +186,7 @@ def test_defaults_are_the_benchmarks() -> None:
     assert (plain.episode.way, plain.episode.shot, plain.outer.batch, plain.outer.full_steps) == (0, 0, 1, 75_000)
     assert resolve(Recipe.of(data="metadataset", method="boil")).inner.head == "prototypes"
     assert resolve(Recipe.of(data="glyphs", method="boil")).inner.head == "trained"
+    assert resolve(Recipe.of(data="metadataset", method="cavia")).inner.head == "trained"
     note = fit(Recipe.of(data="metadataset", method="l2f", head="zero"))[1]
     assert "training on omniglot, aircraft" in note and "gates are equal for all tasks" in note
     second = resolve(Recipe.of(data="metadataset", method="l2f", order=2, way=5, shot=2, norm="batch"))

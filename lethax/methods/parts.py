@@ -122,18 +122,25 @@ def build(
         raise RecipeError(
             f"method '{name}' moves only the last layer, which no batch norm follows: leave gate.acts out."
         )
-    if parts.get("moved") == "body" and parts.get("head") in ("zero", "vector"):
-        raise RecipeError(
-            f"inner.head is {parts['head']}, but method '{name}' does not move the last layer, and all classes would keep equal "
-            "outputs: take prototypes or trained."
-        )
     if base_of(name) == "cavia":
         net = _contextual(net)
     elif base_of(name) in ("reptile", "imaml"):
         parts["bridge"] = Reptile(rate) if base_of(name) == "reptile" else Implicit(proximity)
     elif base_of(name) == "mumomaml":
         parts["encoder"] = _encoder(net, modulation, reading_order, parts.get("objective", CrossEntropy()))
-    return MAML(net, start=start, **parts)
+    learner = MAML(net, start=start, **parts)
+    if learner.head in ("zero", "vector") and not _moves_head(learner):
+        raise RecipeError(
+            f"inner.head is {learner.head}, but method '{name}' does not move the last layer, and all classes would keep equal "
+            "outputs: take prototypes or trained."
+        )
+    return learner
+
+
+def _moves_head(learner: MAML) -> bool:
+    weights = jax.eval_shape(learner.net.init, jax.random.key(0))
+    both = jax.tree.map(lambda moves, head: moves and head, learner.mask(weights), learner.net.head(weights))
+    return any(jax.tree.leaves(both))
 
 
 def _attenuator(net: Net, *, exclude_head: bool = False, acts: Acts = "weights", **options: Any) -> Attenuator:

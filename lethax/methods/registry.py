@@ -268,7 +268,7 @@ _BASES: dict[str, dict[str, Any]] = {
     "cavia": {
         "text": "CAVIA adapts a context vector alone (Zintgraf et al. 2019).",
         "defaults": _by_kind(curves={"inner.rate": 1.0}, images={"inner.rate": 1.0, "inner.steps": 2, **_AT_ONCE}),
-        "without": frozenset({"inner.head"}),
+        "fixed": {"inner.head": "trained"},
     },
     "reptile": {
         "text": "Reptile moves the initialisation towards the adapted weights (Nichol et al. 2018).",
