@@ -26,7 +26,7 @@ from lethax.recipe import Recipe
 from lethax.recipe.resolve import resolve
 from lethax.records import Episode, Split
 from lethax.report import analyses as views
-from lethax.rules import SGD
+from lethax.rules import SGD, SignSGD
 from lethax.runs import folder as folders
 from lethax.runs import making
 from lethax.runs.analyses import MEASURES, open_trained
@@ -135,6 +135,14 @@ def test_a_recipe_can_ask_for_the_rate_alone(key):
 def test_a_rate_that_acts_nowhere_is_refused(name, net, said):
     with pytest.raises(RecipeError, match=said):
         build(name, net, rate=0.1, attenuator={"acts": "size"})
+
+
+@pytest.mark.parametrize("name, options", [
+    ("sign_maml+l2f", {}), ("l2f", {"rule": SignSGD()}), ("alfa+l2f", {}), ("imaml+l2f", {}), ("l2f", {"inner_clamp": 1.0}),
+])  # fmt: skip
+def test_a_rate_cannot_act_for_gates_where_steps_are_not_linear(name, options):
+    with pytest.raises(RecipeError, match="gate.acts is rate, which needs inner steps that are linear"):
+        build(name, NET, rate=0.1, attenuator={"acts": "rate"}, **options)
 
 
 def test_gates_are_ordered_by_depth_and_summed_up():
@@ -372,3 +380,10 @@ def test_control_and_untraceable_learners_are_refused(analyse, trained, tmp_path
     for what, analysis in MEASURES.items():
         with pytest.raises(RunError, match=refusals.get(what, "does not move the weights")):
             analysis.check(leo)
+    birds = open_trained(folders.open_run(trained / "birds-l2f"), tasks=2, split="test", seed=0)
+    gated = birds._replace(run=birds.run._replace(recipe=resolve(birds.run.recipe.with_values(gate_every_step=True))))
+    for what in ("surface", "landscape", "conflict"):
+        with pytest.raises(RunError, match="attenuates its weights before every inner step"):
+            MEASURES[what].check(gated)
+    with pytest.raises(RunError, match="inner steps that are not linear in the gradient"):
+        MEASURES["effects"].check(birds._replace(learner=replace(birds.learner, inner_clamp=1.0)))

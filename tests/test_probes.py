@@ -95,21 +95,13 @@ def test_what_no_step_would_measure_is_not_asked(
     assert "is in use by process" in capsys.readouterr().err and not (run / "probes.json").exists()
 
 
-def test_control_cannot_be_probed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = [
-        "train",
-        "navigation",
-        "--method",
-        "maml",
-        "--steps",
-        "1",
-        "--out",
-        str(tmp_path / "run"),
-        "--probe",
-        "conflict",
-    ]
-    assert cli.main(words) == 2
-    assert "maml on navigation cannot be probed" in " ".join(capsys.readouterr().err.split())
+@pytest.mark.parametrize("words, said", [
+    (["navigation", "--method", "maml"], "maml on navigation cannot be probed"),
+    (["sinusoid", "--method", "l2f", "--gate.every-step"], "l2f with gate.every_step cannot be probed"),
+])  # fmt: skip
+def test_what_cannot_be_probed(words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["train", *words, "--steps", "1", "--out", str(tmp_path / "run"), "--probe", "conflict"]) == 2
+    assert said in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_damaged_list_of_probes_is_named(probed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,7 +25,7 @@ from lethax.nets.heads import HeadStart, started
 from lethax.objectives import CrossEntropy, Objective, ScoredObjective
 from lethax.precision import Precision, passes
 from lethax.records import Episode, Info, Mask, Meta, Progress, Split, Weights
-from lethax.rules import SGD, Rule
+from lethax.rules import LSLR, SGD, MetaSGD, Rule
 
 
 class MAMLMeta(Meta):
@@ -129,6 +129,12 @@ class MAML:
         """Whether the method has second order, no bridge, and nothing detached in the rule or the start."""
         detached = self.start and self.start.detached
         return self.order == 2 and self.rule.exact and not detached and self.bridge is None
+
+    @property
+    def linear(self) -> bool:
+        """Whether an inner step is known to be linear in the gradient of the support loss, as gates that act on the rate need it."""
+        proximal = self.bridge is not None and self.bridge.proximity > 0
+        return isinstance(self.rule, SGD | MetaSGD | LSLR) and not self.inner_clamp and not proximal
 
     def mask(self, weights: Weights) -> Mask:
         """A tree of booleans: which weights the inner loop moves."""

@@ -93,7 +93,7 @@ def build(
 ) -> MAML | LEO:
     """Make the learner of a method of this package. RecipeError for a net that the method cannot work on.
 
-    `options` are MAML's fields; `rule` may also be a name of RULES, and then takes the place of the method's own. `attenuator` are
+    `options` are MAML's fields; `rule` may also be a name of RULES, and takes the place of the method's own. `attenuator` are
     Attenuator's fields, and `exclude_head`: the net's last layer is ungated. `leo` are LEO's fields beside `steps` and `objective`.
     """
     start = _attenuator(net, **attenuator) if name == "l2f" or name.endswith("+l2f") else None
@@ -113,7 +113,8 @@ def build(
     }
     modulation, proximity = parts.pop("modulation", "film"), parts.pop("proximity", 2.0)
     reading_order = parts.pop("reading_order", "sorted")
-    parts["rule"] = RULES[parts["rule"]](rate=rate)
+    if isinstance(parts["rule"], str):
+        parts["rule"] = RULES[parts["rule"]](rate=rate)
     if start and start.ungated and parts.get("moved") == "head":
         raise RecipeError(
             f"method '{name}' moves only the last layer, and gate.exclude_head leaves it no gate: leave that out."
@@ -129,6 +130,11 @@ def build(
     elif base_of(name) == "mumomaml":
         parts["encoder"] = _encoder(net, modulation, reading_order, parts.get("objective", CrossEntropy()))
     learner = MAML(net, start=start, **parts)
+    if start and start.acts != "weights" and not learner.linear:
+        raise RecipeError(
+            f"gate.acts is {start.acts}, which needs inner steps that are linear in the gradient; those of method '{name}' are not, "
+            "or not with this inner.rule or inner.clamp: leave it out."
+        )
     if learner.head in ("zero", "vector") and not _moves_head(learner):
         raise RecipeError(
             f"inner.head is {learner.head}, but method '{name}' does not move the last layer, and all classes would keep equal "

@@ -5,7 +5,7 @@ A method from outside the package is one more record: `register(Method("mine", "
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 from lethax.errors import OF_A_PLUGIN, RecipeError, did_you_mean
@@ -118,7 +118,7 @@ def register_rule(
 
     def made(base: str) -> Callable[..., Learner]:
         def make(net: Net, recipe: Resolved, **others: Any) -> Learner:
-            learner: Learner = replace(METHODS[base].make(net, recipe, **others), rule=rule(recipe))
+            learner: Learner = METHODS[base].make(net, recipe, rule=rule(recipe), **others)
             return learner
 
         return make
@@ -149,12 +149,12 @@ def method_of(recipe: Recipe | Resolved) -> Method:
 
 
 def _make(name: str) -> Callable[..., Learner]:
-    def make(net: Net, r: Resolved, *, kept: tuple[str, ...] = (), **options: Any) -> Learner:
+    def make(net: Net, r: Resolved, *, kept: tuple[str, ...] = (), rule: Rule | None = None, **options: Any) -> Learner:
         return build(
             name,
             net,
             rate=r.inner.rate,
-            rule=r.inner.rule,
+            rule=rule or r.inner.rule,
             modulation=r.mumomaml.modulation,
             reading_order=r.mumomaml.order,
             proximity=r.imaml.proximity,

@@ -112,6 +112,16 @@ def _check_path(trained: Trained) -> None:
         )
 
 
+def _check_stops(trained: Trained) -> None:
+    """What `_check_path` raises, and RunError where the gradients that move the weights are not those of the path's stops."""
+    _check_path(trained)
+    if trained.run.recipe.gate.every_step:
+        raise RunError(
+            f"{shown(trained.run.folder)} attenuates its weights before every inner step, and their gradient is that of the attenuated "
+            "weights, which are no stops of the path to follow: name runs without --gate.every-step."
+        )
+
+
 def _attenuation(trained: Trained, tell: Tell) -> attenuation.ByHand:
     learner = trained.learner
     assert isinstance(learner, MAML)
@@ -135,6 +145,12 @@ def _check_effects(trained: Trained) -> None:
         raise RunError(
             f"{shown(trained.run.folder)} has no gates before a batch norm: name runs of a method with L2F's start on a net with "
             "batch norms, such as conv4."
+        )
+    assert isinstance(trained.learner, MAML)
+    if not trained.learner.linear:
+        raise RunError(
+            f"{shown(trained.run.folder)} has inner steps that are not linear in the gradient, so that no factor of the rate does "
+            "what its gates do: name runs of another rule, without --inner-clamp and not of imaml."
         )
 
 
@@ -207,7 +223,7 @@ def _landscape(trained: Trained, tell: Tell) -> Landscapes:
 
 
 def _check_conflict(trained: Trained) -> None:
-    _check_path(trained)
+    _check_stops(trained)
     if trained.trial.episodes < 2:
         raise RunError("conflict compares tasks with each other: give --tasks 2 or more.")
 
@@ -238,7 +254,7 @@ MEASURES = {
     "gates": Measure(_gates, _check_gates, 300),
     "attenuation": Measure(_attenuation, _check_path),
     "effects": Measure(_effects, _check_effects, 300),
-    "surface": Measure(_surface, _check_path, 1),
-    "landscape": Measure(_landscape, _check_path),
+    "surface": Measure(_surface, _check_stops, 1),
+    "landscape": Measure(_landscape, _check_stops),
     "conflict": Measure(_conflict, _check_conflict),
 }

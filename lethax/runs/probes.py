@@ -126,6 +126,11 @@ def _check_run(run: Run) -> None:
             f"{run.recipe.method} on {run.recipe.data} cannot be probed: probes follow an inner loop that moves the weights of the "
             "network on support sets of one shape. Leave --probe out."
         )
+    if run.recipe.gate.every_step:
+        raise RecipeError(
+            f"{run.recipe.method} with gate.every_step cannot be probed: the gradients that move its weights are those of attenuated "
+            f"weights, which are no stops of the path that probes follow. Leave --probe out, and delete {ASKED} of a run that has it."
+        )
 
 
 class Prober:
