@@ -12,12 +12,15 @@ import pytest
 from lethax import meta_batch, optimizer, trees
 from lethax.data.curves import family
 from lethax.devices import over_chunks
+from lethax.domains import domain_of
 from lethax.errors import RecipeError
 from lethax.meta_batch import Plan, draw_batch, outer_step
 from lethax.methods import L2F, MAML
 from lethax.nets import MLP, Conv4
 from lethax.objectives import CrossEntropy, SquaredError
 from lethax.outer import begin, fit, not_finite
+from lethax.recipe import Recipe
+from lethax.recipe.resolve import resolve
 from lethax.records import Episode, EpisodeShape, Split
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -178,6 +181,11 @@ def test_cosine_falls_to_its_end_whatever_the_number_of_steps(total):
     fraction = np.floor(np.arange(total) * 100 / total) / 100
     np.testing.assert_allclose(rates, (1 + np.cos(np.pi * fraction)) / 2, atol=1e-7)
     assert rates[-1] < 0.01 and np.abs(np.diff(rates)).max() < 2.6 / min(total, 100)
+
+
+def test_validations_do_not_change_the_stairs():
+    recipe = resolve(Recipe.of(data="sinusoid", method="maml_pp", epoch=50_000))
+    assert domain_of(recipe).plan(recipe).stairs == 100
 
 
 @pytest.mark.parametrize("rate", [1e-4, 1e-2])

@@ -25,6 +25,7 @@ from lethax.meta_batch import Plan
 from lethax.methods.registry import Method, method_of
 from lethax.objectives import ScoredObjective
 from lethax.recipe import Recipe, Resolved
+from lethax.recipe.built_in import OuterSection
 from lethax.records import EpisodeShape
 
 CHUNK = 500  # outer steps in one compiled call where that is no slower than one
@@ -114,7 +115,10 @@ class Supervised(ABC):
         chunk = 1 if self.convolutional and on_cpu() else CHUNK
         while any(mark and mark % chunk for mark in (outer.epoch, inner.first_order_steps, inner.multi_step_steps)):
             chunk -= 1
-        stairs = max(outer.full_steps // outer.epoch, 1)  # the published run anneals once an epoch
+        # The published run anneals once an epoch, which is its own, however often this one is validated.
+        method = method_of(recipe)
+        known = method.published(self.kind, self.defaults(recipe.recipe, method))
+        stairs = max(outer.full_steps // known.get("outer.epoch", OuterSection().epoch), 1)
         return Plan(
             shape_of(recipe, "train"), outer.steps, outer.batch, outer.rate, outer.min_rate, stairs, outer.epoch, outer.clamp,
             outer.clip_norm, outer.clip_tensor_norm, outer.non_finite == "skip", outer.reduction, task_loop, chunk, devices,

@@ -135,8 +135,8 @@ class Attenuator:
 
         A batch norm that follows weights w makes f(γw) = f(w), so that ∇f(γw) = ∇f(w)/γ: a step α from γθ goes as far, relative to
         the weights, as a step α/γ² from θ. Under "rate" the net therefore computes what it does under "weights", and under "size"
-        what it does without gates, but for the ε of the norm. This holds for gates that the weights of an output channel share, and for inner steps that are linear in the
-        gradient.
+        what it does without gates, but for the ε of the norm. This holds for gates that the weights of an output channel share, and
+        for inner steps that are linear in the gradient.
         """
         if self.acts == "weights":
             return None

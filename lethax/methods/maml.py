@@ -132,7 +132,7 @@ class MAML:
 
     @property
     def linear(self) -> bool:
-        """Whether an inner step is known to be linear in the gradient of the support loss, as gates that act on the rate need it."""
+        """Whether an inner step is known to be linear in the support gradient, as gates that act on the rate need it."""
         proximal = self.bridge is not None and self.bridge.proximity > 0
         return isinstance(self.rule, SGD | MetaSGD | LSLR) and not self.inner_clamp and not proximal
 

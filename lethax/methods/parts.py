@@ -132,8 +132,8 @@ def build(
     learner = MAML(net, start=start, **parts)
     if start and start.acts != "weights" and not learner.linear:
         raise RecipeError(
-            f"gate.acts is {start.acts}, which needs inner steps that are linear in the gradient; those of method '{name}' are not, "
-            "or not with this inner.rule or inner.clamp: leave it out."
+            f"gate.acts is {start.acts}, which needs inner steps that are linear in the gradient; those of method '{name}' are "
+            "not, or not with this inner.rule or inner.clamp: leave it out."
         )
     if learner.head in ("zero", "vector") and not _moves_head(learner):
         raise RecipeError(

@@ -67,6 +67,11 @@ class Method:
         """The name with what it is made of: "maml+l2f" of "l2f"; any other as it is."""
         return "maml+l2f" if self.name == "l2f" else self.name
 
+    def published(self, kind: str, of_domain: Values) -> Values:
+        """The published values of a domain, whose `kind` it is, with those of the method."""
+        usual = {key: one.default for key, one in sections.by_key().items()}
+        return {**of_domain, **self.defaults(Preset(kind, {**usual, **of_domain})), **self.fixed}
+
     @property
     def plain(self) -> str:
         """The method without L2F's start: "maml" of "l2f", "metasgd" of "metasgd+l2f"."""

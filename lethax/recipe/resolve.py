@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from lethax.domains import Domain, domain_of
 from lethax.errors import RecipeError, did_you_mean
-from lethax.methods.registry import Method, Preset, method_of
+from lethax.methods.registry import Method, method_of
 from lethax.names import DATA_NAME
 from lethax.recipe import Recipe, Resolved, sections
 from lethax.recipe.options import Option
@@ -84,9 +84,7 @@ def resolve(recipe: Recipe) -> Resolved:
     values = {
         key: read(value, known[key].kind, f"the default of {key}") for key, value in usual.items()
     }  # a plugin's too
-    of_domain = parts.domain.defaults(recipe, parts.method)
-    so_far = {**values, **of_domain}
-    published = {**of_domain, **parts.method.defaults(Preset(parts.domain.kind, so_far)), **parts.method.fixed}
+    published = parts.method.published(parts.domain.kind, parts.domain.defaults(recipe, parts.method))
     for key in published:
         if key not in known:  # of a plugin
             raise RecipeError(

@@ -117,8 +117,8 @@ def _check_stops(trained: Trained) -> None:
     _check_path(trained)
     if trained.run.recipe.gate.every_step:
         raise RunError(
-            f"{shown(trained.run.folder)} attenuates its weights before every inner step, and their gradient is that of the attenuated "
-            "weights, which are no stops of the path to follow: name runs without --gate.every-step."
+            f"{shown(trained.run.folder)} attenuates its weights before every inner step, and their gradient is that of the "
+            "attenuated weights, which are no stops of the path to follow: name runs without --gate.every-step."
         )
 
 

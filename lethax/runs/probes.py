@@ -128,8 +128,9 @@ def _check_run(run: Run) -> None:
         )
     if run.recipe.gate.every_step:
         raise RecipeError(
-            f"{run.recipe.method} with gate.every_step cannot be probed: the gradients that move its weights are those of attenuated "
-            f"weights, which are no stops of the path that probes follow. Leave --probe out, and delete {ASKED} of a run that has it."
+            f"{run.recipe.method} with gate.every_step cannot be probed: the gradients that move its weights are those of "
+            "attenuated weights, which are no stops of the path that probes follow. Leave --probe out, and delete "
+            f"{ASKED} of a run that has it."
         )
 
 
