@@ -247,6 +247,10 @@ def test_presets_follow_the_released_configurations():
     assert values_of(mini, "batch", "steps", "first_order_steps", "filters", "clamp") == (2, 30_000, 5_500, 48, 10.0)
     half = resolve(Recipe.of(data="cifar_fs", shot=1, steps=25_000))
     assert values_of(half, "batch", "first_order_steps", "clamp") == (4, 2_750, 0.0)
+    short = resolve(Recipe.of(data="cifar_fs", method="maml", full_steps=1_000))
+    assert values_of(short, "steps", "first_order_steps") == (1_000, 110)
+    short = resolve(Recipe.of(data="sinusoid", method="maml_pp", full_steps=1_000))
+    assert values_of(short, "steps", "multi_step_steps") == (1_000, 200)
     paper = resolve(Recipe.of(data="tieredimagenet", preset="paper", net="resnet12"))
     assert values_of(paper, "batch", "steps", "first_order_steps") == (1, 125_000, 0)
     # Released with ALFA, which has L2F as a switch: the budget of L2F's own configurations is theirs alone.

@@ -55,7 +55,7 @@ def resolve(recipe: Recipe) -> Resolved:
     """The recipe with every value: from what is given, else the published settings, else the defaults.
 
     A budget below the published one scales the first-order phase and the multi-step phase in proportion, unless they are given:
-    with s = steps / full_steps below 1, a phase of n outer steps has round(s n).
+    with s = steps / published steps below 1, a phase of n outer steps has round(s n).
 
     Arguments:
         recipe: what is given of an experiment.
@@ -94,7 +94,7 @@ def resolve(recipe: Recipe) -> Resolved:
     values |= {**published, **given}
     if "outer.min_rate" not in {**published, **given}:
         values["outer.min_rate"] = values["outer.rate"]
-    values |= _scaled(values, given)
+    values |= _scaled(values, given, {**usual, **published}["outer.full_steps"])
     resolved = _made(recipe, parts, values)
     _check(resolved, parts, given)
     return resolved
@@ -129,11 +129,11 @@ def _unread(recipe: Recipe, key: str, parts: Parts) -> str:
     return f"{key} is {shown(value, 60)}; data '{recipe.data}' does not have that choice: leave it out."
 
 
-def _scaled(values: Mapping[str, Any], given: Collection[str]) -> dict[str, Any]:
-    """The number of outer steps, and the phases that are scaled with it."""
-    full, epochs = values["outer.full_steps"], values["inner.multi_step_epochs"]
-    steps = values["outer.steps"] if "outer.steps" in given else full
-    share = min(steps / max(full, 1), 1.0)
+def _scaled(values: Mapping[str, Any], given: Collection[str], published: int) -> dict[str, Any]:
+    """The number of outer steps, and the phases that are scaled with it: their published lengths are of so many steps."""
+    epochs = values["inner.multi_step_epochs"]
+    steps = values["outer.steps"] if "outer.steps" in given else values["outer.full_steps"]
+    share = min(steps / max(published, 1), 1.0)
     found = {"outer.steps": steps}
     if "inner.first_order_steps" not in given:
         found["inner.first_order_steps"] = round(values["inner.first_order_steps"] * share)
