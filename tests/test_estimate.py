@@ -1,12 +1,13 @@
 """What `lethax train --dry-run` says of a run: counts in closed form, memory against what there is, and nothing written."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from run_folders import trained
 
 from lethax import cli, hardware
-from lethax.domains import domain_of
+from lethax.domains import Inputs, domain_of
 from lethax.meta_batch import Plan
 from lethax.recipe import Recipe
 from lethax.recipe.resolve import resolve
@@ -75,6 +76,15 @@ def test_tasks_go_one_by_one_where_the_weights_of_all_do_not_fit_a_cache() -> No
     for data, loop in (("modes5", "scan"), ("sinusoid", "vmap")):
         recipe = resolve(Recipe.of(data=data, method="maml"))
         assert domain_of(recipe).plan(recipe).task_loop == loop  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("data, method", [("sinusoid", "maml"), ("vectors", "leo"), ("birds", "maml")])
+def test_lean_goes_through_tasks_and_inner_steps_one_by_one(data: str, method: str) -> None:
+    recipe = resolve(Recipe.of(data=data, method=method, memory="lean"))
+    domain: Any = domain_of(recipe)
+    assert domain.plan(recipe).task_loop == "scan" == domain.trial(recipe, 2, 1, False).task_loop
+    shape = (6,) if method == "leo" else (16, 16, 1)
+    assert getattr(domain.learner(recipe, Inputs(data, None, shape)), "loop", "scan") == "scan"
 
 
 def test_control_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,7 @@ from lethax.methods.registry import METHODS
 from lethax.recipe import Recipe, dump, load, sections
 from lethax.recipe.options import Range
 from lethax.recipe.record import TOP
-from lethax.recipe.resolve import resolve
+from lethax.recipe.resolve import fit, resolve
 from lethax.recipe.toml import parse, write
 
 RECIPES = sorted((Path(__file__).parent.parent / "recipes").rglob("*.toml"))
@@ -42,6 +42,8 @@ RECIPES = sorted((Path(__file__).parent.parent / "recipes").rglob("*.toml"))
             {"method": "reptile", "rule": "metasgd"},
             "inner.rule is metasgd, whose rates are learned through the inner steps",
         ),
+        ({"method": "reptile", "inner_steps": 0}, "inner.steps is 0; the meta-gradient of reptile is made of"),
+        ({"method": "imaml+l2f", "inner_steps": 0}, "inner.steps is 0; the meta-gradient of imaml"),
         ({"method": "imaml", "rule": "alfa"}, "the meta-gradient of imaml does not pass through them"),
         ({"method": "imaml+l2f", "inner_rate": 1.0}, "inner.rate × imaml.proximity is 2; from 2 on"),
         ({"rule": "x" * 10_000}, r"^inner.rule is 'xx+\.\.\.x+'\. Expected"),
@@ -125,6 +127,8 @@ UNREAD = [  # data, method, key, value as TOML, what is said
     ("navigation", "maml", "outer.rate", 0.1, "data 'navigation' does not have that choice"),
     ("cifar_fs", "maml", "net.depth", 3, "data 'cifar_fs' does not have that choice"),
     ("sinusoid", "maml", "episode.way", 1, "data 'sinusoid' has no classes"),
+    ("navigation", "maml", "control.resample", True, "method 'maml' always has False"),
+    ("cheetah_dir", "metasgd", "control.gate_log_std", True, "method 'metasgd' always has False"),
 ]
 
 
@@ -137,6 +141,26 @@ def test_an_option_that_nothing_reads_is_refused_by_name(data, method, key, valu
             resolve(recipe)
         said = str(caught.value)
         assert said.startswith(f"{key} is {value}") and message in said and said.endswith("out.")
+
+
+@pytest.mark.parametrize(("values", "said"), [
+    ({"data": "birds", "net": "resnet12", "filters": 7}, "net.filters is 7, but net.kind is resnet12"),
+    ({"order": 1, "first_order_steps": 10}, "inner.first_order_steps is 10, but inner.order is 1"),
+    ({"method": "l2f", "gate_fixed": (0.5,) * 6, "gate_bias_init": 4.0}, "gate.bias_init is 4.0, but gate.fixed is (0.5, 0.5,"),
+    ({"method": "l2f", "gate_scope": "parameter", "gate_embedding": "norm"}, "gate.embedding is norm, but gate.scope is parameter"),
+    ({"method": "l2f", "gate_task_dependent": False, "gate_embedding": "norm"}, "but gate.task_dependent is False"),
+    ({"method": "l2f", "gate_task_dependent": False, "gate_layers": 3}, "gate.layers is 3, but gate.task_dependent is False"),
+    ({"data": "navigation", "memory": "lean"}, "memory is lean, which changes nothing in control: leave it out."),
+])  # fmt: skip
+def test_an_option_that_another_leaves_nothing_to_do_is_refused(values, said):
+    with pytest.raises(RecipeError, match=re.escape(said)):
+        fit(Recipe.of(**values))
+
+
+def test_what_changes_nothing_may_have_its_usual_value_and_stands_in_runs_of_before():
+    recipe = Recipe.of(method="l2f", gate_fixed=(0.5,) * 6, order=1)
+    assert fit(fit(recipe)[0].recipe)[0] == resolve(recipe)  # a recipe that was written with all values
+    assert resolve(recipe.with_values(gate_bias_init=4.0)).gate.bias_init == 4.0
 
 
 def test_a_value_that_a_method_has_anyway_may_be_given():

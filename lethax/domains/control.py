@@ -102,7 +102,9 @@ class Control:
             )
 
     def fit(self, recipe: Recipe, usual: Resolved) -> tuple[Recipe, str]:
-        """Leave the recipe as it is, because tasks allow any number of rollouts."""
+        """Leave the recipe as it is, because tasks allow any number of rollouts. RecipeError for a memory that it does not have."""
+        if recipe.memory != "fast":
+            raise RecipeError(f"memory is {recipe.memory}, which changes nothing in control: leave it out.")
         return recipe, ""
 
     def inputs(self, recipe: Resolved) -> Inputs | None:

@@ -58,9 +58,9 @@ class Supervised(ABC):
 
     kind, sections, family, protocol, episodes, curve: as in `contract.Domain`. published: values of options, as far as they
     depend on the data, the method and what is given. unread: options that change nothing in these tasks. net: the network that fits
-    the tasks. objective: what a task is judged by. loop: how inner steps are compiled, see `inner.descend`; None: as the recipe's
-    memory says. convolutional: on a processor, the tasks of a meta-batch go through the network one after another, a step a call
-    (see `layers.conv`). at_once: episodes in one call of an evaluation, unless the network is convolutional.
+    the tasks. objective: what a task is judged by. loop: how inner steps are compiled, see `inner.descend`, unless memory is lean;
+    None: as suits the device. convolutional: on a processor, the tasks of a meta-batch go through the network one after another, a
+    step a call (see `layers.conv`). at_once: episodes in one call of an evaluation, unless the network is convolutional.
     """
 
     kind: str
@@ -104,7 +104,8 @@ class Supervised(ABC):
             raise RecipeError(
                 f"net.precision is {narrow}, but JAX_ENABLE_X64=1 asks for float64: leave one of the two out."
             )
-        loop = self.loop or ("scan" if lean(recipe) else "unroll")
+        usual = self.loop or ("unroll" if on_cpu() else "scan")
+        loop: Loop = "scan" if recipe.memory == "lean" else usual
         made: Learner = method_of(recipe).make(self.net(recipe, inputs), recipe, objective=self.objective, loop=loop)
         return made
 
@@ -127,11 +128,9 @@ class Supervised(ABC):
 
     def _through(self, recipe: Resolved, tasks: int) -> tuple[TaskLoop, int]:
         """How a device goes through its tasks, and how many devices there are."""
-        if not self.convolutional:
-            return "vmap", devices_for(tasks, each=1)
-        if not on_cpu():
-            return "vmap", devices_for(tasks)
-        return ("scan" if recipe.memory == "lean" else "unroll"), devices_for(tasks)
+        fast: TaskLoop = "unroll" if self.convolutional and on_cpu() else "vmap"
+        devices = devices_for(tasks) if self.convolutional else devices_for(tasks, each=1)
+        return ("scan" if recipe.memory == "lean" else fast), devices
 
     def trial(self, recipe: Resolved, episodes: int, steps: int, curve: bool) -> Trial:
         """Make the trial of an evaluation on `episodes` episodes."""
@@ -172,8 +171,3 @@ def shape_of(recipe: Resolved, split: str) -> EpisodeShape:
 def on_cpu() -> bool:
     """Whether programs run on the CPU."""
     return jax.default_backend() == "cpu"
-
-
-def lean(recipe: Resolved) -> bool:
-    """Whether memory stays flat in the number of inner steps, which is asked for, or the way on a GPU."""
-    return recipe.memory == "lean" or not on_cpu()

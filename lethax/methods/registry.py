@@ -219,6 +219,10 @@ def _boil(preset: Preset) -> Values:
 
 
 def _bridged(recipe: Resolved) -> None:
+    if not recipe.inner.steps:
+        raise RecipeError(
+            f"inner.steps is 0; the meta-gradient of {recipe.method} is made of what inner steps reach: give --inner-steps 1."
+        )
     if recipe.inner.rule not in ("sgd", "sign"):
         raise RecipeError(
             f"inner.rule is {recipe.inner.rule}, whose rates are learned through the inner steps; the meta-gradient of "

@@ -117,7 +117,7 @@ class OuterSection:
     steps: int = option(50_000, "Training takes this many outer steps.", "steps", low=1)
     full_steps: int = option(
         50_000,
-        "A full run has this many outer steps; phases that are not given shrink in the proportion of steps to the published number.",
+        "A full run has this many outer steps; phases that are not given shrink in the proportion of steps to the published ones.",
         "full-steps",
         low=1,
     )

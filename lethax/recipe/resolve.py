@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from math import isfinite
 from typing import Any, NamedTuple
 
@@ -18,16 +18,18 @@ from lethax.text import shown
 
 _EVERYWHERE = ("episode", "net", "inner", "outer")
 _MADE_BY = {"features": ", see lethax embed"}
+_UNGATED = {"control.resample": False, "control.gate_log_std": False}  # of methods without gates
 _LARGEST = 2**31  # no count of a recipe comes near, and the arrays on the device count in 32 bits
 
 
 class Parts(NamedTuple):
-    """The domain and the method of a recipe, the sections that they use, and the options that they read."""
+    """The domain and the method of a recipe, the sections that they use, the options that they read, and those that are fixed."""
 
     domain: Domain
     method: Method
     sections: tuple[str, ...]
     options: tuple[str, ...]
+    fixed: Mapping[str, Any]
 
 
 def parts_of(recipe: Recipe) -> Parts:
@@ -46,9 +48,10 @@ def parts_of(recipe: Recipe) -> Parts:
         raise RecipeError(f"method '{recipe.method}' does not fit data '{recipe.data}': {recipe.method} takes {takes}.")
     wanted = {*_EVERYWHERE, *domain.sections, *method.sections}
     used = tuple(name for name in sections.SECTIONS if name in wanted)
-    without = domain.without | method.without | set(method.fixed)
+    fixed = method.fixed if "gate" in used else {**_UNGATED, **method.fixed}
+    without = domain.without | method.without | set(fixed)
     keys = (one.key for name in used for one in sections.options(name).values())
-    return Parts(domain, method, used, tuple(key for key in keys if key not in without))
+    return Parts(domain, method, used, tuple(key for key in keys if key not in without), fixed)
 
 
 def resolve(recipe: Recipe) -> Resolved:
@@ -102,11 +105,11 @@ def resolve(recipe: Recipe) -> Resolved:
 
 def _read(recipe: Recipe, parts: Parts) -> Mapping[str, Any]:
     """The given values. RecipeError if one of them is not read here; in a recipe without sections it is left out instead."""
-    fixed, known = parts.method.fixed, sections.by_key()
+    known = sections.by_key()
     for key in recipe.given:
         if key not in known:
             raise RecipeError(f"no option is called '{shown(key, 60)}'.{did_you_mean(key, known)}")
-    strange = [key for key, value in recipe.given.items() if key not in parts.options and fixed.get(key) != value]
+    strange = [key for key, value in recipe.given.items() if key not in parts.options and parts.fixed.get(key) != value]
     if strange and not recipe.flat:
         raise RecipeError(_unread(recipe, strange[0], parts))
     return {key: read(value, known[key].kind, key) for key, value in recipe.given.items() if key not in strange}
@@ -118,10 +121,8 @@ def _unread(recipe: Recipe, key: str, parts: Parts) -> str:
     if section not in parts.sections:
         where = f"method '{recipe.method}' on '{recipe.data}'"
         return f"{key} is {shown(value, 60)}, but {where} does not read the section [{section}]: leave it out."
-    if key in parts.method.fixed:
-        return (
-            f"{key} is {shown(value, 60)}; method '{recipe.method}' always has {parts.method.fixed[key]}: leave it out."
-        )
+    if key in parts.fixed:
+        return f"{key} is {shown(value, 60)}; method '{recipe.method}' always has {parts.fixed[key]}: leave it out."
     if key == "episode.way" and not parts.domain.classes:
         return f"episode.way is {shown(value, 60)}; data '{recipe.data}' has no classes: leave --way out."
     if key in parts.method.without:
@@ -199,8 +200,33 @@ def _check_range(one: Option, value: Any) -> None:
             raise RecipeError(f"{one.key} is {value}; it has to be {said}.")
 
 
+def _check_idle(recipe: Recipe, resolved: Resolved) -> None:
+    """Raise RecipeError for an option that another one leaves nothing to do, unless it has its usual value.
+
+    This is asked of new recipes alone: runs that were made before stay what they are.
+    """
+    gate = resolved.gate
+    reading = ("gate.embedding", "gate.embedding_scale", "gate.layers", "gate.detached")
+    idle = {
+        "net.kind": ("net.filters",) if resolved.net.kind == "resnet12" else (),
+        "inner.order": ("inner.first_order_steps",) if resolved.inner.order == 1 else (),
+        "gate.fixed": ("gate.task_dependent", "gate.activation", "gate.bias_init", *reading) if gate.fixed else (),
+        "gate.task_dependent": () if gate.task_dependent else reading,
+        "gate.scope": ("gate.embedding",) if gate.scope == "parameter" else (),
+    }
+    for cause, keys in idle.items():
+        for key in keys:
+            others = {name: value for name, value in recipe.given.items() if name != key}
+            if len(others) < len(recipe.given) and not recipe.flat:
+                value = resolved.value(key)
+                if value != resolve(replace(recipe, given=others)).value(key):
+                    said = f"{key} is {shown(value, 60)}, but {cause} is {shown(resolved.value(cause), 60)}"
+                    raise RecipeError(f"{said}, beside which it changes nothing: leave one of them out.")
+
+
 def fit(recipe: Recipe) -> tuple[Resolved, str]:
     """Resolve a recipe, with way, shot and query that fit the data; returns a note as well if they are not the usual ones."""
     usual = resolve(recipe)
+    _check_idle(recipe, usual)
     fitted, note = domain_of(recipe).fit(recipe, usual)
     return resolve(fitted), note

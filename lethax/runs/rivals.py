@@ -160,13 +160,9 @@ def _rivals(contest: Contest, name: str) -> list[Rival]:
 
 def _tuned(contest: Contest, name: str, rate: float) -> MAML:
     """Fine-tuning as a learner: first-order MAML with many steps. It is compiled as a loop, because it is long."""
-    net, norm = contest.domain.net(_lean(contest.recipe), contest.inputs), contest.recipe.net.norm
+    net, norm = contest.domain.net(contest.recipe, contest.inputs), contest.recipe.net.norm
     head: HeadStart = "zero" if name == "finetune" else "trained"
     return MAML(net, contest.domain.objective, rule=SGD(rate), steps=STEPS, order=1, head=head, norm=norm, loop="scan")
-
-
-def _lean(recipe: Resolved) -> Resolved:
-    return replace(recipe, memory="lean")
 
 
 def _weights(contest: Contest, name: str) -> Any:
@@ -204,7 +200,9 @@ def _chosen(contest: Contest, name: str, rivals: list[Rival], watch: Watch) -> t
 
 def _scores(contest: Contest, split: str, name: str, rival: Rival, episodes: int, key: Any, watch: Watch) -> np.ndarray:
     """The score of each episode of a split."""
-    trial = contest.domain.trial(_lean(contest.recipe), episodes, 0, False)
+    trial = contest.domain.trial(contest.recipe, episodes, 0, False)
+    if trial.task_loop == "unroll":  # of so many steps a program of every episode would be long
+        trial = replace(trial, task_loop="scan")
     if name in CLASSIFIERS:  # in which nothing is convolved
         trial = replace(trial, task_loop="vmap", together=_AT_ONCE, devices=1)
     family = _family(contest, split, name)
