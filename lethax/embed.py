@@ -19,6 +19,7 @@ from lethax.files import write_atomic
 from lethax.pretrain import REFERENCE, Schooling
 from lethax.runs.evaluation import best_metas
 from lethax.runs.folder import check_data, open_run
+from lethax.runs.rivals import weights_alone
 from lethax.text import shown
 
 HELD_OUT = 10  # every tenth image of a class is not trained on, and says how well the backbone classifies
@@ -87,7 +88,14 @@ def from_run(folder: Path) -> Backbone:
         raise RecipeError(
             f"{shown(folder)} is a run on {run.recipe.data}, which are no images: take another --backbone."
         )
-    return Backbone(images.DOMAIN.net(run.recipe, run.inputs), best_metas(run, 1)[0][0]["weights"], None)
+    net = images.DOMAIN.net(run.recipe, run.inputs)
+    weights = weights_alone(net, best_metas(run, 1)[0][0])
+    if weights is None:
+        raise RecipeError(
+            f"{shown(folder)} is of method {shown(run.recipe.method, 60)}, whose weights are not those of a network alone: take "
+            "another --backbone."
+        )
+    return Backbone(net, weights, None)
 
 
 def origin_of(store: Store, embedder: pretrained.Embedder) -> Origin:

@@ -21,6 +21,7 @@ from lethax.recipe.resolve import resolve
 from lethax.records import EpisodeShape, Split
 from lethax.report import cells, table_rows
 from lethax.runs import folder as folders
+from lethax.runs import making
 
 SPLITS = ("train", "val", "test")
 quiet = lambda what, share: None  # noqa: E731
@@ -87,6 +88,20 @@ def test_a_backbone_learns_and_its_features_do_not_depend_on_neighbours(pictures
     np.testing.assert_array_equal(again["val"][1], splits["val"][1])
     with pytest.raises(RecipeError, match="conv4 or resnet12"):
         embed.net_for("vgg", pictures, 4)
+
+
+@pytest.mark.parametrize("method, fits", [("l2f", True), ("cavia", False), ("mumomaml", False)])
+def test_a_run_is_a_backbone_only_if_its_weights_are_those_of_a_network_alone(
+    method, fits, pictures, tmp_path, monkeypatch, key
+):
+    recipe = resolve(Recipe.of(data="pictures", method=method, way=2, shot=1, query=1, filters=2))
+    folder = making.create(recipe, tmp_path / method).folder
+    monkeypatch.setattr(embed, "best_metas", lambda run, count: ([run.learner().init(key)], [0]))
+    if fits:
+        assert embed.from_run(folder).net == Conv4(2, 16, 1, 2, conv_form="native")
+    else:
+        with pytest.raises(RecipeError, match=f"is of method {method}, whose weights are not those of a network alone"):
+            embed.from_run(folder)
 
 
 def learner_of(recipe):

@@ -20,6 +20,7 @@ from lethax.domains.contract import Inputs
 from lethax.domains.supervised import Supervised
 from lethax.errors import DataError, RecipeError
 from lethax.evaluation import evaluate, paired, score
+from lethax.learner import Net
 from lethax.methods.maml import MAML
 from lethax.nets.heads import HeadStart
 from lethax.pretrained import caution
@@ -170,16 +171,27 @@ def _weights(contest: Contest, name: str) -> Any:
     learner = _tuned(contest, name, RATES[0])
     if name == "scratch":
         return jax.jit(learner.init)(stream(jax.random.key(contest.recipe.seed), Stream.BASELINES))["weights"]
-    fresh = jax.eval_shape(learner.init, jax.random.key(0))["weights"]
-    found = contest.meta.get("weights") if isinstance(contest.meta, dict) else None
-    same = bool(jax.tree.structure(fresh) == jax.tree.structure(found))  # type: ignore[operator]
-    fits = lambda last, want, leaf: last or want.shape == leaf.shape  # noqa: E731
-    if not same or not all(jax.tree.leaves(jax.tree.map(fits, learner.net.head(fresh), fresh, found))):
+    found = weights_alone(learner.net, contest.meta)
+    if found is None:
         raise RecipeError(
             f"finetune does not fit the method {contest.recipe.method}, whose weights are not those of a network alone: name other "
             "--baselines."
         )
     return found
+
+
+def weights_alone(net: Net, meta: Any) -> Any:
+    """The weights of a run that make its function with the net alone, whatever the size of their last layer.
+
+    None where more belongs to that function, such as CAVIA's context or MuMoMAML's encoder, or where they are of another net.
+    """
+    if not isinstance(meta, dict) or meta.get("encoder"):
+        return None
+    found, fresh = meta.get("weights"), jax.eval_shape(net.init, jax.random.key(0))
+    if jax.tree.structure(fresh) != jax.tree.structure(found):  # type: ignore[operator]
+        return None
+    fits = jax.tree.map(lambda last, want, leaf: last or want.shape == leaf.shape, net.head(fresh), fresh, found)
+    return found if all(jax.tree.leaves(fits)) else None
 
 
 def _chosen(contest: Contest, name: str, rivals: list[Rival], watch: Watch) -> tuple[Rival, str]:
