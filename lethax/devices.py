@@ -1,7 +1,6 @@
 """The devices of a run, and how work is divided among tasks and devices. With several processes they are those of all."""
 
 import logging
-import os
 import tempfile
 import warnings
 from collections import Counter
@@ -36,9 +35,8 @@ def use_all_cores() -> None:
     """
     if jax.config.jax_default_matmul_precision is None:  # type: ignore[attr-defined]  # made when JAX starts
         jax.config.update("jax_default_matmul_precision", "float32")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
-        jax.config.update("jax_num_cpu_devices", cores)
+        jax.config.update("jax_num_cpu_devices", hardware.cores())
     except RuntimeError:
         pass  # JAX already runs: it keeps the devices it has
     cache = hardware.cache_folder() / "programs"

@@ -105,6 +105,11 @@ def peak() -> int | None:
     return most if sys.platform == "darwin" else most << 10  # Linux counts KiB
 
 
+def cores() -> int:
+    """The number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def give_back() -> None:
     """Give the memory that was freed, but that the C library keeps for later, back to the system, where the library can."""
     if sys.platform.startswith("linux") and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):  # of glibc alone

@@ -104,6 +104,14 @@ def steps_of_call(plan: OuterPlan, done: int) -> int:
     return min(plan.chunk - done % plan.chunk, plan.total - done)
 
 
+def _until_switch(learner: Learner, done: int, steps: int) -> int:
+    """The number of outer steps from `done` on, at most `steps`, that are all of one learner; switches go one way alone."""
+    now = learner.at(done)
+    if learner.at(done + steps - 1) == now:
+        return steps
+    return next(i for i in range(1, steps) if learner.at(done + i) != now)
+
+
 def fit(
     learner: Learner, state: TrainState, tasks: Any, source: Any, plan: OuterPlan
 ) -> Iterator[tuple[TrainState, Info]]:
@@ -112,7 +120,7 @@ def fit(
         θ ← θ − η Adam(reduce_i ∇_θ L_i(θ))
 
     Arguments:
-        learner: the method. If it switches from first to second order, it has to do so at a multiple of `plan.chunk`.
+        learner: the method. A call ends where it switches from first to second order, or to another loss.
         state: where to go on from: `begin(learner, plan, key)`, or any state that an earlier `fit` yielded.
         tasks: a task family: `tasks.draw(source, shape, key)` gives an `Episode`. Of a `HostFamily` every step is a call.
         source: the family's arrays on the device.
@@ -143,7 +151,7 @@ def fit(
     if plan.chunk > 1 and not hosted:  # the whole program runs on all devices; else episodes are drawn on one
         source = everywhere(source, plan.devices)
     while done < plan.total:
-        now, steps = learner.at(done), 1 if hosted else steps_of_call(plan, done)
+        now, steps = learner.at(done), 1 if hosted else _until_switch(learner, done, steps_of_call(plan, done))
         if hosted or plan.chunk == 1:
             state, info = plan.single(now, state, tasks, source)
             info = jax.tree.map(lambda leaf: leaf[None], info)
@@ -164,7 +172,7 @@ def fit_together(
     done = int(states.step[0])
     states, sources = divided((states, sources), devices)  # placed otherwise, they would compile the steps twice
     while done < plan.total:
-        steps = steps_of_call(plan, done)
+        steps = _until_switch(learner, done, steps_of_call(plan, done))
         states, info = _several_together(learner.at(done), plan, states, sources, tasks, devices, steps)
         done += steps
         yield states, info

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lethax import hardware
 from lethax.errors import DivergedError, EnvironmentFault, LethaxError, RecipeError
 from lethax.rl import physics
 from lethax.rl.aims import AIMS, Step
@@ -271,6 +272,16 @@ def test_what_does_not_fit_is_named() -> None:
     for error, words, act in cases:
         with pytest.raises(error, match=words):
             act()
+
+
+def test_rollouts_that_end_leave_the_same_copies_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardware, "cores", lambda: 3)
+    physics._copies.cache_clear()
+    environment, rng = Locomotion("cheetah_dir"), np.random.default_rng(0)
+    for live in (5, 2, 1):
+        state, _ = environment.reset(rng, np.ones((live, 1)))
+        environment.step(state, np.zeros((live, 6)), np.ones((live, 1)))
+    assert physics._copies.cache_info().currsize == 1 and len(physics._copies(environment.robot, 3)) == 3
 
 
 def test_loading_leaves_no_log_and_a_missing_simulator_is_named(

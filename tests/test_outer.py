@@ -166,6 +166,17 @@ def rates_of(plan):
     return np.asarray(jax.jit(lambda: jax.lax.scan(step, adam.init(jnp.zeros(())), length=plan.total)[1])())
 
 
+def test_a_call_ends_where_the_learner_switches(key):
+    learner = dataclasses.replace(LEARNER, second_order_from=3, multi_step_until=5, multi_step_epoch=1)
+    whole, short = (dataclasses.replace(PLAN, total=8, chunk=chunk) for chunk in (8, 1))
+    ends = [
+        (int(state.step), state.meta) for state, _ in fit(learner, begin(learner, whole, key), TASKS, SOURCE, whole)
+    ]
+    assert [step for step, _ in ends] == [3, 5, 8]
+    *_, (last, _) = fit(learner, begin(learner, short, key), TASKS, SOURCE, short)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12), ends[-1][1], last.meta)
+
+
 @pytest.mark.parametrize("least,at", [(1e-5, {0: 1e-3, 500: 5.05e-4, 999: 1.0244e-5}), (1e-3, {0: 1e-3, 999: 1e-3})])
 def test_cosine_in_stairs(least, at):
     """The released schedule, an epoch a stair; a rate that ends where it began is constant."""

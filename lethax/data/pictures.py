@@ -4,7 +4,6 @@ Threads are enough: Pillow releases the interpreter lock while it decodes and re
 """
 
 import logging
-import os
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -14,6 +13,7 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
+from lethax import hardware
 from lethax.data.decode import PictureError, Resize, decode
 from lethax.data.tree import Blob
 from lethax.errors import DataError
@@ -88,7 +88,7 @@ def fill_by(
 
 def _parallel(work: Callable[[list[T]], R], jobs: Iterable[T]) -> Iterator[R]:
     """Yield the results of `work` on batches of `jobs`, in order. Only a few batches are held at a time."""
-    cores = os.cpu_count() or 1
+    cores = hardware.cores()
     waiting: deque[tuple[Future[R], int]] = deque()
     held = 0
     with _quiet(), ThreadPoolExecutor(cores) as pool:

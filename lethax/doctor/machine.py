@@ -44,8 +44,7 @@ def processor() -> Row:
 
 def cores() -> Row:
     """The cores, and how many of them this process may use."""
-    count = os.cpu_count() or 1
-    may = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else count
+    count, may = os.cpu_count() or 1, hardware.cores()
     quota = _quota()
     usable = min(may, quota or may)
     if usable >= count:

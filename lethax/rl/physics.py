@@ -3,7 +3,6 @@
 mujoco and gymnasium are imported when first used; no other module has to know that they may be missing.
 """
 
-import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float64
 
+from lethax import hardware
 from lethax.errors import EnvironmentFault
 
 States = Float64[np.ndarray, "n state"]  # a row: time, qpos, qvel
@@ -95,7 +95,7 @@ def advance(
     """
     begun = states.copy()
     begun[:, 0] = 1.0  # no force depends on the time; MuJoCo starts a row anew at time 0 after NaN or huge numbers
-    copies = _copies(robot, max(1, min(threads or os.cpu_count() or 1, len(states))))
+    copies = _copies(robot, threads or hardware.cores())[: max(len(states), 1)]
     with _ONE_USER, quiet():
         if with_forces:
             after, forces = _advance_with_forces(robot, begun, controls, substeps, copies)
