@@ -94,3 +94,5 @@ def test_leo_refuses_a_mask(key):
         learner.adapt(jax.jit(learner.init)(key), support)
     with pytest.raises(DataError, match="support examples are not as many of each"):
         learner.adapt(jax.jit(learner.init)(key), Split(support.x[: WAY + 1], support.y[: WAY + 1]))
+    with pytest.raises(DataError, match="support examples are not as many of each"):
+        learner.adapt(jax.jit(learner.init)(key), Split(support.x[:6], jnp.array([0, 0, 0, 1, 1, 2])))

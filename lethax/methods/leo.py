@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from lethax import inner
@@ -164,7 +165,9 @@ class LEO:
             raise DataError(
                 "LEO makes a code for every support example and takes as many of each class: leave the mask out."
             )
-        if support.x.shape[0] % self.net.outputs:
+        shot, left = divmod(support.x.shape[0], self.net.outputs)
+        counted = not isinstance(support.y, jax.core.Tracer)  # labels in a compiled program are not known
+        if left or counted and np.unique(support.y, return_counts=True)[1].tolist() != [shot] * self.net.outputs:
             raise DataError(
                 f"{support.x.shape[0]} support examples are not as many of each of {self.net.outputs} classes, as LEO needs them."
             )
