@@ -1,26 +1,15 @@
 """Baselines that need no meta-learning, judged on the same episodes."""
 
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from lethax.data.source import unit_length
 from lethax.objectives import CrossEntropy
 from lethax.records import Episode, Info, Split
-
-
-@runtime_checkable
-class Classifier(Protocol):
-    """What classifies the queries of an episode by its support set alone. It is judged as a learner is."""
-
-    @property
-    def objective(self) -> CrossEntropy:
-        """What it is judged by."""
-
-    def path(self, meta: Any, episode: Episode, steps: int) -> tuple[Float[Array, "1 n way"], Info]:
-        """The query outputs; `meta` and `steps` change nothing."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +58,7 @@ def probe_logits(
     support: Split, query: Float[Array, "m *entry"], way: int, decay: float, steps: int
 ) -> Float[Array, "m way"]:
     """The logits of `LinearProbe`. Its loss is 1 + λ smooth and λ convex, which gives the step and the momentum."""
-    examples, asked = _unit(support.x), _unit(query)
+    examples, asked = (unit_length(x.reshape(x.shape[0], -1)) for x in (support.x, query))
     products = examples @ examples.T + 1.0
     counts = jnp.ones(examples.shape[0], examples.dtype) if support.mask is None else support.mask
     share, wanted = (counts / counts.sum())[:, None], jax.nn.one_hot(support.y, way, dtype=examples.dtype)
@@ -85,8 +74,3 @@ def probe_logits(
     zero = jnp.zeros_like(wanted)
     (found, _), _ = jax.lax.scan(step, (zero, zero), None, length=steps)
     return (asked @ examples.T + 1.0) @ found
-
-
-def _unit(x: Float[Array, "n *entry"]) -> Float[Array, "n d"]:
-    flat = x.reshape(x.shape[0], -1)
-    return flat / jnp.maximum(jnp.linalg.norm(flat, axis=1, keepdims=True), 1e-12)

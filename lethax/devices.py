@@ -4,7 +4,7 @@ import logging
 import tempfile
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any, Literal, TypeVar
 
@@ -102,6 +102,17 @@ def over_chunks(function: Callable[[A], tuple[B, C]], items: A, size: int, zero:
     chunks = jax.tree.map(lambda leaf: leaf.reshape(count // size, size, *leaf.shape[1:]), items)
     total, kept = jax.lax.scan(body, zero, chunks)
     return jax.tree.map(lambda leaf: leaf.reshape(count, *leaf.shape[2:]), kept), total
+
+
+def in_calls(function: Callable[[np.ndarray], Any], rows: np.ndarray, size: int) -> Iterator[np.ndarray]:
+    """Yield `function` of so many rows a call, part by part. The last call is filled up with zeros.
+
+    One program then serves all, and what is made of a row does not depend on how many there are.
+    """
+    for first in range(0, len(rows), size):
+        part = np.asarray(rows[first : first + size])
+        filled = np.concatenate([part, np.zeros((size - len(part), *part.shape[1:]), part.dtype)])
+        yield np.asarray(function(filled))[: len(part)]
 
 
 def each_has() -> int:

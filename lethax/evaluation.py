@@ -13,9 +13,8 @@ from jaxtyping import Array, PRNGKeyArray
 from scipy.special import stdtrit
 
 from lethax import processes, trees
-from lethax.baselines import Classifier
 from lethax.devices import TaskLoop, divided, everywhere, over_devices, over_tasks
-from lethax.learner import HostFamily, Learner, TaskFamily, read
+from lethax.learner import Classifier, HostFamily, Learner, TaskFamily, read
 from lethax.objectives import ScoredObjective
 from lethax.records import Episode, EpisodeShape
 

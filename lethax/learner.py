@@ -11,7 +11,7 @@ import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from lethax import trees
-from lethax.objectives import Objective
+from lethax.objectives import CrossEntropy, Objective
 from lethax.records import Episode, EpisodeShape, Info, Mask, Meta, Progress, Split, Weights
 
 
@@ -105,6 +105,18 @@ class Learner(Protocol):
 
     def at(self, step: int) -> "Learner":
         """The learner of outer step `step`: itself, unless a static choice changes there, such as the order."""
+
+
+@runtime_checkable
+class Classifier(Protocol):
+    """What classifies the queries of an episode by its support set alone. It is judged as a learner is."""
+
+    @property
+    def objective(self) -> CrossEntropy:
+        """What it is judged by."""
+
+    def path(self, meta: Any, episode: Episode, steps: int) -> tuple[Float[Array, "1 n way"], Info]:
+        """The query outputs; `meta` and `steps` change nothing."""
 
 
 class InnerPath(NamedTuple):

@@ -12,8 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, PRNGKeyArray, UInt8
+from jaxtyping import Array, PRNGKeyArray
 
+from lethax.data.source import normalised
+from lethax.devices import in_calls
 from lethax.objectives import CrossEntropy
 
 REFERENCE = 256  # training images whose moments all batch norms use when features are made
@@ -43,17 +45,12 @@ class Pupil(NamedTuple):
     step: Array
 
 
-def scaled(images: UInt8[Array, "n h w c"], mean: tuple[float, ...], std: tuple[float, ...]) -> Float[Array, "n h w c"]:
-    """Normalise pixels: (pixel / 255 − mean) / std."""
-    return (images.astype(float) / 255.0 - jnp.array(mean, float)) / jnp.array(std, float)
-
-
 @partial(jax.jit, static_argnums=(0, 3, 4))
 def _draw(how: Schooling, images: Array, labels: Array, mean: Any, std: Any, key: PRNGKeyArray) -> tuple[Array, Array]:
     """Draw a batch of images, with random crops and flips."""
     for_rows, for_crops, for_flips = jax.random.split(key, 3)
     rows = jax.random.randint(for_rows, (how.batch,), 0, images.shape[0])
-    x, edge = scaled(images[rows], mean, std), how.padding
+    x, edge = normalised(images[rows], mean, std), how.padding
     height, width = x.shape[1:3]
     padded = jnp.pad(x, ((0, 0), (edge, edge), (edge, edge), (0, 0)))
     corners = jax.random.randint(for_crops, (how.batch, 2), 0, 2 * edge + 1)
@@ -97,8 +94,6 @@ def read(
 
     The features of an image therefore do not depend on its neighbours.
     """
-    fixed = scaled(jnp.asarray(reference), mean, std)
-    for first in range(0, len(images), REFERENCE):
-        part = np.asarray(images[first : first + REFERENCE])
-        filled = np.concatenate([part, np.zeros((REFERENCE - len(part), *part.shape[1:]), part.dtype)])
-        yield np.asarray(_read(net, head, weights, fixed, scaled(jnp.asarray(filled), mean, std)))[: len(part)]
+    fixed = normalised(jnp.asarray(reference), mean, std)
+    made = lambda part: _read(net, head, weights, fixed, normalised(jnp.asarray(part), mean, std))  # noqa: E731
+    yield from in_calls(made, images, REFERENCE)

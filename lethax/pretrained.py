@@ -24,12 +24,13 @@ from lethax.data.safe import read_small
 from lethax.data.source import normalised
 from lethax.data.store import Origin
 from lethax.data.torch_files import read_tensors
+from lethax.devices import in_calls
 from lethax.errors import DataError, RecipeError
 from lethax.names import PRETRAINED
 from lethax.nets.efficientnet import EfficientNetLite
 from lethax.text import counted, shown
 
-AT_ONCE = 32  # pictures in a call; a call is filled up, so that one program serves all
+AT_ONCE = 32  # pictures or features in a call
 SIZES = (32, 512)  # the smallest and the largest side, in pixels
 _FILE_BYTES = 1 << 26
 _NAMED = 20  # classes that a sentence names
@@ -71,11 +72,7 @@ class Embedder:
 
     def parts(self, images: np.ndarray) -> Iterator[np.ndarray]:
         """Yield the features of pictures, uint8 [n, height, width, 1 or 3], part by part; each depends on its picture alone."""
-        for first in range(0, len(images), AT_ONCE):
-            part = enlarged(np.asarray(images[first : first + AT_ONCE]), self.size)
-            filled = np.zeros((AT_ONCE, *part.shape[1:]), np.uint8)
-            filled[: len(part)] = part
-            yield np.asarray(_features(self.net, self.weights, filled))[: len(part)]
+        yield from in_calls(lambda part: _features(self.net, self.weights, enlarged(part, self.size)), images, AT_ONCE)
 
     def features(self, images: np.ndarray) -> np.ndarray:
         """The features [n, features] of pictures."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from lethax import trees
 from lethax.evaluation import Score, paired, score
-from lethax.records import Weights
+from lethax.records import Weights, layer_of
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 FACTORS = tuple(round(0.1 * tenth, 1) for tenth in range(1, 11))  # the paper's 0.1 … 1.0
@@ -116,11 +116,6 @@ def attenuated(weights: Weights, layer: str, factor: float) -> Weights:
 def layers_of(tensors: Sequence[str]) -> list[str]:
     """The layers that tensors belong to, from the input to the output of the net."""
     return sorted({layer_of(name) for name in tensors}, key=depth)
-
-
-def layer_of(tensor: str) -> str:
-    """The layer of a tensor: "conv0" of "conv0/weight"; a tensor that is in none is its own."""
-    return tensor.rpartition("/")[0] or tensor
 
 
 def depth(name: str) -> list[tuple[int, int, str]]:

@@ -14,6 +14,7 @@ from jaxtyping import Array
 from lethax import checkpoint, pretrained
 from lethax.data.loose import Labelled, Pictures, pictures
 from lethax.data.source import normalised, unit_length
+from lethax.devices import in_calls
 from lethax.domains import domain_of
 from lethax.domains.contract import Inputs, read_inputs
 from lethax.errors import CheckpointError, DataError, DivergedError, RecipeError
@@ -27,8 +28,6 @@ from lethax.runs.evaluation import best_metas
 from lethax.runs.folder import Run
 from lethax.text import counted, shown
 
-# Pictures in one call. A call is filled up, so that a picture's outputs do not depend on how many there are.
-_AT_ONCE = 32
 _FORMAT = 1
 
 
@@ -61,13 +60,10 @@ class Adapted:
             raise DataError(f"pictures are {images.dtype}{list(images.shape)}; this model reads uint8 [n, {reads}].")
         learner, read = learner_of(self.recipe, self.inputs), _read(self.inputs, images)
         together = self.recipe.net.norm == "batch" and has_norms(self.recipe)  # all of them make the moments
-        size, found = len(read) if together else _AT_ONCE, [np.zeros((0, len(self.classes)), np.float32)]
-        for first in range(0, len(read), max(size, 1)):
-            part = read[first : first + size]
-            filled = np.concatenate([part, np.zeros((size - len(part), *part.shape[1:]), part.dtype)])
-            made = predicted(learner, self.members, self.inputs.mean, self.inputs.std, self.support, filled)
-            found.append(np.asarray(made)[: len(part)])
-        probabilities = np.concatenate(found)
+        size = max(len(read), 1) if together else pretrained.AT_ONCE
+        made = partial(predicted, learner, self.members, self.inputs.mean, self.inputs.std, self.support)
+        nothing = np.zeros((0, len(self.classes)), np.float32)
+        probabilities = np.concatenate([nothing, *in_calls(made, read, size)])
         if lost := int((~np.isfinite(probabilities)).any(axis=1).sum()):
             raise DivergedError(
                 f"of {counted(len(read), 'prediction')} {lost} are not numbers: the run diverged, or its files were changed. "

@@ -13,13 +13,13 @@ from jaxtyping import Array
 from lethax.baselines import probe_logits, prototype_logits
 from lethax.data.loose import Labelled, Pictures, pictures
 from lethax.data.source import unit_length
-from lethax.pretrained import Embedder
+from lethax.devices import in_calls
+from lethax.pretrained import AT_ONCE, Embedder
 from lethax.records import Split
 
 Kind = Literal["prototype", "probe"]
 SHARPNESS = 10.0  # τ: of the squared distances to prototypes, so that their softmax is about as sure as it is right
 DECAY, STEPS = 0.001, 300  # of the probe
-_AT_ONCE = 32  # feature vectors in one call, so that a picture's outputs do not depend on how many there are
 
 
 @dataclass(frozen=True)
@@ -45,13 +45,9 @@ class Plain:
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """Compute the probability of every class [n, classes] of pictures, uint8 [n, height, width, channels]."""
-        read, found = _unit(self.embedder, images), [np.zeros((0, len(self.classes)))]
-        for first in range(0, len(read), _AT_ONCE):
-            part = read[first : first + _AT_ONCE]
-            filled = np.concatenate([part, np.zeros((_AT_ONCE - len(part), part.shape[1]), part.dtype)])
-            made = _probabilities(self.kind, len(self.classes), self.support, self.labels, filled)
-            found.append(np.asarray(made)[: len(part)])
-        return np.concatenate(found)
+        way = len(self.classes)
+        made = partial(_probabilities, self.kind, way, self.support, self.labels)
+        return np.concatenate([np.zeros((0, way)), *in_calls(made, _unit(self.embedder, images), AT_ONCE)])
 
     def pictures(self, source: Path | str) -> Pictures:
         """Read the pictures of a folder or an archive in the size of the backbone, as `probabilities` takes them."""
