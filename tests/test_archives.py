@@ -1,11 +1,13 @@
 """Archives: every kind is read in place; links, bombs and damage are refused in one sentence."""
 
+import gzip
 import io
 import lzma
 import os
 import stat
 import tarfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +106,41 @@ def test_an_altered_archive_is_named(kind: str, tmp_path: Path) -> None:
     for read in (lambda: list(Archive(path).items()), lambda: Archive(path).read("a")):
         with pytest.raises(DataError, match=f"data.{kind} .* damaged or truncated"):
             read()
+
+
+HEADER, END = 1536, 2560  # in a tar of FILES: where that of the second member begins, and where the zeros of the end do
+
+
+@pytest.mark.parametrize(
+    "cut",
+    [
+        lambda whole: whole[: HEADER + 148] + b"\7" + whole[HEADER + 149 :],
+        lambda whole: whole[:HEADER] + bytes(512) + whole[HEADER + 512 :],
+        lambda whole: whole[: HEADER + 100],
+        lambda whole: whole[:HEADER],
+        lambda whole: whole[:END],
+    ],
+)
+def test_a_tar_that_lost_members_is_named(cut: Callable[[bytes], bytes], tmp_path: Path) -> None:
+    """A header that is damaged, zeroed, torn or missing does not pass for the end; gzip's checksum says nothing of it."""
+    whole = tarred(tmp_path / "a.tar", FILES, "w").read_bytes()
+    for name, write in {"a.tar": bytes, "a.tar.gz": gzip.compress}.items():
+        (tmp_path / name).write_bytes(write(cut(whole)))
+        with pytest.raises(DataError, match=f"{name} .* damaged or truncated"):
+            Archive(tmp_path / name).names()
+
+
+@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_every_form_of_tar_has_an_end_that_is_known(form: int, tmp_path: Path) -> None:
+    """Also where more zeros or fewer stand behind the last member; names of more than 100 letters take a header of their own."""
+    names = [f"{'long' * 20}/{i:040}" for i in range(3)]
+    with tarfile.open(tmp_path / "a.tar", "w", format=form) as archive:
+        for name in names:
+            archive.addfile(tarfile.TarInfo(name))
+    whole = (tmp_path / "a.tar").read_bytes()
+    for content in (whole, whole + bytes(3 << 17), whole.rstrip(b"\0") + bytes(512 + -len(whole.rstrip(b"\0")) % 512)):
+        (tmp_path / "a.tar").write_bytes(content)
+        assert Archive(tmp_path / "a.tar").names() == names
 
 
 def test_links_and_devices_are_refused(tmp_path: Path) -> None:

@@ -38,10 +38,10 @@ class Tape:
             def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "Entry":
                 try:
                     entry = super().frombuf(buf, encoding, errors)
-                except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # a block of zeros: the end
-                    raise
-                except tarfile.HeaderError as error:  # which `tarfile` takes for the end, unless it is the first
-                    raise tarfile.ReadError(f"a header at byte {tape.tell()} is damaged or cut: {error}") from None
+                except tarfile.HeaderError as error:  # `tarfile` takes it for the end; only zeros are one
+                    if buf == bytes(tarfile.BLOCKSIZE):
+                        raise
+                    raise tarfile.ReadError(f"{error} where a member or the end should be") from None
                 tape._follows(entry.type, entry.size)
                 return entry
 
@@ -75,8 +75,10 @@ class Tape:
         return self._file.seek(place, whence)
 
     def finish(self) -> None:
-        """Read to the end, where compressed data have their checksum."""
-        while self._file.read(PIECE):
+        """Read to the end, where compressed data have their checksum. Only zeros may stand there: else a header was zeroed."""
+        while found := self._file.read(PIECE):
+            if found.strip(b"\0"):
+                raise tarfile.ReadError("something stands behind the end")
             self.seek(self.tell())
 
 
