@@ -148,6 +148,10 @@ def test_folders_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "two" / "b" / "x.png").write_bytes(b"\x89PNG")
     with pytest.raises(DataError, match="class b .* no picture that can be read"):
         loose.labelled(tmp_path / "two", (SIDE, SIDE, 3), lambda *_: None)
+    for split in ("train", "test"):
+        draw(tmp_path / "splits", split, 0, 1)
+    with pytest.raises(DataError, match="SPLIT/CLASS, or give the folder whose folders are the classes"):
+        loose.labelled(tmp_path / "splits", (SIDE, SIDE, 3), lambda *_: None)
     (tmp_path / "none").mkdir()
     with pytest.raises(DataError, match="no picture that can be read"):
         loose.pictures(tmp_path / "none", (SIDE, SIDE, 3), lambda *_: None)

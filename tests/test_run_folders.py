@@ -475,7 +475,7 @@ def store(tmp_path, monkeypatch):
 
 def test_data_prepared_anew_are_refused_unless_named(store, tmp_path, capsys):
     options = ["made", "--method", "maml", "--net", "mlp", "--way", "2", *OPTIONS[3:]]
-    folder = tmp_path / "run"
+    folder = tmp_path / "a run"
     assert train(*options, "--out", folder) == 0
     inputs = json.loads((folder / "inputs.json").read_text())
     assert inputs["sha256"] == open_store("made").identity and inputs["example"] == [4] and len(inputs["classes"]) == 6
@@ -489,7 +489,7 @@ def test_data_prepared_anew_are_refused_unless_named(store, tmp_path, capsys):
     capsys.readouterr()
     assert cli.main(judge) == 1
     assert f"is not the one that {folder} was trained on" in (err := capsys.readouterr().err)
-    assert f"lethax evaluate {folder} --data made" in err
+    assert f"lethax evaluate '{folder}' --data made." in err
     assert train("--resume", folder) == 1 and "another --out" in capsys.readouterr().err
     assert cli.main([*judge, "--data", "made"]) == 0
     (other,) = set((folder / "evaluations").iterdir()) - {first}

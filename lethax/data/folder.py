@@ -78,7 +78,7 @@ def _plan(tree: Tree, split: Path | None) -> tuple[Plan | None, str, Layout]:
         used = {name for classes in plan.values() for names in classes.values() for name in names}
         left = {name: "no label file lists it" for name in tree.pictures if name not in used}
         return plan, f"label files {split.name}", Layout(plan, {}, left)
-    layout = class_folders(tree, listed=split is not None)
+    layout = class_folders(tree, split is not None, "or say with --split FILE which classes are of which split")
     if split is not None:
         plan = assign(layout.flat, read_split(split), str(tree.source))
         listed = {name for part in plan.values() for name in part}

@@ -13,7 +13,7 @@ Classes = dict[str, list[str]]  # class: names of its pictures
 Plan = dict[str, Classes]  # split: classes
 Folder = tuple[str, ...]
 
-_FILE = "or say with --split FILE which classes are of which split"
+_OTHERWISE = "or give the folder whose folders are the classes"
 
 
 class Layout(NamedTuple):
@@ -37,13 +37,16 @@ def superclass(name: str) -> str:
     return name.rpartition("/")[0]
 
 
-def class_folders(tree: Tree, listed: bool = False) -> Layout:
-    """Find split folders and class folders. DataError if they are ambiguous, unless classes are `listed` elsewhere."""
+def class_folders(tree: Tree, listed: bool = False, otherwise: str = _OTHERWISE) -> Layout:
+    """Find split folders and class folders. DataError if they are ambiguous, unless classes are `listed` elsewhere.
+
+    otherwise: what the error says last that can be done.
+    """
     folders: dict[Folder, list[str]] = defaultdict(list)
     for short, name in tree.below_top().items():
         folders[tuple(short.split("/")[:-1])].append(name)
     left_out = {name: "it is in no class folder" for name in folders.pop((), [])}
-    splits = _splits(folders, tree.source, listed)
+    splits = _splits(folders, tree.source, listed, otherwise)
     by_split: dict[str, dict[Folder, list[str]]] = defaultdict(dict)
     for folder, names in folders.items():
         split = splits.get(folder[0], "") if splits else ""
@@ -55,7 +58,7 @@ def class_folders(tree: Tree, listed: bool = False) -> Layout:
         else:
             by_split[split][inner] = names
     if not listed:
-        by_split = _one_depth(by_split, tree.source)
+        by_split = _one_depth(by_split, tree.source, otherwise)
     plan = {split: _named(inner, tree.source) for split, inner in by_split.items()}
     flat: Classes = defaultdict(list)
     for classes in plan.values():
@@ -64,7 +67,7 @@ def class_folders(tree: Tree, listed: bool = False) -> Layout:
     return Layout(plan if splits else None, dict(flat), left_out)
 
 
-def _splits(folders: dict[Folder, list[str]], source: Path, listed: bool) -> dict[str, str]:
+def _splits(folders: dict[Folder, list[str]], source: Path, listed: bool, otherwise: str) -> dict[str, str]:
     """The split of each top folder; empty if the top folders are classes."""
     roles = {folder[0]: split for folder in folders if (split := split_of(folder[0]))}
     found, deep = set(roles.values()), {folder[0] for folder in folders if len(folder) > 1}
@@ -73,17 +76,21 @@ def _splits(folders: dict[Folder, list[str]], source: Path, listed: bool) -> dic
     text = ", ".join(shown(top, 40) for top in sorted(roles))
     problem = None
     if len(found) < 2 or "train" not in found:
-        problem = f"may be a split or classes: give folders for train, val and test, rename the class, {_FILE}"
+        problem = "may be a split or classes: give folders for train, val and test, rename the class"
     elif len(found) < len(roles):
-        problem = f"name a split twice: keep one folder each for train, val and test, {_FILE}"
+        problem = "name a split twice: keep one folder each for train, val and test"
     elif set(roles) - deep:
-        problem = f"are splits, but {shown(min(set(roles) - deep), 40)} has no class folders: move pictures to SPLIT/CLASS, {_FILE}"
+        problem = (
+            f"are splits, but {shown(min(set(roles) - deep), 40)} has no class folders: move pictures to SPLIT/CLASS"
+        )
     if problem and not listed:
-        raise DataError(f"{source} has the folders {text}, which {problem}.")
+        raise DataError(f"{source} has the folders {text}, which {problem}, {otherwise}.")
     return {} if problem else roles
 
 
-def _one_depth(by_split: dict[str, dict[Folder, list[str]]], source: Path) -> dict[str, dict[Folder, list[str]]]:
+def _one_depth(
+    by_split: dict[str, dict[Folder, list[str]]], source: Path, otherwise: str
+) -> dict[str, dict[Folder, list[str]]]:
     """Class folders without a last folder that all share, as `images` of tiny ImageNet; DataError unless equally deep."""
     every = sorted(
         {folder for inner in by_split.values() for folder in inner}, key=lambda folder: (len(folder), folder)
@@ -94,7 +101,7 @@ def _one_depth(by_split: dict[str, dict[Folder, list[str]]], source: Path) -> di
     if len(first) != len(last):
         raise DataError(
             f"{source} has pictures in '{_text(first)}' and, deeper, in '{_text(last)}': put all pictures of a class into one "
-            f"folder, and all class folders at one depth, {_FILE}."
+            f"folder, and all class folders at one depth, {otherwise}."
         )
     ends = {folder[-1] for folder in every}
     if len(first) > 1 and len({split_of(end) for end in ends} - {None}) > 1 and all(map(split_of, ends)):
