@@ -111,7 +111,7 @@ def test_a_broken_installation_is_looked_at_without_a_traceback(tmp_path):
         (tmp_path / f"{name}.py").write_text(text)
     (tmp_path / "plugin.py").write_text("1 / 0")
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path(doctor.__file__).parents[2])]),
-           "LETHAX_DATA": str(tmp_path / "data"), "LETHAX_PLUGINS": str(tmp_path / "plugin.py")}  # fmt: skip
+           "LETHAX_DATA": str(tmp_path / "data")}  # fmt: skip
 
     def lethax(*words):
         return subprocess.run(
@@ -128,11 +128,11 @@ def test_a_broken_installation_is_looked_at_without_a_traceback(tmp_path):
         "lethax: the program cannot be loaded (ImportError: its files are damaged); lethax doctor says what is wrong with it.\n"
     )
     (tmp_path / "jax.py").write_text("")
-    done = lethax("doctor")
+    done = lethax("--plugin", "plugin.py", "doctor", "--root", "others")
     text = " ".join(done.stdout.split())
     assert done.returncode == 1 and "Traceback" not in done.stdout + done.stderr
     assert "cannot be imported: ImportError: its files are damaged" in text and "wrong plugins RecipeError:" in text
-    assert "wrong jax computes" in text and "to mend: " in text
+    assert "wrong jax computes" in text and "to mend: " in text and "data folder others" in text
 
 
 @pytest.fixture

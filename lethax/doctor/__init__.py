@@ -1,11 +1,14 @@
 """What this machine has, what is wrong, and what to do. Only the standard library is imported: other packages may be broken."""
 
+import argparse
 import json
+import os
 import shutil
 import sys
 import textwrap
 from collections.abc import Iterable, Sequence
 
+from lethax import plugins
 from lethax.doctor import folders, installed, machine
 from lethax.doctor.rows import OK, WARNING, WRONG, Row
 from lethax.text import counted, showable, shown
@@ -64,8 +67,17 @@ def show(rows: Sequence[Row], in_json: bool) -> bool:
 
 def rescue(argv: Sequence[str], error: BaseException) -> int:
     """Do the work of `lethax doctor` where the command line itself cannot be loaded; other commands get a sentence."""
-    if argv[:1] == ["doctor"]:
-        return 0 if show(examine("--quick" in argv), "--json" in argv) else 1
+    parser = argparse.ArgumentParser("lethax", add_help=False, allow_abbrev=False)
+    for flag in ("--quick", "--json"):
+        parser.add_argument(flag, action="store_true")
+    parser.add_argument("--root")
+    parser.add_argument("--plugin", action="append", default=[])
+    known, words = parser.parse_known_args(argv)
+    if words[:1] == ["doctor"]:
+        plugins.note(known.plugin)
+        if known.root:
+            os.environ["LETHAX_DATA"] = known.root
+        return 0 if show(examine(known.quick), known.json) else 1
     why = shown(f"{type(error).__name__}: {error}", 300)
     print(f"lethax: the program cannot be loaded ({why}); lethax doctor says what is wrong with it.", file=sys.stderr)
     return 1
