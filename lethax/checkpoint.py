@@ -15,7 +15,7 @@ from safetensors import SafetensorError, deserialize
 
 from lethax import trees
 from lethax.errors import CheckpointError
-from lethax.files import write_atomic
+from lethax.files import open_plain, write_atomic
 from lethax.text import shown
 
 T = TypeVar("T")
@@ -213,7 +213,7 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 def _split(path: Path) -> tuple[bytes, dict[str, Any]]:
     """Read a whole file, and the metadata of its header. What is no checkpoint is told by its header: it may be of any size."""
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             length = int.from_bytes(file.read(8), "little")
             if length > HEADER_LIMIT:
                 raise _damaged(path, f"its header claims {length} bytes, expected at most {HEADER_LIMIT}")
@@ -225,7 +225,9 @@ def _split(path: Path) -> tuple[bytes, dict[str, Any]]:
     except FileNotFoundError:
         raise CheckpointError(f"{path} does not exist; name a checkpoint that does.") from None
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror}; check its permissions.") from None
+        raise CheckpointError(
+            f"{path} cannot be read: {error.strerror}; check that it is a file and may be read."
+        ) from None
 
 
 def _header(path: Path, text: bytes) -> tuple[dict[str, Any], int]:

@@ -1,15 +1,21 @@
 """Write small files so that a reader sees the old or the new content, never a mixture."""
 
+import errno
 import json
 import math
 import os
 import secrets
+import stat
 from collections.abc import Mapping
 from contextlib import nullcontext, suppress
+from io import BufferedReader, TextIOWrapper
 from pathlib import Path
 from typing import Any
 
 from lethax.errors import RunError
+
+# Not to wait for the writer of a pipe, on Unix; not to change line ends, on Windows.
+_READING = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
@@ -155,6 +161,17 @@ def _lines(path: Path) -> list[tuple[dict[str, Any], str]]:
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8", errors="replace")  # a write may be torn within a character
+        with TextIOWrapper(open_plain(path), "utf-8", "replace") as file:  # a write may be torn within a character
+            return file.read()
     except OSError as error:
         raise RunError(f"{path} cannot be read: {error.strerror}; check that it exists and may be read.") from None
+
+
+def open_plain(path: Path) -> BufferedReader:
+    """Open a plain file for reading. OSError for anything else, such as a pipe, which could block for ever."""
+    handle = os.open(path, _READING)
+    file = os.fdopen(handle, "rb")
+    if stat.S_ISREG(os.fstat(handle).st_mode):
+        return file
+    file.close()
+    raise OSError(errno.EINVAL, "it is no plain file")

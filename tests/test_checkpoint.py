@@ -233,6 +233,12 @@ def test_foreign_files_are_refused(path: Path, blob: bytes) -> None:
         checkpoint.read_info(path)
 
 
+def test_a_pipe_is_not_waited_for(path: Path) -> None:
+    os.mkfifo(path)
+    with pytest.raises(CheckpointError, match="cannot be read: it is no plain file; check that it is a file"):
+        checkpoint.read_info(path)
+
+
 def test_of_foreign_files_of_any_size_the_header_alone_is_read(path: Path) -> None:
     """Most of it is a hole, which takes no room on the disk, and none in the memory."""
     checkpoint.save(path, {"a": jnp.ones(1)}, {})

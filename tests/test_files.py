@@ -201,3 +201,10 @@ def test_a_device_is_not_replaced_by_a_file(tmp_path):
     with pytest.raises(RunError, match="pipe is a folder or a device: name a file"):
         write_atomic(tmp_path / "pipe", "text")
     assert not (tmp_path / "pipe").is_file() and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for read in (read_json, read_lines):
+        with pytest.raises(RunError, match="pipe cannot be read: it is no plain file; check"):
+            read(tmp_path / "pipe")

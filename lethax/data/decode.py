@@ -11,8 +11,8 @@ from typing import IO, Any, Literal
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from lethax.data.safe import open_plain
 from lethax.data.tree import Blob
+from lethax.files import open_plain
 
 Resize = Literal["crop", "stretch"]
 Box = tuple[int, int, int, int]  # left, top, right, bottom; the last two are the first that are outside

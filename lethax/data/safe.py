@@ -1,28 +1,14 @@
 """Open files from elsewhere. Only plain files are opened, which never block; their bytes are mapped and not copied."""
 
-import errno
 import hashlib
 import mmap
 import os
-import stat
 from io import BufferedReader
 from pathlib import Path
 
 from lethax.errors import DataError
+from lethax.files import open_plain
 from lethax.text import shown
-
-# Not to wait for the writer of a pipe, on Unix; not to change line ends, on Windows.
-_READING = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-
-
-def open_plain(path: Path) -> BufferedReader:
-    """Open a plain file for reading. OSError for anything else, such as a pipe, which could block for ever."""
-    handle = os.open(path, _READING)
-    file = os.fdopen(handle, "rb")
-    if stat.S_ISREG(os.fstat(handle).st_mode):
-        return file
-    file.close()
-    raise OSError(errno.EINVAL, "it is no plain file")
 
 
 def open_file(path: Path) -> BufferedReader:
