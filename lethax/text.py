@@ -28,11 +28,14 @@ def shown(value: Any, limit: int = 200) -> str:
 
 
 ALWAYS: list[str] = []  # the words that any command needs to go on with this one: --plugin FILE
+ROOT: list[str] = []  # the words that say where this command has its data, where it was told: --root FOLDER
+_WITH_ROOT = ("train", "evaluate")  # of the commands that are proposed, those that take it
 
 
 def command_line(*words: Any) -> str:
     """Write a `lethax` command that can be copied, whatever its words contain."""
-    return shown(shlex.join(["lethax", *map(str, words), *ALWAYS]), 1000)
+    root = ROOT if words[0] in _WITH_ROOT else []
+    return shown(shlex.join(["lethax", *map(str, words), *root, *ALWAYS]), 1000)
 
 
 def plural(number: int, one: str) -> str:

@@ -124,6 +124,15 @@ def test_another_recipe_says_what_differs(trained, capsys):
     assert tree(trained.folder) == before
 
 
+def test_an_advised_command_looks_for_the_data_where_this_one_did(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("LETHAX_DATA", "")  # which --root sets
+    run = making.create(resolve(TINY), tmp_path / "run")
+    for words in (["--root", str(tmp_path)], []):
+        assert cli.main(["evaluate", str(run.folder), *words]) == 1
+        again = " ".join(["lethax train --resume", str(run.folder), *words])
+        assert f"train it with {again}." in capsys.readouterr().err
+
+
 def tree(folder):
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
 

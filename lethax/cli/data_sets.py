@@ -1,6 +1,5 @@
 """The command `lethax data`: list, prepare and verify data sets."""
 
-import shlex
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from lethax.errors import DataError
 from lethax.names import MADE, METADATASET
 from lethax.progress import bar, say
 from lethax.recipe.record import check_seed
-from lethax.text import counted, shown
+from lethax.text import command_line, counted, shown
 
 _OPTIONS = ("store", "split", "image", "seed", "least", "duplicates", "near", "per_class")
 LISTED = 20  # lines about what an import did not take; the manifest has all
@@ -116,7 +115,7 @@ def _next(name: str, root: Path | None) -> None:
 
     store = open_store(name, root)
     if store.manifest["source"].get("kind") == METADATASET:
-        _next_of_a_source(store, root)
+        _next_of_a_source(store)
         return
     say(f"Episodes that fit all splits: {room(store.splits)}.")
     small = too_small(store.splits, SHOT + QUERY)
@@ -145,16 +144,15 @@ def _next(name: str, root: Path | None) -> None:
         )
         return
     way, shot, query = fits
-    command = ["lethax", "train", name, *(["--method", "leo+l2f"] if store.features else [])]
+    command = ["train", name, *(["--method", "leo+l2f"] if store.features else [])]
     command += [*(["--way", str(way)] if way != WAY else []), "--shot", str(shot)]
-    command += [*(["--query", str(query)] if query != QUERY else []), *(["--root", str(root)] if root else [])]
-    say(f"Next: {shlex.join(command)}")
+    command += ["--query", str(query)] if query != QUERY else []
+    say(f"Next: {command_line(*command)}")
 
 
-def _next_of_a_source(store: Any, root: Path | None) -> None:
+def _next_of_a_source(store: Any) -> None:
     """Print what to do with a source of Meta-Dataset, whose episodes draw their own sizes."""
     if "train" in store.splits:
-        command = ["lethax", "train", METADATASET, *(["--root", str(root)] if root else [])]
-        say(f"Next: {shlex.join(command)}")
+        say(f"Next: {command_line('train', METADATASET)}")
         return
     say("It has no training classes. Runs on other sources are judged on it: lethax evaluate RUN")

@@ -36,7 +36,7 @@ from lethax.cli import (
 from lethax.cli.fields import WITH_RECIPE
 from lethax.errors import LethaxError, RecipeError
 from lethax.files import in_the_way
-from lethax.text import ENCODING_ERRORS, shown
+from lethax.text import ENCODING_ERRORS, ROOT, shown
 
 _ABOUT = """Train, evaluate and compare methods of meta-learning.
 
@@ -66,8 +66,10 @@ def main(argv: list[str] | None = None) -> int:
         words = [word for word in argv if word not in ("--help", "-h")]
         helps = len(words) < len(argv) and argv[0] in WITH_RECIPE  # whose help depends on the other words
         args = parsed(words if helps else argv)
-        if getattr(args, "root", None):
-            os.environ["LETHAX_DATA"] = str(args.root)
+        root = getattr(getattr(args, "action", args), "root", None)
+        ROOT[:] = ["--root", str(root)] if root else []
+        if root:
+            os.environ["LETHAX_DATA"] = str(root)
         if helps:
             train_help.print_help(argv[0], args)
         else:
