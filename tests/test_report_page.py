@@ -156,6 +156,9 @@ def test_a_cell_of_the_paper_is_known_at_any_budget_and_seed(tmp_path):
     )
     (begun,) = beside([told._replace(steps=3)])  # not finished: what is trained so far counts
     assert begun.share == 3 / told.run.recipe.outer.full_steps
+    (run.folder / folders.TIMING).unlink()
+    write_atomic(run.folder / folders.ENVIRONMENT, '{"model": "one"}')  # a trained model has no logs
+    assert beside(gather([run.folder]))[0].share == found.share
     assert not cells_of(trained(tmp_path / "else", "l2f", shot=7).recipe, [found.cell])
 
 

@@ -95,11 +95,13 @@ def _told(number: int, name: str, run: Run) -> Told:
     learner = run.learner()
     score = learner.objective.score_name
     factor = factor_of(score)
-    steps, seconds = progress(run.folder)
+    environment, (steps, seconds) = _environment(run.folder), progress(run.folder)
+    if "model" in environment:  # one that came with lethax is trained, and has no log that says so
+        steps = run.recipe.outer.steps
     evaluations, damaged = _evaluations(run)
     return Told(
         number, name, run, score, factor, {**{key: getattr(run.recipe, key) for key in TOP}, **run.recipe.values()},
-        _environment(run.folder), steps, seconds, list(learner.gate_names()), metrics(run.folder),
+        environment, steps, seconds, list(learner.gate_names()), metrics(run.folder),
         evaluations, read_log(run.folder / PROBES), damaged,
     )  # fmt: skip
 
