@@ -4,6 +4,7 @@ import io
 import os
 import pickle
 import shutil
+import signal
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lethax import cli, signals
 from lethax.data.cifar import MEAN, STD, prepare_cifar100, published_split
 from lethax.data.store import Store, open_store
 from lethax.errors import DataError
@@ -162,6 +164,22 @@ def test_an_archive_with_a_path_outside_is_refused(tmp_path: Path) -> None:
         archive.addfile(tarfile.TarInfo("../train"), io.BytesIO())
     with pytest.raises(DataError, match="points outside"):
         prepare(tmp_path / "cifar.tar.gz", tmp_path / "root")
+
+
+def test_an_interruption_says_which_of_the_data_sets_is_written(
+    tmp_path: Path, content: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(label: str, part: float) -> None:
+        if label == "writing cifar_fs":
+            raise signals.Interrupted(signal.SIGINT)
+
+    def prepared(name: str, source: Path, root: Path, progress: Any, **options: Any) -> list[str]:
+        return prepare_cifar100(source, root, interrupted, per_class=PER_CLASS)
+
+    monkeypatch.setattr("lethax.data.prepare", prepared)
+    source = layout(tmp_path, content)
+    assert cli.main(["data", "prepare", "cifar100", "--from", str(source), "--root", str(tmp_path)]) == 130
+    assert "interrupted; data set cifar_fs is written, what was to follow is unchanged" in capsys.readouterr().err
 
 
 def test_the_published_counts_have_the_published_checksums(tmp_path: Path, content: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from lethax import signals
 from lethax.files import sync
 from lethax.lock import InUse, locked
 
@@ -62,6 +63,7 @@ def publish(work: Path, target: Path) -> None:
                 (target / report.name).unlink(missing_ok=True)
             sync(target)
             os.replace(work / MANIFEST, target / MANIFEST)
+            signals.say(f"data set {target.name} is written, what was to follow is unchanged")
             for report in reports:
                 os.replace(report, target / report.name)
             sync(target)
