@@ -1,4 +1,4 @@
-"""Write small files so that a reader sees the old or the new content, never a mixture."""
+"""Write small files so that a reader sees the old or the new content, never a mixture; read them, where they are plain files."""
 
 import errno
 import json
@@ -170,8 +170,7 @@ def _read_text(path: Path) -> str:
 def open_plain(path: Path) -> BufferedReader:
     """Open a plain file for reading. OSError for anything else, such as a pipe, which could block for ever."""
     handle = os.open(path, _READING)
-    file = os.fdopen(handle, "rb")
     if stat.S_ISREG(os.fstat(handle).st_mode):
-        return file
-    file.close()
+        return os.fdopen(handle, "rb")
+    os.close(handle)
     raise OSError(errno.EINVAL, "it is no plain file")

@@ -51,8 +51,3 @@ class Progress(NamedTuple):
 
     step: Array
     total: Array
-
-
-def layer_of(tensor: str) -> str:
-    """The layer of a tensor: "conv0" of "conv0/weight"; a tensor that is in none is its own."""
-    return tensor.rpartition("/")[0] or tensor

@@ -24,6 +24,11 @@ def names(tree: Any) -> list[str]:
     ]
 
 
+def layer_of(tensor: str) -> str:
+    """The layer of a tensor: "conv0" of "conv0/weight"; a tensor that is in none is its own."""
+    return tensor.rpartition("/")[0] or tensor
+
+
 def map_named(function: Callable[[str, Any], Any], tree: Any) -> Any:
     """`function(name, leaf)` at every leaf."""
     leaves, structure = jax.tree.flatten(tree)

@@ -11,7 +11,7 @@ import numpy as np
 
 from lethax import trees
 from lethax.evaluation import Score, paired, score
-from lethax.records import Weights, layer_of
+from lethax.records import Weights
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 FACTORS = tuple(round(0.1 * tenth, 1) for tenth in range(1, 11))  # the paper's 0.1 … 1.0
@@ -110,12 +110,12 @@ def by_hand(
 
 def attenuated(weights: Weights, layer: str, factor: float) -> Weights:
     """The weights with all tensors of one layer multiplied by a factor."""
-    return dict(trees.map_named(lambda name, w: factor * w if layer_of(name) == layer else w, weights))
+    return dict(trees.map_named(lambda name, w: factor * w if trees.layer_of(name) == layer else w, weights))
 
 
 def layers_of(tensors: Sequence[str]) -> list[str]:
     """The layers that tensors belong to, from the input to the output of the net."""
-    return sorted({layer_of(name) for name in tensors}, key=depth)
+    return sorted({trees.layer_of(name) for name in tensors}, key=depth)
 
 
 def depth(name: str) -> list[tuple[int, int, str]]:

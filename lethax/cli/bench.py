@@ -25,10 +25,8 @@ def bench(args: arguments.Bench) -> None:
         processor, cores = shown(machine["processor"], 60), machine["cores"]
         say(f"{processor}, {cores} cores, jax {machine['jax']}, {pages} huge pages")
         say(_line(_HEAD, widest))
-    with (
-        signals.raising(),
-        tempfile.TemporaryDirectory() as cache,
-    ):  # so that the first step says what compilation takes
+    # A cache of its own lets the first step say what compilation takes. A signal is raised, which ends the process of the case.
+    with signals.raising(), tempfile.TemporaryDirectory() as cache:
         for case in cases:
             measured = benchmark.apart(case, args.calls, Path(cache))
             rows.append(benchmark.row(case, measured))

@@ -73,9 +73,8 @@ def _wait(busy: dict[str, tuple[list[Any], str]]) -> None:
     title, (_, other) = next(iter(busy.items()))
     more = f", and {len(busy) - 1} more" if len(busy) > 1 else ""
     say(f"{title} is in use by process {shown(other, 100)}{more}: waiting")
-    time.sleep(
-        POLL
-    )  # in any case, so that a group that is refused although nobody uses it is not tried without a pause
+    # In any case, so that a group that is refused although nobody uses it is not tried without a pause.
+    time.sleep(POLL)
     while all(jobs.in_use(group) for group, _ in busy.values()):
         time.sleep(POLL)
 

@@ -46,7 +46,7 @@ _ABOUT = """Train, evaluate and compare methods of meta-learning.
 _LESS_MEMORY = {  # by command
     **dict.fromkeys(
         WITH_RECIPE,
-        "lower --batch, --shot, --query, --filters or --inner-steps, or, but in control, take --task-chunk 1 or --memory lean",
+        "lower --batch, --shot, --query, --filters or --inner-steps; outside of control, --task-chunk 1 or --memory lean help too",
     ),
     "data": "prepare smaller pictures with --image, or fewer of them",
     "predict": "predict fewer pictures at a time",

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lethax import signals
 from lethax.data.archives import Archive
 from lethax.data.pickles import load_pickle
 from lethax.data.writer import StoreWriter
@@ -82,7 +81,6 @@ def prepare_cifar100(
                     for part, places in zip(found.images, found.rows, strict=True):
                         begin, end = end, end + len(places[index[c]])
                         array[begin:end] = part[places[index[c]]]
-        signals.say(f"{store} is prepared, and all else that was there is unchanged")
         progress(f"writing {store}", 0.6 + 0.4 * (step + 1) / len(STORES))
     return list(STORES)
 

@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from lethax import trees
 from lethax.errors import RecipeError
 from lethax.nets import layers
-from lethax.records import Info, Weights, layer_of
+from lethax.records import Info, Weights
 
 Scope = Literal["network", "layer", "tensor", "filter", "parameter"]
 Acts = Literal["weights", "rate", "size"]
@@ -99,7 +99,7 @@ class Attenuator:
         if self.scope in ("tensor", "parameter"):
             return names
         if self.scope == "layer":
-            return list(dict.fromkeys(layer_of(name) for name in names))
+            return list(dict.fromkeys(trees.layer_of(name) for name in names))
         leaves = jax.tree.leaves(like)
         return [f"{name}:{i}" for name, leaf in zip(names, leaves, strict=True) for i in range(leaf.shape[-1])]
 
@@ -126,7 +126,9 @@ class Attenuator:
         others = {name: layer for name, layer in weights.items() if name in self.kept}
         gates, info = self._read(params, gradient, weights)
         if self.acts == "rate":
-            gates = trees.map_named(lambda name, g: jnp.ones_like(g) if layer_of(name) in self.normed else g, gates)
+            gates = trees.map_named(
+                lambda name, g: jnp.ones_like(g) if trees.layer_of(name) in self.normed else g, gates
+            )
         gated = jax.tree.map(lambda gate, w: gate * w, gates, self._gated(weights))
         return {**gated, **others} if others else gated, info
 
@@ -142,7 +144,9 @@ class Attenuator:
             return None
         power = -2 if self.acts == "rate" else 2
         gates, _ = self._read(params, gradient, weights)
-        paces = trees.map_named(lambda name, g: g**power if layer_of(name) in self.normed else jnp.ones_like(g), gates)
+        paces = trees.map_named(
+            lambda name, g: g**power if trees.layer_of(name) in self.normed else jnp.ones_like(g), gates
+        )
         return {**jax.tree.map(lambda _: jnp.ones(()), weights), **paces}
 
     def _read(self, params: Any, gradient: Weights, weights: Weights) -> tuple[Weights, Info]:
@@ -159,8 +163,10 @@ class Attenuator:
                 raise RecipeError(f"there are {flat.size} gates, but the weights need {count}: see `groups`.")
             gates = self._spread(flat, weights)
         if self.ungated:
-            gates = trees.map_named(lambda name, g: jnp.ones_like(g) if layer_of(name) in self.ungated else g, gates)
-            layers_of = [name if self.scope == "layer" else layer_of(name) for name in self.groups(weights)]
+            gates = trees.map_named(
+                lambda name, g: jnp.ones_like(g) if trees.layer_of(name) in self.ungated else g, gates
+            )
+            layers_of = [name if self.scope == "layer" else trees.layer_of(name) for name in self.groups(weights)]
             flat = jnp.where(np.array([layer in self.ungated for layer in layers_of]), 1.0, flat)
         return gates, {"gates": flat, "embedding": embedding, **self._live(params, embedding)}
 
@@ -191,7 +197,7 @@ class Attenuator:
         elif self.scope == "layer":
             by_layer: dict[str, list[Array]] = {}
             for name, leaf in zip(trees.names(gradient), leaves, strict=True):
-                by_layer.setdefault(layer_of(name), []).append(leaf.ravel())
+                by_layer.setdefault(trees.layer_of(name), []).append(leaf.ravel())
             pieces = [jnp.concatenate(parts)[:, None] for parts in by_layer.values()]
         else:
             pieces = [leaf.reshape(-1, 1) for leaf in leaves]
@@ -232,7 +238,7 @@ class Attenuator:
                 structure, [flat[e - leaf.shape[-1] : e] for e, leaf in zip(ends, leaves, strict=True)]
             )
         groups = self.groups(weights)
-        named = [name if self.scope == "tensor" else layer_of(name) for name in trees.names(weights)]
+        named = [name if self.scope == "tensor" else trees.layer_of(name) for name in trees.names(weights)]
         return jax.tree.unflatten(structure, [flat[groups.index(name)] for name in named])
 
 

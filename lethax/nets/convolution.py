@@ -37,7 +37,9 @@ def conv(x: Float[Array, "n h w i"], kernel: Float[Array, "kh kw i o"]) -> Float
     they are computed.
     """
     if kernel.shape[0] % 2 == 0 or kernel.shape[1] % 2 == 0:
-        raise RecipeError(f"a kernel has sides of {kernel.shape[0]} and {kernel.shape[1]}; both have to be odd.")
+        raise RecipeError(
+            f"a kernel has sides of {kernel.shape[0]} and {kernel.shape[1]}; both have to be odd, such as 3."
+        )
     precision: str | None = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]  # made when JAX starts
     return _differentiable(x, kernel, precision, native.allowed())
 

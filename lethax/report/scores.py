@@ -44,9 +44,8 @@ def title(results: Sequence[Any]) -> str:
         return " or ".join(dict.fromkeys(f"{x:,}" if name == "n" else shown(x, 60) for x in found))
 
     first = results[0].record
-    ways = " or ".join(dict.fromkeys(sized(r.record["way"], "way") for r in results))
+    ways, shots = (" or ".join(dict.fromkeys(sized(r.record[of], of) for r in results)) for of in ("way", "shot"))
     classes = "" if first["way"] == 1 else f"{ways} "
-    shots = " or ".join(dict.fromkeys(sized(r.record["shot"], "shot") for r in results))
     trained = list(
         dict.fromkeys(shown(r.record["elsewhere"]["trained_on"], 60) for r in results if "elsewhere" in r.record)
     )

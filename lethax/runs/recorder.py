@@ -247,11 +247,11 @@ def validated(run: Run, meta: Any) -> dict[str, Any]:
 
 
 def diverged(run: Run, step: int, tensor: str) -> DivergedError:
-    """Make the error for a meta-gradient that is not finite."""
+    """Make the error for a meta-gradient that is not `optimizer.usable`."""
     at = reached(run)
     last = f"the last good checkpoint is of step {at}" if at else "there is no checkpoint yet"
     error = DivergedError(
-        f"outer step {step} of {shown(run.folder)}: the meta-gradient of {tensor} is not finite; {last}. "
+        f"outer step {step} of {shown(run.folder)}: the meta-gradient of {tensor}, or its square, is not finite; {last}. "
         f"Try {_milder(run)}, or --non-finite skip."
     )
     error.run = run.folder

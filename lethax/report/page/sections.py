@@ -104,7 +104,7 @@ def scores(runs: Sequence[Told]) -> str:
     for told in runs:
         for row in curves.evaluation_rows([told]):
             _, data, split, unit, n, mean, half, median, *others = row
-            interval = _around(mean, half, n)
+            interval = _around(figure(mean), half, n)
             rows.append(
                 [
                     named(told),
@@ -140,9 +140,9 @@ def scores(runs: Sequence[Told]) -> str:
     )
 
 
-def _around(mean: float, half: float, n: int) -> str:
+def _around(mean: str, half: float, n: int) -> str:
     """A mean with its interval, which a single episode does not have."""
-    return f"{figure(mean)} ± {figure(half, 3)}" if n > 1 else figure(mean)
+    return f"{mean} ± {figure(half, 3)}" if n > 1 else mean
 
 
 def differences(runs: Sequence[Told], charts: list[Chart]) -> str:
@@ -151,7 +151,7 @@ def differences(runs: Sequence[Told], charts: list[Chart]) -> str:
     if not found:
         return ""
     rows = [
-        [text(g.name), text(g.base), f"{g.mean:+.4g}" + (f" ± {g.ci95:.3g}" if g.n > 1 else ""), f"{g.n:,}"]
+        [text(g.name), text(g.base), _around(f"{g.mean:+.4g}", g.ci95, g.n), f"{g.n:,}"]
         for _, gaps in found
         for g in gaps
     ]
@@ -171,7 +171,7 @@ def paper(runs: Sequence[Told]) -> str:
         [
             named(b.told), text(b.cell.name), "–" if b.published is None else figure(b.published)
             + ("" if b.published_interval is None else f" ± {figure(b.published_interval, 3)}"),
-            _around(b.ours.mean, b.ours.ci95, b.evaluation.n), text(unit_of(b.evaluation.score)), f"{b.evaluation.n:,}",
+            _around(figure(b.ours.mean), b.ours.ci95, b.evaluation.n), text(unit_of(b.evaluation.score)), f"{b.evaluation.n:,}",
             str(b.evaluation.checkpoints), f"{100 * b.share:.3g} %", text(b.source) or "–",
         ]
         for b in found
