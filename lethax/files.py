@@ -170,7 +170,10 @@ def _read_text(path: Path) -> str:
 def open_plain(path: Path) -> BufferedReader:
     """Open a plain file for reading. OSError for anything else, such as a pipe, which could block for ever."""
     handle = os.open(path, _READING)
-    if stat.S_ISREG(os.fstat(handle).st_mode):
+    mode = os.fstat(handle).st_mode
+    if stat.S_ISREG(mode):
         return os.fdopen(handle, "rb")
     os.close(handle)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     raise OSError(errno.EINVAL, "it is no plain file")
