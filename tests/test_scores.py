@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from lethax.evaluation import score
-from lethax.report import scores
+from lethax.report import columns, scores
 from lethax.runs.evaluation import Result
 
 
@@ -53,6 +53,8 @@ def test_one_step_is_not_shown_twice_and_one_episode_has_no_interval():
     text = "\n".join(drawn(RUNS[:1], single, 80))
     assert text.count("step 1") == 1 and "±" not in text and "0.4000 (n = 1)" in text
     assert scores.title(single) == "accuracy on 1 test episode of cifar_fs: 5-way 1-shot, 1 inner step, seed 0"
+    single[0].record["norm"] = "support"
+    assert columns.title(single).endswith("1 inner step, norm support, seed 0")
 
 
 def test_title_names_data_way_shot_and_inner_steps():

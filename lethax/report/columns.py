@@ -16,7 +16,7 @@ from lethax.names import METADATASET as NAME
 from lethax.recipe import Resolved
 from lethax.report import table_rows, tables
 from lethax.report.cells import Cell
-from lethax.report.scores import interval, number, short_names
+from lethax.report.scores import interval, meaning, number, short_names
 from lethax.text import counted, plural, showable, shown, sized
 
 
@@ -27,7 +27,8 @@ def title(results: Sequence[Any]) -> str:
     episodes = counted(first["n"], f"{first['split']} episode")
     steps = " or ".join(dict.fromkeys(counted(r.record["inner_steps"], "inner step") for r in results))
     norms = " or ".join(dict.fromkeys(shown(r.record["norm"], 60) for r in results))
-    return f"{first['score']} on {episodes} of each data set: {shape}, {steps}, norm {norms}, seed {first['seed']}; ± is 1.96 s/√n"
+    said = f"{first['score']} on {episodes} of each data set: {shape}, {steps}, norm {norms}, seed {first['seed']}"
+    return said + meaning(first["n"])
 
 
 def table(folders: Sequence[Path], results: Sequence[Any], encoding: str) -> Table:

@@ -36,6 +36,11 @@ def interval(mean: float, ci95: float, n: int, sign: str = "") -> str:
     return f"{number(mean, sign)} (n = 1)" if n == 1 else f"{number(mean, sign)} ± {number(ci95)}"
 
 
+def meaning(n: int) -> str:
+    """What ± stands for, as the end of a title; "" for a single episode, which has no interval."""
+    return "" if n == 1 else "; ± is 1.96 s/√n"
+
+
 def title(results: Sequence[Any]) -> str:
     """A title that says what was evaluated: "accuracy on 600 test episodes of cifar_fs: 5-way 1-shot, 5 inner steps, seed 0"."""
 
@@ -55,8 +60,7 @@ def title(results: Sequence[Any]) -> str:
     changed = "".join(
         f", {name} {first['changed'][name]}" for name in ("head", "norm") if name in first.get("changed", {})
     )
-    meaning = "" if first["n"] == 1 else "; ± is 1.96 s/√n"
-    return f"{first['score']} on {episodes}: {classes}{shots}, {steps}{changed}, seed {all_of('seed')}{meaning}"
+    return f"{first['score']} on {episodes}: {classes}{shots}, {steps}{changed}, seed {all_of('seed')}{meaning(first['n'])}"
 
 
 def tables(folders: Sequence[Path], results: Sequence[Any], width: int, encoding: str) -> list[Table]:
