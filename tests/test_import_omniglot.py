@@ -147,6 +147,8 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     (source / "images_evaluation").rename(source / "other")
     with pytest.raises(DataError, match="lacks images_evaluation"):
         prepare(source, tmp_path / "root")
+    with pytest.raises(DataError, match="nowhere does not exist: give the folder"):
+        prepare(tmp_path / "nowhere", tmp_path / "root")
 
 
 def test_a_character_of_the_lists_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,6 +63,7 @@ def test_title_names_data_way_shot_and_inner_steps():
     other = result([0.4, 0.6])
     other.record["way"] = 2
     assert ": 5-way or 2-way 1-shot, " in scores.title([TWO[0], other])
+    assert ", 1 or 2 inner steps, " in scores.title([result([0.4, 0.6], inner=1), TWO[0]])
 
 
 def test_other_episodes_have_no_difference_and_a_baseline_of_their_own():

@@ -64,6 +64,8 @@ def prepare_omniglot(source: Path, root: Path | None, progress: Progress, split:
 def _place(source: Path, part: str) -> Path:
     """The unpacked folder of a part, or its zip if there is no folder."""
     found = next((path for path in (source / part, source / f"{part}.zip") if path.exists()), None)
+    if not source.exists():
+        raise DataError(f"{source} does not exist: give the folder that holds {' and '.join(PARTS)}.")
     if found is None:
         raise DataError(f"{source} lacks {part}: expected {part}.zip or an unpacked folder {part} in it.")
     return found

@@ -56,7 +56,7 @@ def title(results: Sequence[Any]) -> str:
     )
     where = f"{all_of('data')}{', trained on ' + ' or '.join(trained) if trained else ''}"
     episodes = f"{all_of('n')} {first['split']} {plural(first['n'], 'episode')} of {where}"
-    steps = f"{all_of('inner_steps')} inner {plural(first['inner_steps'], 'step')}"
+    steps = f"{all_of('inner_steps')} inner {plural(max(r.record['inner_steps'] for r in results), 'step')}"
     changed = "".join(
         f", {name} {first['changed'][name]}" for name in ("head", "norm") if name in first.get("changed", {})
     )
