@@ -261,6 +261,15 @@ def test_more_steps_for_a_run_whose_environment_was_edited(content, trained, cap
     assert folders.open_run(trained.folder).recipe.outer.steps == 4
 
 
+@pytest.mark.parametrize("log", ["metrics.jsonl", "timing.jsonl"])
+def test_more_steps_that_are_refused_leave_the_run_as_it_was(log, trained, capsys):
+    (trained.folder / log).write_text("[1, 2]\n" + (trained.folder / log).read_text())
+    recipe, environment = (trained.folder / "recipe.toml", trained.folder / "environment.json")
+    before = recipe.read_bytes(), environment.read_bytes()
+    assert train("--resume", trained.folder, "--steps", 7) == 1 and log in capsys.readouterr().err
+    assert (recipe.read_bytes(), environment.read_bytes()) == before
+
+
 def test_more_steps_for_a_finished_run(trained, whole, capsys):
     """Under a constant rate it ends as a run that was given them at once; its calls end where that one's do."""
     assert train("--resume", trained.folder, "--steps", 3) == 2
@@ -499,7 +508,10 @@ def test_data_prepared_anew_are_refused_unless_named(store, tmp_path, capsys):
     assert cli.main(judge) == 1
     assert f"is not the one that {folder} was trained on" in (err := capsys.readouterr().err)
     assert f"lethax evaluate '{folder}' --data made." in err
-    assert train("--resume", folder) == 1 and "another --out" in capsys.readouterr().err
+    recipe = (folder / "recipe.toml").read_bytes()
+    for more in ((), ("--steps", 9)):
+        assert train("--resume", folder, *more) == 1 and "another --out" in capsys.readouterr().err
+    assert (folder / "recipe.toml").read_bytes() == recipe
     assert cli.main([*judge, "--data", "made"]) == 0
     (other,) = set((folder / "evaluations").iterdir()) - {first}
     record = json.loads(other.read_text())

@@ -27,6 +27,7 @@ METRICS, TIMING = "metrics.jsonl", "timing.jsonl"  # a line for every 100 steps 
 VALIDATION = ("val_score", "val_ci95", "val_episodes")  # what a line of metrics has of a validation
 PROBES, ASKED = "probes.jsonl", "probes.json"  # what the probes of a run found, and which it has
 LOGS = (METRICS, TIMING, PROBES)
+ANEW = "start a new run with another --out"  # what to do where the data have changed
 CHECKPOINTS, EVALUATIONS, ANALYSES = "checkpoints", "evaluations", "analyses"
 TENSORBOARD = "tensorboard"  # event files, where they were asked for
 # All that may be in a run folder.

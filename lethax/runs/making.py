@@ -22,6 +22,7 @@ from lethax.recipe import Resolved, dump
 from lethax.recipe.record import TOP
 from lethax.recipe.resolve import resolve
 from lethax.runs.folder import (
+    ANEW,
     ASKED,
     CHECKPOINTS,
     ENVIRONMENT,
@@ -32,15 +33,18 @@ from lethax.runs.folder import (
     SCALED,
     SHOWN,
     Run,
+    check_data,
     check_goes_on,
     check_recipe,
     checkpoints,
     environment,
     half_replaced,
     is_model,
+    metrics,
     open_run,
     reached,
     read_environment,
+    timing,
     when,
 )  # fmt: skip
 from lethax.text import command_line, counted, shown
@@ -225,6 +229,9 @@ def extend(run: Run, steps: int) -> Run:
         return run
     with RunLock(run.folder):
         check_goes_on(run)
+        check_data(run, ANEW)
+        for read in (metrics, timing):  # what training would refuse is refused before the recipe is another
+            read(run.folder)
         if states := checkpoint.numbered(checkpoints(run), "step"):
             newest = states[max(states)]
             with suppress(CheckpointError):  # a damaged one is passed over in training, where it is named

@@ -12,13 +12,11 @@ from lethax.devices import devices_for, part
 from lethax.errors import DivergedError, LethaxError, RunError
 from lethax.lock import RunLock
 from lethax.outer import OuterPlan, TrainState, begin, fit, fit_together, not_finite
-from lethax.runs.folder import Run, check_data, check_unchanged
+from lethax.runs.folder import ANEW, Run, check_data, check_unchanged
 from lethax.runs.making import note_resumed
 from lethax.runs.probes import asked
 from lethax.runs.recorder import Recorder, diverged, validated
 from lethax.text import command_line, shown
-
-_ANEW = "start a new run with another --out"  # what to do where the data have changed
 
 
 class Status(NamedTuple):
@@ -52,7 +50,7 @@ def train(run: Run) -> Generator[Status, None, None]:
             if processes.first():
                 stack.enter_context(RunLock(run.folder))
                 check_unchanged(run, "choose another --out")
-            check_data(run, _ANEW)
+            check_data(run, ANEW)
             learner, plan = run.learner(), run.plan()
             _check_joint(run, plan)
             if processes.first():
@@ -79,7 +77,7 @@ def train_together(runs: Sequence[Run]) -> Generator[Status, None, None]:
         for run in runs:
             locks.enter_context(RunLock(run.folder))
             check_unchanged(run, "choose another --out")
-            check_data(run, _ANEW)
+            check_data(run, ANEW)
         learner, plan = runs[0].learner(), runs[0].plan()
         recorders = [Recorder(run, learner, plan, len(runs)) for run in runs]
         states = _at_one_step(recorders)
@@ -140,7 +138,7 @@ def _computed(
             done += len(seen[0]["finite"])
             due = done % plan.epoch == 0 or done == plan.total
             for run in runs if due else ():
-                check_data(run, _ANEW)
+                check_data(run, ANEW)
             yield Call(
                 done,
                 states,
