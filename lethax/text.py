@@ -29,7 +29,7 @@ def shown(value: Any, limit: int = 200) -> str:
 
 ALWAYS: list[str] = []  # the words that any command needs to go on with this one: --plugin FILE
 ROOT: list[str] = []  # the words that say where this command has its data, where it was told: --root FOLDER
-_WITH_ROOT = ("train", "evaluate")  # of the commands that are proposed, those that take it
+_WITH_ROOT = ("train", "evaluate", "data", "embed")  # of the commands that are proposed, those that take it
 
 
 def command_line(*words: Any) -> str:

@@ -276,9 +276,9 @@ def test_one_kind_of_data_does_not_replace_the_other(tmp_path):
 
 def test_every_known_data_set_has_a_command_that_makes_it():
     for name, known in KNOWN.items():
-        command = known.command.split()
-        args = tyro.cli(DataPrepare, args=command[3:], prog="prepare")
-        assert command[:3] == ["lethax", "data", "prepare"]
+        words = known.words.split()
+        args = tyro.cli(DataPrepare, args=words[2:], prog="prepare")
+        assert words[:2] == ["data", "prepare"]
         made = {"cifar100": {"cifar_fs", "fc100"}, "omniglot": {STORES[args.split or "vinyals"]}}.get(
             args.name, {args.store or args.name}
         )

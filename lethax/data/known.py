@@ -4,17 +4,18 @@ from typing import NamedTuple
 
 from lethax.errors import OF_A_PLUGIN
 from lethax.names import PRETRAINED
+from lethax.text import command_line
 
 
 class Known(NamedTuple):
-    """A data set that is known: `command` makes it, and `source` says what to give to the command."""
+    """A data set that is known: the `words` of a command behind `lethax` make it, and `source` says what to give to the command."""
 
-    command: str
+    words: str
     source: str
 
 
 _CIFAR = Known(
-    "lethax data prepare cifar100 --from cifar-100-python.tar.gz",
+    "data prepare cifar100 --from cifar-100-python.tar.gz",
     "the python version of CIFAR-100, from https://www.cs.toronto.edu/~kriz/cifar.html",
 )
 _OMNIGLOT = (
@@ -42,23 +43,23 @@ FURTHER = {"cifar100": _CIFAR.source}
 KNOWN = {
     "cifar_fs": _CIFAR,
     "fc100": _CIFAR,
-    "omniglot": Known("lethax data prepare omniglot --from FOLDER", _OMNIGLOT),
-    "omniglot_lake": Known("lethax data prepare omniglot --split lake --from FOLDER", _OMNIGLOT),
-    "omniglot_mamlpp": Known("lethax data prepare omniglot --split mamlpp --from FOLDER", _OMNIGLOT),
+    "omniglot": Known("data prepare omniglot --from FOLDER", _OMNIGLOT),
+    "omniglot_lake": Known("data prepare omniglot --split lake --from FOLDER", _OMNIGLOT),
+    "omniglot_mamlpp": Known("data prepare omniglot --split mamlpp --from FOLDER", _OMNIGLOT),
     "miniimagenet": Known(
-        "lethax data prepare miniimagenet --from FOLDER",
+        "data prepare miniimagenet --from FOLDER",
         f"mini-imagenet-cache-{{train,val,test}}.pkl, pictures with train.csv, val.csv and test.csv, or {_IMAGENET}",
     ),
     "tieredimagenet": Known(
-        "lethax data prepare tieredimagenet --from FOLDER",
+        "data prepare tieredimagenet --from FOLDER",
         f"its six pickles, from https://github.com/renmengye/few-shot-ssl-public, or {_IMAGENET}",
     ),
-    "mini_leo": Known("lethax data prepare features --store mini_leo --from FOLDER", _LEO),
-    "tiered_leo": Known("lethax data prepare features --store tiered_leo --from FOLDER", _LEO),
-    "glyphs": Known("lethax data prepare glyphs", "no source: it is drawn"),
+    "mini_leo": Known("data prepare features --store mini_leo --from FOLDER", _LEO),
+    "tiered_leo": Known("data prepare features --store tiered_leo --from FOLDER", _LEO),
+    "glyphs": Known("data prepare glyphs", "no source: it is drawn"),
     **{
         f"metadataset-{name}": Known(
-            f"lethax data prepare metadataset-{name} --from FOLDER", f"the records of the benchmark, or {home}"
+            f"data prepare metadataset-{name} --from FOLDER", f"the records of the benchmark, or {home}"
         )
         for name, home in (METADATASET | FURTHER).items()
     },
@@ -69,12 +70,12 @@ def remedy(name: str) -> str:
     """Say in a sentence or two how a data set is made."""
     for net in PRETRAINED:
         if name.endswith(f"-{net}"):
-            return (
-                f"Features of a backbone are made with: lethax embed {name.removesuffix(f'-{net}')} --backbone {net}."
-            )
+            command = command_line("embed", name.removesuffix(f"-{net}"), "--backbone", net)
+            return f"Features of a backbone are made with: {command}."
     image_set, _, net = name.rpartition("-")
     if net in ("conv4", "resnet12"):
-        return f"Features of a backbone are made with: lethax embed {image_set} --net {net}."
+        return f"Features of a backbone are made with: {command_line('embed', image_set, '--net', net)}."
     if name in KNOWN:
-        return f"Make it with: {KNOWN[name].command} (needs {KNOWN[name].source})."
-    return "Your own pictures become one with: lethax data prepare folder --from FOLDER --store NAME." + OF_A_PLUGIN
+        return f"Make it with: {command_line(*KNOWN[name].words.split())} (needs {KNOWN[name].source})."
+    folder = command_line(*"data prepare folder --from FOLDER --store NAME".split())
+    return f"Your own pictures become one with: {folder}.{OF_A_PLUGIN}"

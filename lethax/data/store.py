@@ -264,7 +264,7 @@ def checked_name(name: str) -> str:
 
 def own_name(name: str, layout: str = "") -> str:
     """Return the name if a data set of somebody's own, prepared from this layout, may have it. DataError otherwise."""
-    if name in KNOWN and not KNOWN[name].command.startswith(f"lethax data prepare {layout} "):
+    if name in KNOWN and not KNOWN[name].words.startswith(f"data prepare {layout} "):
         raise DataError(
             f"'{name}' is the name of a data set that lethax prepares by itself: choose another with --store."
         )
