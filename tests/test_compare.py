@@ -160,7 +160,7 @@ def test_options_hold_where_they_are_read_and_the_budget_is_the_references():
         ("sinusoid --methods maml,leo", "method 'leo' does not fit data 'sinusoid'"),
         ("sinusoid --methods maml,anil --gate.scope layer", "gate.scope is layer, but method 'maml' on 'sinusoid' does not read"),
         ("sinusoid --methods maml,l2f --seeds 0", "--seeds is 0; it has to be from 1 to 1,000."),
-        ("sinusoid --methods maml,l2f --episodes 0", "--episodes is 0; it has to be from 1 to 10,000,000."),
+        ("sinusoid --methods maml,l2f --episodes 1", "--episodes is 1; it has to be from 2 to 10,000,000."),
         ("sinusoid --methods maml,l2f --first-seed 4294967295", "seed is 4294967297; it has to be from 0 to 4294967295."),
         ("sinusoid --methods maml,l2f --baselines", "prototype compares classes, and sinusoid has none: leave it out"),
         ("sinusoid --methods maml,l2f --features x", "--features are read by baselines: name some"),

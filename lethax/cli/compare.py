@@ -84,7 +84,7 @@ def _checked(args: Any) -> list[str]:
     if len(methods) < 2:
         raise RecipeError("compare needs two methods at least, as in: --methods maml,l2f")
     check_range("seeds", args.seeds, 1, _MOST_SEEDS)
-    check_range("episodes", args.episodes, 1, 10_000_000)
+    check_range("episodes", args.episodes, 2, 10_000_000)  # one has no interval to conclude from
     check_seed(args.first_seed)
     check_seed(args.first_seed + args.seeds - 1)
     return methods
