@@ -145,7 +145,9 @@ def test_verify_and_list(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     path.write_text(path.read_text().replace("0.5", "0.4"))
     assert cli.main(["data", "verify", "own", "--root", str(tmp_path)]) == 1
     assert "manifest.json was changed after it was written" in capsys.readouterr().err
-    assert cli.main(["data", "verify", "glyphs", "--root", str(tmp_path)]) == 1  # what is to be typed goes to the same folder
+    assert (
+        cli.main(["data", "verify", "glyphs", "--root", str(tmp_path)]) == 1
+    )  # what is to be typed goes to the same folder
     assert f"Make it with: lethax data prepare glyphs --root {tmp_path} (" in capsys.readouterr().err
     assert cli.main(["data", "list", "--root", str(tmp_path)]) == 0
     assert capsys.readouterr().out.startswith(f"own: {path.parent} is damaged")

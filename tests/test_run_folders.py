@@ -15,7 +15,7 @@ from lethax.data.embeddings import write_features
 from lethax.data.feature_files import split_of
 from lethax.data.store import open_store
 from lethax.domains import supervised
-from lethax.errors import DataError, RunError
+from lethax.errors import CheckpointError, DataError, RunError
 from lethax.evaluation import Trial, evaluate
 from lethax.files import read_lines
 from lethax.lock import RunLock
@@ -79,6 +79,15 @@ def test_an_evaluation_is_of_the_weights_that_were_judged(trained, whole):
     with pytest.raises(RunError, match="was given another recipe by another process"):
         runs.write_evaluation(judged)
     assert not judged.path.exists()
+
+
+def test_a_checkpoint_of_another_run_is_not_judged(trained, tmp_path):
+    other = making.create(resolve(TINY.with_values(seed=1)), tmp_path / "other")
+    list(training.train(other))
+    for path in (other.folder / "checkpoints").glob("best-*"):
+        shutil.copy(path, trained.folder / "checkpoints")
+    with pytest.raises(CheckpointError, match="is of another run: its validation score is .* put the right file back"):
+        runs.best_metas(trained, 1)
 
 
 def test_gates_of_an_ensemble_are_means_over_its_checkpoints(trained):

@@ -52,16 +52,28 @@ class Result(NamedTuple):
 def best_metas(run: Run, count: int) -> tuple[list[Any], list[int]]:
     """Load the `count` checkpoints with the best validation scores, and their steps. RunError if there are fewer.
 
-    DivergedError if no validation had a finite score.
+    CheckpointError if a file is not the one that the run's state lists; DivergedError if no validation had a finite score.
     """
     fresh = begin(run.learner(), run.plan(), jax.random.key(run.recipe.seed))
-    steps = _best_steps(run, fresh)[:count]
+    best = _best(run, fresh)
+    steps = list(best)[:count]
     if len(steps) < count:
         raise RunError(
             f"{shown(run.folder)} keeps {counted(len(steps), 'validated checkpoint')}, not {count}: lethax evaluate, predict and "
             f"export take --ensemble {len(steps)}."
         )
-    return [checkpoint.load(best_path(run, step), fresh.meta)[0] for step in steps], steps
+    return [_load(best_path(run, step), fresh.meta, best[step]) for step in steps], steps
+
+
+def _load(path: Path, like: Any, value: float) -> Any:
+    """The meta-parameters of a validated checkpoint, whose validation score has to be the one that is listed."""
+    meta, info = checkpoint.load(path, like)
+    if (found := info.get("val_score", value)) != value:
+        raise CheckpointError(
+            f"{path} is of another run: its validation score is {shown(found, 40)}, and the newest state lists {value}; put the "
+            "right file back."
+        )
+    return meta
 
 
 def judged_before(run: Run, path: Path, ensemble: int, steps: int) -> dict[str, Any] | None:
@@ -74,7 +86,7 @@ def judged_before(run: Run, path: Path, ensemble: int, steps: int) -> dict[str, 
         if record is None or not _is_record(record) or len(record["by_inner_steps"]) <= steps:
             return None
         states = checkpoint.numbered(checkpoints(run), "step")
-        best = _listed(newest := states[max(states)], checkpoint.read_info(newest)) if states else None
+        best = list(_listed(newest := states[max(states)], checkpoint.read_info(newest))) if states else None
         same = _same_weights(run, record)
     except (RunError, CheckpointError, DataError):
         return None
@@ -119,13 +131,13 @@ def _has_scores(entry: Any, episodes: Any) -> bool:
     return all(value is None or type(value) in (int, float) for value in found)
 
 
-def _listed(path: Path, info: dict[str, Any]) -> list[int]:
-    """The outer steps of the validations with a finite score that a state lists, the best first."""
-    return [int(step) for value, step in listed_best(path, info) if math.isfinite(value)]
+def _listed(path: Path, info: dict[str, Any]) -> dict[int, float]:
+    """{outer step: score} of the validations with a finite score that a state lists, the best first."""
+    return {int(step): value for value, step in listed_best(path, info) if math.isfinite(value)}
 
 
-def _best_steps(run: Run, fresh: Any) -> list[int]:
-    """The outer steps of the validated checkpoints, the best first. The newest state lists them.
+def _best(run: Run, fresh: Any) -> dict[int, float]:
+    """{outer step: validation score} of the validated checkpoints, the best first. The newest state lists them.
 
     Those of a model that came with lethax, which has no state, say their validation scores themselves.
     """
@@ -133,20 +145,21 @@ def _best_steps(run: Run, fresh: Any) -> list[int]:
     found = checkpoint.newest(folder, fresh) if folder.is_dir() else None
     go_on = command_line("train", "--resume", run.folder)
     if found is None and is_model(run):
-        kept = {step: checkpoint.read_info(path) for step, path in checkpoint.numbered(folder, "best").items()}
+        infos = {step: checkpoint.read_info(path) for step, path in checkpoint.numbered(folder, "best").items()}
+        kept = {step: float(info.get("val_score", 0.0)) for step, info in infos.items()}
         sign = -1 if run.learner().objective.higher_is_better else 1
-        return sorted(kept, key=lambda step: (sign * float(kept[step].get("val_score", 0.0)), step))
+        return dict(sorted(kept.items(), key=lambda entry: (sign * entry[1], entry[0])))
     if found is None:
         raise RunError(f"{shown(run.folder)} has no checkpoint yet: train it with {go_on}.")
     state, info, path = found
     check_recipe(run, path, info)
-    steps = _listed(path, info)
+    best = _listed(path, info)
     plan = run.plan()
-    if not steps and int(state.step) < min(plan.epoch, plan.total):
+    if not best and int(state.step) < min(plan.epoch, plan.total):
         raise RunError(f"{shown(run.folder)} was not validated yet, at step {int(state.step)}: go on with {go_on}.")
-    if not steps:
+    if not best:
         raise DivergedError(f"{shown(run.folder)} has learned nothing: no validation has a finite score.")
-    return steps
+    return best
 
 
 def check_alike(runs: Sequence[Run], verb: str) -> None:
