@@ -95,7 +95,7 @@ def test_classes_that_were_seen_are_counted_by_name_and_by_picture(own, tmp_path
         "by_picture": None,
         "seen": None,
     }
-    assert "because the data set own is not there as it was" in scores.elsewhere(record)[-1]
+    assert "because own is not there as it was" in scores.elsewhere(record)[-1]
 
 
 def test_the_runs_own_data_are_not_elsewhere_and_have_the_normalisation_of_training(own):

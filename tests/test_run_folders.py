@@ -521,6 +521,8 @@ def test_data_prepared_anew_are_refused_unless_named(store, tmp_path, capsys):
     for more in ((), ("--steps", 9)):
         assert train("--resume", folder, *more) == 1 and "another --out" in capsys.readouterr().err
     assert (folder / "recipe.toml").read_bytes() == recipe
+    assert cli.main([*judge, "--data", "made", "--split", "val"]) == 2  # its classes may be classes trained on
+    assert "only the test classes are judged" in capsys.readouterr().err
     assert cli.main([*judge, "--data", "made"]) == 0
     (other,) = set((folder / "evaluations").iterdir()) - {first}
     record = json.loads(other.read_text())

@@ -98,6 +98,8 @@ def elsewhere(record: dict[str, Any]) -> list[str]:
     if not found:
         return []
     data, own = shown(record["data"], 60), shown(found["trained_on"], 60)
+    if own == data:
+        own = f"the {data} that the run was trained on"
     said = []
     if len(found["example"]) == 3:
         done = [
@@ -119,7 +121,7 @@ def elsewhere(record: dict[str, Any]) -> list[str]:
             f"{known['seen']:,} of its {counted(known['pictures'], 'test picture')} are, bit for bit, among those of {own}."
         )
     if known["by_picture"] is None:
-        why = "their shapes differ" if found["resized_from"] else f"the data set {own} is not there as it was"
+        why = "their shapes differ" if found["resized_from"] else f"{own} is not there as it was"
         said.append(f"Whether pictures of {data} are among those of {own} was not looked at, because {why}.")
     return said
 

@@ -15,6 +15,7 @@ from lethax.errors import CheckpointError, DataError, DivergedError, RecipeError
 from lethax.evaluation import Score, score
 from lethax.files import read_json, to_json, write_together
 from lethax.outer import begin
+from lethax.recipe import Resolved
 from lethax.recipe.resolve import resolve
 from lethax.runs.folder import (
     EVALUATIONS,
@@ -170,6 +171,13 @@ def check_alike(runs: Sequence[Run], verb: str) -> None:
         raise RecipeError(f"{others}: {verb} them one after the other.")
 
 
+def _is_other(run: Run, judged: Resolved) -> bool:
+    """Whether the data that are judged are not those of training: others, or those of its name prepared anew."""
+    if judged.data != run.recipe.data:
+        return True
+    return run.inputs is not None and run.inputs.sha256 not in (None, run.domain.identity(judged))
+
+
 def evaluate_run(
     run: Run,
     *,
@@ -200,7 +208,7 @@ def evaluate_run(
     home = seen_by = None
     if data is not None:
         home, (seen_by, recipe) = recipe, domain.elsewhere(recipe, inputs, data)
-        if recipe.data != home.data and split != "test" and recipe.data not in domain.columns(home, split):
+        if split != "test" and _is_other(run, recipe) and recipe.data not in domain.columns(home, split):
             raise RecipeError(
                 f"--split is {split}, but of other data only the test classes are judged: leave --split out."
             )
