@@ -40,7 +40,8 @@ def trained(folder: Path, method: str = "maml", data: str = "sinusoid", seed: in
 def stated(folder: Path, step: int = STEPS) -> None:
     """A state of training at a step, whose validation is the best one, as that of a run that is trained so far."""
     (folder / folders.CHECKPOINTS).mkdir(exist_ok=True)
-    checkpoint.save(checkpoint.path_of(folder / folders.CHECKPOINTS, "step", step), {}, {"best": [[0.5, step]]})
+    info = {"best": [[0.5, step]], "recipe": folders.made_with(folders.open_run(folder).recipe)}
+    checkpoint.save(checkpoint.path_of(folder / folders.CHECKPOINTS, "step", step), {}, info)
 
 
 def evaluated(

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
-from run_folders import STEPS, evaluated, probed, trained, walked
+from run_folders import STEPS, evaluated, probed, stated, trained, walked
 
 from lethax import cli
 from lethax.cli import report
@@ -217,6 +217,14 @@ def test_damaged_probes_are_named(two, tmp_path, capsys):
     )
     assert cli.main(["report", str(two[0].folder), "--out", str(tmp_path / "p.html")]) == 1
     assert "probes.jsonl holds no measurements" in capsys.readouterr().err
+
+
+def test_a_recipe_that_was_changed_is_refused(two, tmp_path, capsys):
+    stated(two[0].folder)
+    recipe = two[0].folder / folders.RECIPE
+    recipe.write_text(recipe.read_text().replace("\nseed = 0", "\nseed = 7"))
+    assert cli.main(["report", *(str(run.folder) for run in two), "--out", str(tmp_path / "p.html")]) == 1
+    assert "(seed was 0 and is 7)" in capsys.readouterr().err and not (tmp_path / "p.html").exists()
 
 
 def test_the_page_has_all_that_the_runs_have(two, tmp_path):

@@ -5,6 +5,7 @@ import platform
 import shlex
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -219,6 +220,14 @@ def check_recipe(run: Run, path: Path, info: dict[str, Any]) -> None:
             f"{shown(run.folder / RECIPE)} was changed after {path.name} was made ({said}): change it back, or train another run "
             "with --out."
         )
+
+
+def check_newest(run: Run) -> None:
+    """Raise RunError as in `check_recipe`, of the newest state. A damaged one is passed over; training names it."""
+    if states := checkpoint.numbered(checkpoints(run), "step"):
+        newest = states[max(states)]
+        with suppress(CheckpointError):
+            check_recipe(run, newest, checkpoint.read_info(newest))
 
 
 def is_model(run: Run) -> bool:

@@ -6,7 +6,6 @@ import secrets
 import shutil
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import jax
 
 from lethax import checkpoint, plugins, signals
 from lethax.domains import Inputs, domain_of
-from lethax.errors import CheckpointError, RecipeError, RunError
+from lethax.errors import RecipeError, RunError
 from lethax.files import to_json, write_atomic
 from lethax.learner import Learner
 from lethax.lock import LOCK, RunInUse, RunLock
@@ -35,8 +34,7 @@ from lethax.runs.folder import (
     Run,
     check_data,
     check_goes_on,
-    check_recipe,
-    checkpoints,
+    check_newest,
     environment,
     half_replaced,
     is_model,
@@ -232,10 +230,7 @@ def extend(run: Run, steps: int) -> Run:
         check_data(run, ANEW)
         for read in (metrics, timing):  # what training would refuse is refused before the recipe is another
             read(run.folder)
-        if states := checkpoint.numbered(checkpoints(run), "step"):
-            newest = states[max(states)]
-            with suppress(CheckpointError):  # a damaged one is passed over in training, where it is named
-                check_recipe(run, newest, checkpoint.read_info(newest))
+        check_newest(run)
         known = read_environment(run.folder)
         told = {"from": before, "to": steps, "at": reached(run), **when()}
         write_atomic(

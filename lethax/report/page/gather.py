@@ -12,7 +12,7 @@ from lethax.files import read_json, read_log
 from lethax.recipe.record import TOP
 from lethax.report.scores import short_names
 from lethax.report.table_rows import progress
-from lethax.runs.folder import EVALUATIONS, PROBES, Run, metrics, open_run, read_environment
+from lethax.runs.folder import EVALUATIONS, PROBES, Run, check_newest, metrics, open_run, read_environment
 from lethax.text import shown
 
 
@@ -86,12 +86,13 @@ class Told(NamedTuple):
 
 
 def gather(folders: Sequence[Path]) -> list[Told]:
-    """Read the runs. RunError for a folder that holds none, and for a file of training that cannot be read."""
+    """Read the runs. RunError for no run, a file of training that cannot be read, or a recipe that was changed."""
     folders = list({folder.resolve(): folder for folder in folders}.values())
     return [_told(i, name, open_run(f)) for i, (name, f) in enumerate(zip(short_names(folders), folders, strict=True))]
 
 
 def _told(number: int, name: str, run: Run) -> Told:
+    check_newest(run)
     learner = run.learner()
     score = learner.objective.score_name
     factor = factor_of(score)
