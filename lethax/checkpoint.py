@@ -110,7 +110,8 @@ def newest(folder: Path, like: T, up_to: int | None = None) -> tuple[T, dict[str
         return _restore(path, arrays, like), info, path
     if first:
         raise CheckpointError(
-            f"no checkpoint in {folder} can be read ({', '.join(damaged)}); the newest: {first} Or begin anew."
+            f"no checkpoint in {folder} can be read ({', '.join(damaged)}); the newest: {first} Without a "
+            "copy, train the run again with --overwrite."
         )
     return None
 
