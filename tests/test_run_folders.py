@@ -483,7 +483,7 @@ def test_what_is_no_run_names_the_runs_near(trained, tmp_path, capsys, monkeypat
     assert cli.main(["evaluate", "."]) == 1
     assert ". is not a run itself but holds 1: run." in capsys.readouterr().err
     assert cli.main(["evaluate", "elsewhere/nothing"]) == 1
-    assert "Train one with: lethax train DATA" in capsys.readouterr().err
+    assert "nothing is not a run: there is no such folder. Train one with: lethax train DATA" in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -120,12 +120,13 @@ def _no_run(folder: Path, advice: str) -> str:
         return f"{half}."
     within = _runs_in(folder)
     near = within or _runs_in(folder.parent) or _runs_in(Path("runs"))
+    why = f"{shown(folder)} is not a run: {'it has no recipe.toml' if folder.exists() else 'there is no such folder'}."
     if not near:
-        return f"{shown(folder)} is not a run: it has no recipe.toml. Train one with: lethax train DATA"
+        return f"{why} Train one with: lethax train DATA"
     names = ", ".join(shown(path) for path in near[:SHOWN]) + (" …" if near[SHOWN:] else "")
     if within:
         return f"{shown(folder)} is not a run itself but holds {len(near)}: {names}. {advice}."
-    return f"{shown(folder)} is not a run: it has no recipe.toml. Runs near it: {names}."
+    return f"{why} Runs near it: {names}."
 
 
 def _runs_in(folder: Path) -> list[Path]:
