@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lethax.data import archives, tape, xz
+from lethax.data import archives, packed, tape
 from lethax.data.archives import Archive
 from lethax.errors import DataError
 
@@ -92,6 +92,40 @@ def test_an_altered_archive_is_named(kind: str, tmp_path: Path) -> None:
     for read in (lambda: list(Archive(path).items()), lambda: Archive(path).read("a")):
         with pytest.raises(DataError, match=f"data.{kind} .* damaged or truncated"):
             read()
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "zip"])
+def test_nothing_stands_behind_the_end(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / f"a.{kind}"
+    zipped(path, FILES) if kind == "zip" else tarred(path, FILES, KINDS[kind])
+    whole = path.read_bytes()
+    for more in (b"garbage", b"garbage" * 100):
+        path.write_bytes(whole + more)
+        with pytest.raises(DataError, match=f"a.{kind} (.* damaged|holds something behind its end that is no comment)"):
+            Archive(path).names()
+
+
+def test_a_zip_behind_another_is_refused(tmp_path: Path) -> None:
+    """Only the members of the last one would be read."""
+    first = zipped(tmp_path / "a.zip", FILES).read_bytes()
+    for second in ({"b": b"2"}, {}):
+        (tmp_path / "both.zip").write_bytes(first + zipped(tmp_path / "b.zip", second).read_bytes())
+        with pytest.raises(DataError, match=f"holds {len(first)} bytes before its first member, where nothing was"):
+            Archive(tmp_path / "both.zip").names()
+
+
+def test_zips_of_every_form_are_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One with a comment, one to which members were added, zip64, one without members, one that might have been split."""
+    with zipfile.ZipFile(zipped(tmp_path / "a.zip", FILES), "a") as archive:
+        archive.writestr("more", b"3")
+        archive.comment = b"a comment"
+    assert Archive(tmp_path / "a.zip").names() == [*FILES, "more"]
+    marked = b"PK00" + zipped(tmp_path / "a.zip", FILES).read_bytes()
+    (tmp_path / "a.zip").write_bytes(marked)
+    assert Archive(tmp_path / "a.zip").names() == [*FILES]
+    monkeypatch.setattr(zipfile, "ZIP64_LIMIT", 500)
+    for files in (FILES, {}):
+        assert Archive(zipped(tmp_path / "a.zip", files)).names() == [*files]
 
 
 HEADER, END = 1536, 2560  # in a tar of FILES: where that of the second member begins, and where the zeros of the end do
@@ -281,7 +315,7 @@ def test_xz_has_a_bound_of_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     path = tarred(tmp_path / "a.tar.xz", {"a": b"1" * 300_000, "b": b"2"}, "w:xz")
     path.write_bytes(path.read_bytes() + bytes(8) + lzma.compress(b"") + bytes(4))  # several streams
     assert Archive(path).read("b") == b"2" and len(Archive(path).read("a")) == 300_000
-    monkeypatch.setattr(xz, "WINDOW", 1 << 20)
+    monkeypatch.setattr(packed, "WINDOW", 1 << 20)
     with pytest.raises(DataError, match="needs more than 1 MiB of memory to be unpacked"):
         Archive(path).names()
 

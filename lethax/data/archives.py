@@ -3,7 +3,6 @@
 What a header says of a size is looked at before anything is read, and contents and headers are read in small pieces.
 """
 
-import bz2
 import gzip
 import lzma
 import os
@@ -17,9 +16,9 @@ from io import BufferedReader
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from lethax.data.packed import Packed
 from lethax.data.safe import is_text, open_file
 from lethax.data.tape import PIECE, Tape
-from lethax.data.xz import Xz
 from lethax.errors import DataError, did_you_mean
 from lethax.text import counted, shown
 
@@ -31,6 +30,8 @@ NAME, NAMES = 1 << 12, 1 << 28  # letters of a name, and of all together
 PARTS = 64  # folders of a name, one within the other
 DIRECTORY_BYTES = 1 << 27  # of a zip's list of members
 
+_END, _END_BYTES = b"PK\5\6", 22  # of a zip, without its comment
+_BEFORE = (b"", b"PK00", b"PK\7\x08")  # what may stand before the first member: marks of a zip made to be split
 _GZIP, _BZIP2, _XZ = b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00"
 
 Wanted = Callable[[str], bool]
@@ -157,6 +158,7 @@ class Archive:
 
     def _zip(self, wanted: Wanted) -> Iterator[tuple[str, bytearray]]:
         with open_file(self.path) as file, zipfile.ZipFile(_Disk(file, self)) as archive:
+            self._check_ends(file, archive)
             for entry in archive.infolist():
                 name = self._inside(entry.filename)
                 kind = stat.S_IFMT(entry.external_attr >> 16)  # 0 where the archive is not of a Unix
@@ -170,6 +172,22 @@ class Archive:
                         )
                     with archive.open(entry) as content:
                         yield name, self._content(content, name, entry.file_size)
+
+    def _check_ends(self, file: IO[bytes], archive: zipfile.ZipFile) -> None:
+        """That nothing stands around a zip, such as another one: `zipfile` reads the last one and passes over all else."""
+        before = min((entry.header_offset for entry in archive.infolist()), default=archive.start_dir)
+        if not (0 <= before <= 4 and self._begins(before) in _BEFORE):
+            raise self._joined(f"{counted(before, 'byte')} before its first member")
+        file.seek(-_END_BYTES - len(archive.comment), os.SEEK_END)
+        end = file.read(_END_BYTES)
+        if not end.startswith(_END) or end[-2:] != struct.pack("<H", len(archive.comment)):
+            raise self._joined("something behind its end that is no comment")
+
+    def _joined(self, what: str) -> DataError:
+        return DataError(
+            f"{self.title} holds {what}, where nothing was expected: it was not read. Fetch it again, or if archives were joined "
+            "to it, unpack each and give the folder."
+        )
 
     def _tar(self, wanted: Wanted) -> Iterator[tuple[str, bytearray]]:
         with open_file(self.path) as file, self._unpacked(file) as plain:
@@ -191,9 +209,9 @@ class Archive:
         begins = self._begins(6)
         if begins.startswith(_GZIP):
             return gzip.open(file)  # type: ignore[return-value]
-        if begins.startswith(_BZIP2):
-            return bz2.open(file)
-        return BufferedReader(Xz(file, self.title)) if begins == _XZ else file
+        if begins.startswith((_BZIP2, _XZ)):
+            return BufferedReader(Packed(file, self.title, xz=begins == _XZ))
+        return file
 
     def _content(self, file: IO[bytes], name: str, size: int, tape: Tape | None = None) -> bytearray:
         """Read exactly `size` bytes. Memory grows as they come, because a header may claim much more than there is."""
