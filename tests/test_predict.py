@@ -153,8 +153,24 @@ def test_folders_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="SPLIT/CLASS, or give the folder whose folders are the classes"):
         loose.labelled(tmp_path / "splits", (SIDE, SIDE, 3), lambda *_: None)
     (tmp_path / "none").mkdir()
-    with pytest.raises(DataError, match="no picture that can be read"):
+    with pytest.raises(DataError, match="no picture that can be read;"):
         loose.pictures(tmp_path / "none", (SIDE, SIDE, 3), lambda *_: None)
+
+
+def test_a_link_out_is_left_out_of_what_is_predicted_and_refused_as_a_class(tmp_path: Path) -> None:
+    for folder in ("a", "b", "c"):
+        draw(tmp_path / "one", folder, 0, 1)
+    (tmp_path / "two").mkdir()
+    (tmp_path / "two" / "link.png").symlink_to(tmp_path / "one" / "a" / "0.png")
+    with pytest.raises(DataError, match=r"no picture that can be read \(link.png: it is a link out of the folder\)"):
+        loose.pictures(tmp_path / "two", (SIDE, SIDE, 3), lambda *_: None)
+    (tmp_path / "two" / "a").symlink_to(tmp_path / "one" / "a")
+    (tmp_path / "one" / "b").rename(tmp_path / "two" / "b")
+    found = loose.pictures(tmp_path / "two", (SIDE, SIDE, 3), lambda *_: None)
+    assert found.names == ["b/0.png"] and set(found.left_out) == {"a", "link.png"}
+    (tmp_path / "one" / "b").symlink_to(tmp_path / "two" / "b")
+    with pytest.raises(DataError, match="one/b is a link out of"):
+        loose.labelled(tmp_path / "one", (SIDE, SIDE, 3), lambda *_: None)
 
 
 def test_other_runs_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -36,12 +36,14 @@ class Labelled(NamedTuple):
 
 
 def pictures(source: Path, example: Sequence[int], progress: Progress, resize: Resize = "crop") -> Pictures:
-    """Read all pictures below a folder or in an archive. Broken ones are left out. DataError if none is left."""
-    tree = Tree(source)
+    """Read all pictures below a folder or in an archive. What cannot be read is left out. DataError if none is left."""
+    tree = Tree(source, whole=False)
     images, names, broken = _decoded(tree, tree.pictures, example, progress, resize)
+    left_out = {**tree.left_out, **broken}
     if not names:
-        raise DataError(f"{shown(source)} holds no picture that can be read; give a folder with pictures in it.")
-    return Pictures(images, names, {**tree.left_out, **broken})
+        first = "".join(f" ({shown(name, 80)}: {shown(why, 80)})" for name, why in sorted(left_out.items())[:1])
+        raise DataError(f"{shown(source)} holds no picture that can be read{first}; give a folder with pictures in it.")
+    return Pictures(images, names, left_out)
 
 
 def labelled(source: Path, example: Sequence[int], progress: Progress, resize: Resize = "crop") -> Labelled:

@@ -40,12 +40,13 @@ class Tree:
     """The pictures of a folder or an archive: their contents, and their names without folders that hold everything.
 
     left_out: a reason for every other visible file, for links that lead nowhere, and for folders without pictures.
+    whole: a link out of the folder is a DataError, because a class may be behind it; else it is left out.
     """
 
-    def __init__(self, source: Path) -> None:
+    def __init__(self, source: Path, *, whole: bool = True) -> None:
         if not source.exists():
             raise DataError(f"{source} does not exist; give the folder or archive that holds the pictures.")
-        self.archive, self.source = Archive(source), source
+        self.archive, self.source, self._whole = Archive(source), source, whole
         self.left_out: dict[str, str] = {}
         names, folders = self._inside() if source.is_dir() else (list(dict.fromkeys(self.archive.names())), [])
         self.files = [name for name in names if not _hidden(name)]
@@ -61,7 +62,7 @@ class Tree:
                 self.left_out.setdefault(f"{folder}/", "there are no pictures in it that are read")
 
     def _inside(self) -> tuple[list[str], list[str]]:
-        """List (files, folders) below a folder. DataError for a link that leads out of it."""
+        """List (files, folders) below a folder."""
         root, files, folders = os.path.realpath(self.source), [], []
         for at, below, names in os.walk(self.source, onerror=self._unread):
             entries = [Path(at) / name for name in [*below, *names]]
@@ -90,6 +91,8 @@ class Tree:
         """The reason why a path is not read; None for a file or a folder."""
         linked = path.is_symlink()
         if linked and path.exists() and not Path(os.path.realpath(path)).is_relative_to(root):
+            if not self._whole:
+                return "it is a link out of the folder"
             raise DataError(f"{path} is a link out of {self.source}; replace it by the file or folder itself.")
         if path.is_file():
             return None
