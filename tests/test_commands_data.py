@@ -166,6 +166,7 @@ def test_a_text_file_is_no_archive_and_a_bad_name_is_refused_first(
     args = ["data", "prepare", "folder", "--from", str(tmp_path), "--store"]
     for name, says in {
         "Not a name": "no name for a data set",
+        "": "'' is no name for a data set: use lower-case letters, digits, - and _; choose one with --store.",
         "sinusoid": "the name of tasks that lethax makes",
     }.items():
         assert cli.main([*args, name]) == 1

@@ -404,6 +404,7 @@ def test_only_colour_and_gray_are_embedded(installed: None) -> None:
     ("--net resnet12 --filters 8", 2, "--filters is of conv4, and --net is resnet12: leave --filters out"),
     ("--rate inf", 2, "--rate is inf; it has to be a finite number above 0"),
     ("--store pets", 2, "data set 'pets' holds pictures, which features would replace: choose another --store"),
+    ("--store=", 1, "'' is no name for a data set"),
     ("--store omniglot", 1, "'omniglot' is the name of a data set that lethax prepares by itself"),
     ("--backbone efficientnet-lite0 --store My-Store", 1, "'My-Store' is no name for a data set: use lower-case letters, "
      "digits, - and _; choose one with --store."),

@@ -69,14 +69,14 @@ def _check_targets(args: data_arguments.Embed, path: Path) -> None:
     """Raise an error, before anything is computed, if the features cannot be written or would replace pictures."""
     from lethax.data.store import check_kind, own_name
 
-    check_output("out", path, ".safetensors")
     check_kind(own_name(_name(args)), args.root, features=True)
+    check_output("out", path, ".safetensors")
 
 
 def _name(args: data_arguments.Embed) -> str:
     """The name of the data set of features."""
     made_by = Path(args.backbone).name.lower() if args.backbone else args.net or "conv4"
-    return args.store or f"{args.data}-{made_by}"
+    return f"{args.data}-{made_by}" if args.store is None else args.store
 
 
 def _pretrained(args: data_arguments.Embed, store: Store) -> tuple[embed.Reading, Origin]:

@@ -66,7 +66,8 @@ def prepare(
     if not 0 <= given.get("near", 0) <= MOST_BITS:
         raise RecipeError(f"--near is {given['near']}; it is a number of bits from 0 to {MOST_BITS}.")
     if "store" in OPTIONS.get(kind, ()):
-        given["name"] = own_name(given.pop("store", None) or _store_name(source), layout)
+        store = given.pop("store", None)
+        given["name"] = own_name(_store_name(source) if store is None else store, layout)
         check_kind(given["name"], root, features=layout == "features")
     if layout == "folder" and "split" in given:
         given["split"] = Path(given["split"])
