@@ -5,7 +5,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext, suppress
 from typing import Any
 
 from rich.console import Console
@@ -116,7 +116,8 @@ def compiling(what: str) -> Iterator[Callable[[], None]]:
 
     def announce() -> None:
         said.set()
-        say(f"{what}: loading and compiling")
+        with suppress(OSError):  # the next line from the main thread fails, too, where that can be told
+            say(f"{what}: loading and compiling")
 
     timer = threading.Timer(SILENCE, announce)
     timer.daemon = True

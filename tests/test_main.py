@@ -54,6 +54,19 @@ def test_the_program_keeps_its_arguments_and_exit_code():
     assert done.returncode == 1 and "no such set" in done.stderr
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+@pytest.mark.parametrize("words", ["--version", "--help", "data list"])  # the help is longer than the buffer
+def test_an_output_that_cannot_be_written_is_said_once(words):
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "lethax", *words.split()],
+            env=buffered, stdout=full, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+    assert done.stderr == "lethax: standard output: No space left on device; check the path and the disk.\n"
+    assert done.returncode == 1
+
+
 def test_a_cache_that_cannot_be_is_said_and_done_without(monkeypatch, tmp_path, caplog):
     from lethax import devices
 

@@ -110,6 +110,24 @@ def test_silence_is_broken_and_the_time_said(monkeypatch, capsys):
     assert re.fullmatch(r"outer steps 30/30, in \d+(\.\d)? s  loss 0\.5  skipped 3", last)
 
 
+def test_an_announcement_that_cannot_be_written_ends_no_thread(monkeypatch):
+    tried, ended = threading.Event(), []
+
+    def full(_):
+        tried.set()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(progress, "SILENCE", 0.01)
+    monkeypatch.setattr(progress, "say", full)
+    monkeypatch.setattr(threading, "excepthook", ended.append)
+    before = set(threading.enumerate())
+    with progress.compiling("outer steps"):
+        assert tried.wait(60)
+        for thread in set(threading.enumerate()) - before:
+            thread.join(60)
+    assert not ended
+
+
 def test_a_run_that_is_finished_waits_for_no_program(monkeypatch, capsys):
     def nothing_left():
         time.sleep(0.05)  # its folder is read

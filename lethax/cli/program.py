@@ -56,7 +56,34 @@ _LESS_MEMORY = {  # by command
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command and return its exit code: 0 if it is done, 1 if it failed, 2 for wrong usage, 128 + the number of a signal."""
-    argv = sys.argv[1:] if argv is None else argv
+    try:
+        try:
+            return _run(sys.argv[1:] if argv is None else argv)
+        finally:
+            _flush()
+    except OSError as error:
+        if signals.waiting():  # a terminal that hung up takes no more lines either
+            return _interrupted(signals.waiting())
+        if isinstance(error, BrokenPipeError):  # `lethax … | head`: the reader has what it wanted
+            return 1
+        if os.environ.get("LETHAX_DEBUG"):
+            traceback.print_exc()
+        print(f"lethax: {_of_the_system(error)}", file=sys.stderr)
+        return 1
+
+
+def _flush() -> None:
+    """Write what waits for the standard output. Where that fails, all else goes nowhere: Python would try again at its end."""
+    try:
+        if sys.stdout:
+            sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise
+
+
+def _run(argv: list[str]) -> int:
+    """Run a command and return its exit code. An OSError that has no sentence yet is raised."""
     if argv == ["--version"]:
         print(f"lethax {__version__}")
         return 0
@@ -79,16 +106,6 @@ def main(argv: list[str] | None = None) -> int:
             traceback.print_exc()
         print(f"lethax: {error}", file=sys.stderr)
         return 2 if isinstance(error, RecipeError) else 1
-    except OSError as error:
-        if signals.waiting():  # a terminal that hung up takes no more lines either
-            return _interrupted(signals.waiting())
-        if isinstance(error, BrokenPipeError):  # `lethax … | head`: the reader has what it wanted
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 1
-        if os.environ.get("LETHAX_DEBUG"):
-            traceback.print_exc()
-        print(f"lethax: {_of_the_system(error)}", file=sys.stderr)
-        return 1
     except (MemoryError, RuntimeError) as error:  # of JAX too, whose error cannot be named here without importing it
         if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
             raise
@@ -186,7 +203,5 @@ def entry() -> None:
     code = main()
     if code > 128:
         # What was interrupted may still run in threads, which an orderly end of the interpreter can trip over.
-        with contextlib.suppress(OSError):
-            sys.stdout.flush()
         os._exit(code)
     sys.exit(code)
