@@ -57,6 +57,9 @@ def test_what_takes_too_much_is_refused_by_its_header(monkeypatch: pytest.Monkey
     monkeypatch.setattr(module, "MAX_PIXELS", 299_999)
     with pytest.raises(PictureError, match="600 x 500 pixels"):
         decode(blob, 8)
+    monkeypatch.undo()
+    with pytest.raises(PictureError, match="^3,600,000,000 pixels, over 100 megapixels$"):  # more than Pillow opens
+        decode(b"P6 60000 60000 255\n", 8)
     side = 1 << 20  # of a tile, in a picture of 8 x 8
     tags = {256: 8, 257: 8, 258: 8, 259: 1, 262: 1, 277: 1, 322: side, 323: side, 324: 8, 325: 64}
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())

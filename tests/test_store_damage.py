@@ -67,6 +67,8 @@ def counted(shape: list[int], *classes: list[Any], split: str = "train") -> dict
     [
         ({"format": 3}, "has store format 3; this version reads 2"),
         ({"splits": {}}, "is damaged"),
+        ({"splits": {"train": {}}}, "manifest.json has not the entries that were expected"),
+        (counted([5, 4, 5, 1], ["a", 5]), "are not a name, a superclass and a count each"),
         (counted([5, 4, 5, 1], ["a", "", 6], ["b", "", -1]), "counts of train"),
         (counted([5, 4, 5, 1], *([[name, "", 2**62] for name in "abcd"] + [["e", "", 5]])), "has 5 images"),  # 2^64 + 5
         (counted([5, 4, 5, 1], ["a", "", 4]), "has 5 images"),
@@ -76,6 +78,7 @@ def counted(shape: list[int], *classes: list[Any], split: str = "train") -> dict
         ({"std": [0.0]}, "no usable number"),
         ({"std": [5e-324]}, "no usable number"),  # its inverse is Inf
         ({"std": "1"}, "no list of numbers"),
+        ({"std": ["x"]}, "no list of numbers"),
         ({"source": [1]}, "where the data are from"),
     ],
 )
@@ -115,5 +118,17 @@ def test_a_damaged_array_is_refused(tmp_path: Path, content: Any) -> None:
     path = next(write(tmp_path).folder.glob("train-*.npy"))
     whole = path.read_bytes()
     path.write_bytes(whole[:-1] if content is None else whole + b"x" if content == "longer" else content)
-    with pytest.raises(DataError, match="tiny is damaged .* prepare tiny again"):
+    says = (
+        f"has {len(whole) + 1} bytes, expected {len(whole)}" if content == "longer" else "is cut short or is no array"
+    )
+    with pytest.raises(DataError, match=rf"tiny is damaged \(train-\w+.npy {says}\): prepare tiny again"):
+        open_store("tiny", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"), [("", "is not JSON"), ("[" * 10**5, "is not JSON"), ("{}", "has not the entries that were")]
+)
+def test_a_torn_manifest_is_refused(tmp_path: Path, content: str, says: str) -> None:
+    (write(tmp_path).folder / "manifest.json").write_text(content)
+    with pytest.raises(DataError, match=rf"tiny is damaged \(manifest.json {says}.*\): prepare tiny again"):
         open_store("tiny", tmp_path)

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -149,9 +150,13 @@ def _check(picture: Image.Image) -> None:
     sides = [picture.size, (tile.get(322, 1), tile.get(323, 1))]
     for width, height in sides:
         if width * height > MAX_PIXELS:
-            raise PictureError(f"{width} x {height} pixels, over {MAX_PIXELS // 10**6} megapixels")
+            raise PictureError(_too_many(f"{width} x {height} pixels"))
     if picture.mode == "F":
         raise PictureError("floating-point pixels")
+
+
+def _too_many(pixels: str) -> str:
+    return f"{pixels}, over {MAX_PIXELS // 10**6} megapixels"
 
 
 def _need(picture: Image.Image, whole: int, encoded: int) -> int:
@@ -216,6 +221,9 @@ def _reason(error: Exception) -> str:
     """The reason that goes into the manifest, without paths and addresses of objects."""
     if isinstance(error, UnidentifiedImageError):
         return "not a JPEG, PNG, WebP, BMP, PPM, GIF or TIFF picture"
+    if isinstance(error, Image.DecompressionBombError):  # Pillow's own check, before ours, which alone knows the number
+        pixels = re.search(r"\d+", str(error))
+        return _too_many(f"{int(pixels[0]):,} pixels" if pixels else "too many pixels")
     return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
 
 

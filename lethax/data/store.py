@@ -155,7 +155,7 @@ def _manifest(folder: Path) -> str | None:
 
 def _open(name: str, folder: Path, text: str) -> Store:
     try:
-        manifest = json.loads(text)
+        manifest = _parsed(text)
         if type(manifest["format"]) is not int or manifest["format"] not in (1, FORMAT):
             raise DataError(
                 f"{folder} has store format {shown(manifest['format'], 80)}; this version reads {FORMAT}: prepare {name} again."
@@ -174,10 +174,20 @@ def _open(name: str, folder: Path, text: str) -> Store:
         mean, std = _statistics(manifest, splits)
     except (DataError, FileNotFoundError):
         raise
-    except Exception as error:  # a manifest or array header from elsewhere can be wrong in nearly any way
-        reason = shown(f"{type(error).__name__}: {error}", 300)
-        raise DataError(f"{folder} is damaged ({reason}): prepare {name} again.") from None
+    except ValueError as error:
+        raise DataError(f"{folder} is damaged ({shown(error, 300)}): prepare {name} again.") from None
+    except Exception:  # a manifest from elsewhere can be wrong in nearly any way
+        raise DataError(
+            f"{folder} is damaged ({MANIFEST} has not the entries that were expected): prepare {name} again."
+        ) from None
     return Store(name, folder, splits, mean, std, manifest)
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise ValueError(f"{MANIFEST} is not JSON") from None
 
 
 def checksum(manifest: dict[str, Any]) -> str:
@@ -196,9 +206,11 @@ def dtype_of(entry: Sequence[int]) -> Any:
 def _open_split(path: Path, split: str, entry: dict[str, Any]) -> ClassSplit:
     if not path.is_file():  # nor is it a pipe, which would block
         raise FileNotFoundError(f"there is no file {path.name}")
-    images = np.load(path, mmap_mode="r", allow_pickle=False)
+    images = _mapped(path)
     if images.dtype != dtype_of(images.shape[1:]) or list(images.shape) != entry["shape"]:
         raise ValueError(f"{path.name} is {images.dtype}{list(images.shape)}, the manifest says {entry['shape']}")
+    if not all(len(one) == 3 for one in entry["classes"]):
+        raise ValueError(f"the manifest's classes of {split} are not a name, a superclass and a count each")
     classes = [(str(name), str(above), count) for name, above, count in entry["classes"]]
     if not all(type(count) is int and count >= 0 for _, _, count in classes):
         raise ValueError(f"the manifest's counts of {split} are no numbers of images")
@@ -217,10 +229,22 @@ def _open_split(path: Path, split: str, entry: dict[str, Any]) -> ClassSplit:
     return ClassSplit(images, starts, tuple(c[0] for c in classes), tuple(c[1] for c in classes))
 
 
+def _mapped(path: Path) -> np.memmap:
+    try:
+        return np.lib.format.open_memmap(path, mode="r")
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise ValueError(f"{path.name} cannot be read: {error.strerror}") from None
+    except Exception:  # so can the header of an array
+        raise ValueError(f"{path.name} is cut short or is no array") from None
+
+
 def _statistics(manifest: dict[str, Any], splits: dict[str, ClassSplit]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    if not isinstance(manifest["mean"], list) or not isinstance(manifest["std"], list):
+    given = [manifest["mean"], manifest["std"]]
+    if not all(isinstance(one, list) and all(isinstance(value, int | float) for value in one) for one in given):
         raise ValueError("mean or std is no list of numbers")
-    mean, std = tuple(map(float, manifest["mean"])), tuple(map(float, manifest["std"]))
+    mean, std = (tuple(map(float, one)) for one in given)
     entries = {split.images.shape[1:] for split in splits.values()}
     if {len(entry) for entry in entries} == {1} and len(entries) == 1 and not mean and not std:
         return mean, std
