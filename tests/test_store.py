@@ -13,8 +13,9 @@ import tyro
 from lethax.cli.data_arguments import DataPrepare
 from lethax.data import store as store_module
 from lethax.data.known import KNOWN
+from lethax.data.naming import own_name
 from lethax.data.omniglot import STORES
-from lethax.data.store import check_kind, list_stores, open_store, own_name, verify_store
+from lethax.data.store import check_kind, list_stores, open_store, verify_store
 from lethax.data.writer import StoreWriter
 from lethax.errors import DataError, RecipeError
 

@@ -67,7 +67,8 @@ def _check(args: data_arguments.Embed) -> None:
 
 def _check_targets(args: data_arguments.Embed, path: Path) -> None:
     """Raise an error, before anything is computed, if the features cannot be written or would replace pictures."""
-    from lethax.data.store import check_kind, own_name
+    from lethax.data.naming import own_name
+    from lethax.data.store import check_kind
 
     check_kind(own_name(_name(args)), args.root, features=True)
     check_output("out", path, ".safetensors")

@@ -8,7 +8,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from lethax.data.store import check_kind, own_name
+from lethax.data.naming import own_name
+from lethax.data.store import check_kind
 from lethax.data.twins import MOST_BITS
 from lethax.errors import DataError, RecipeError
 

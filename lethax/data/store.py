@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from lethax.data.known import KNOWN, remedy
+from lethax.data.naming import well_named
 from lethax.data.origin import Origin, read_origin
 from lethax.data.publish import MANIFEST, part_name
 from lethax.data.safe import read_small, sha256
@@ -115,7 +116,7 @@ def open_store(name: str, root: Path | None = None) -> Store:
         (('cat', 'dog'), (5, 16, 16, 1))
     """
     root = root or default_root()
-    folder = root / _checked(name)
+    folder = root / well_named(name)
     text = _manifest(folder)
     while text is not None:
         try:
@@ -279,22 +280,6 @@ def _verify(store: Store) -> None:
             )
 
 
-def checked_name(name: str) -> str:
-    """Return the name if a new data set may have it. DataError otherwise."""
-    if name in MADE:
-        raise DataError(f"'{name}' is the name of tasks that lethax makes itself: choose another with --store.")
-    return _checked(name, "; choose one with --store")
-
-
-def own_name(name: str, layout: str = "") -> str:
-    """Return the name if a data set of somebody's own, prepared from this layout, may have it. DataError otherwise."""
-    if name in KNOWN and not KNOWN[name].words.startswith(f"data prepare {layout} "):
-        raise DataError(
-            f"'{name}' is the name of a data set that lethax prepares by itself: choose another with --store."
-        )
-    return checked_name(name)
-
-
 def check_kind(name: str, root: Path | None, *, features: bool) -> None:
     """Raise RecipeError if features would replace a data set of pictures, or pictures one of features."""
     with suppress(DataError):  # a damaged one may be made again
@@ -303,10 +288,3 @@ def check_kind(name: str, root: Path | None, *, features: bool) -> None:
             return
         old, new = ("pictures", "features") if features else ("features", "pictures")
         raise RecipeError(f"data set '{name}' holds {old}, which {new} would replace: choose another --store.")
-
-
-def _checked(name: str, advice: str = "") -> str:
-    if not re.fullmatch(DATA_NAME, name):
-        said = f"'{shown(name, 80)}' is no name for a data set: use lower-case letters, digits, - and _{advice}."
-        raise DataError(said)
-    return name

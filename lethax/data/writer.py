@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from lethax import __version__
+from lethax.data.naming import checked_name
 from lethax.data.publish import MANIFEST, NO_ROOM, part_name, publish, reserve, workplace
 from lethax.data.safe import sha256
-from lethax.data.store import FORMAT, SPLITS, checked_name, checksum, default_root, dtype_of
+from lethax.data.store import FORMAT, SPLITS, checksum, default_root, dtype_of
 from lethax.errors import DataError
 from lethax.files import sync
 
