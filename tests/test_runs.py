@@ -133,35 +133,36 @@ def killed(process, folder, clock, moving):
     return True
 
 
-def test_signals_save_and_lock_refuses(lethax, tmp_path):
+def test_signals_save(lethax, tmp_path):
     """They save where no checkpoint was due, in the middle of a line of metrics; the run ends in the same bits."""
-    total = (
-        23 * 475
-    )  # steps; a call has 475, the largest number up to 500 that divides them; every fourth writes a line
+    total = 23 * 475  # a call has 475, the largest number up to 500 that divides the steps; every fourth writes a line
     options = ["train", "sinusoid", "--steps", total, "--epoch", total, "--val-episodes", 5, "--batch", 1]
     code, _, err = lethax(*options, "--out", tmp_path / "whole")
     assert code == 0, err
-    folder, reached = tmp_path / "run", 0
+    stopped, reached = None, 0
     for number, said in ((signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated")):
-        # A job in the background of a script ignores interrupts, and so would its children; they listen where it does.
-        before = signal.signal(signal.SIGINT, signal.default_int_handler)
-        process = lethax.start(*options, "--out", folder)
-        signal.signal(signal.SIGINT, before)
-        while process.poll() is None and not (folder / ".lock").exists():
-            time.sleep(0.01)
-        if not reached:
-            code, _, err = lethax("train", "--resume", folder)
-            assert code == 1 and f"in use by process {process.pid}" in err
-        while process.poll() is None and _last_logged(folder) <= reached:
-            time.sleep(0.01)
-        process.send_signal(number)
-        _, err = process.communicate(timeout=60)
-        saved = list(checkpoint.numbered(folder / "checkpoints", "step"))
+        for attempt in range(9):  # on a busy machine a run may be at its end when the signal comes: then once more
+            folder = tmp_path / f"{said}-{attempt}"
+            if stopped:
+                shutil.copytree(stopped, folder)
+            # A job in the background of a script ignores interrupts, and so would its children; they listen where it does.
+            before = signal.signal(signal.SIGINT, signal.default_int_handler)
+            process = lethax.start(*options, "--out", folder)
+            signal.signal(signal.SIGINT, before)
+            while process.poll() is None and not (folder / ".lock").exists():
+                time.sleep(0.01)
+            while process.poll() is None and _last_logged(folder) <= reached:
+                time.sleep(0.01)
+            process.send_signal(number)
+            _, err = process.communicate(timeout=60)
+            saved = max(checkpoint.numbered(folder / "checkpoints", "step"))
+            if saved < total:
+                break
         assert process.returncode == 128 + number and err.endswith(
-            f"{said}; the state is saved at step {saved[-1]}: go on with lethax train --resume {folder}\n"
+            f"{said}; the state is saved at step {saved}: go on with lethax train --resume {folder}\n"
         )
-        assert reached < saved[-1] < total
-        reached = saved[-1]
+        assert reached < saved < total
+        stopped, reached = folder, saved
     code, _, err = lethax("train", "--resume", folder)
     assert code == 0, err
     assert final_files(folder) == final_files(tmp_path / "whole")
