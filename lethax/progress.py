@@ -135,15 +135,27 @@ def compiling(what: str) -> Iterator[Callable[[], None]]:
         timer.cancel()
 
 
-def watch(what: str, total: int, parts: Iterable[Any]) -> Iterator[Any]:
-    """Show the progress of an evaluation and pass its parts on. The first entry of each part has one row for each episode."""
+@contextmanager
+def watching(what: str, total: int) -> Iterator[Callable[[Iterable[Any]], Iterator[Any]]]:
+    """Show the progress of evaluations of `total` episodes in all. What is yielded passes on the parts of each, as in `watch`."""
     done = 0
     with compiling(what) as first, bar(what, total, "episodes") as show:
-        for part in parts:
-            first()
-            done += len(part[0])
-            show(done, "")
-            yield part
+
+        def passed(parts: Iterable[Any]) -> Iterator[Any]:
+            nonlocal done
+            for part in parts:
+                first()
+                done += len(part[0])
+                show(done, "")
+                yield part
+
+        yield passed
+
+
+def watch(what: str, total: int, parts: Iterable[Any]) -> Iterator[Any]:
+    """Show the progress of an evaluation and pass its parts on. The first entry of each part has one row for each episode."""
+    with watching(what, total) as passed:
+        yield from passed(parts)
 
 
 def follow(what: str, total: int, statuses: Generator[Any, None, None], compiles: bool = True) -> Any:

@@ -1,7 +1,7 @@
 """Fill a table or draw a figure: train what is missing, go on with what is unfinished, leave alone what is done, and write."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -89,16 +89,16 @@ def unjudged(job: CellJob) -> list[str | None]:
     return [data for data in test_data(job) if judged_before(run, path(data), how.ensemble, job.judged_steps) is None]
 
 
-def judge(job: CellJob) -> None:
-    """Evaluate a trained run, unless that is done already. RunInUse if another process is about it."""
+def judge(job: CellJob, watch: Callable[[Iterable[Any]], Iterable[Any]] = iter) -> None:
+    """Evaluate a trained run, unless that is done, while `watch` sees the parts. RunInUse if another process is about it."""
     if not unjudged(job):
         return
     run, how, steps = job.open(), job.protocol, job.judged_steps
     with RunLock(job.folder):
         for data in unjudged(job):  # again: another process may have done it meanwhile
-            write_evaluation(
-                evaluate_run(run, episodes=how.episodes, ensemble=how.ensemble, steps=steps, seed=0, data=data)
-            )
+            write_evaluation(evaluate_run(
+                run, episodes=how.episodes, ensemble=how.ensemble, steps=steps, seed=0, data=data, watch=watch
+            ))  # fmt: skip
 
 
 def undone(group: Sequence[CellJob], judged: bool) -> list[CellJob]:

@@ -102,6 +102,8 @@ COMMAND = ["reproduce", "x", "--steps", "40", "--seeds", "2", "--episodes", "100
 
 def test_a_table_from_nothing(small, capsys, x64):
     assert cli.main(COMMAND) == 0
+    said = capsys.readouterr().out
+    assert "l2f_sinusoid and 3 alike: evaluating 400/400, in " in said and ": evaluating 200/200, in " in said
     read = lambda: json.loads((small / "results" / "table-x.json").read_text())  # noqa: E731
     rows = {row["cell"].removeprefix("table_x/"): row for row in read()["cells"]}
     assert set(rows) == {"maml_sinusoid", "l2f_sinusoid", "l2f_sinusoid_shift"}
@@ -193,13 +195,16 @@ def test_a_diverged_or_damaged_run_leaves_the_other_cells(kind, small, capsys, m
 
 def test_a_run_that_cannot_be_judged_is_left_out_and_the_others_are_judged(capsys, monkeypatch):
     """As one with fewer validated checkpoints than the ensemble has."""
-    group = [SimpleNamespace(trained=True, folder=Path(name)) for name in ("a", "b")]
+    of = SimpleNamespace(episodes=3)
+    group = [SimpleNamespace(trained=True, folder=Path(name), protocol=of) for name in ("a", "b")]
 
-    def judge(job):
+    def judge(job, watch):
         if job is group[0]:
             raise RunError("a keeps 2 validated checkpoints, not 3.")
+        list(watch([(np.zeros(2),), (np.zeros(1),)]))
 
     monkeypatch.setattr(reproduce, "judge", judge)
+    monkeypatch.setattr(reproduce, "unjudged", lambda job: [None])
     ((failed,), finished) = groups._done("1/1 x", group, judged=True)
     assert isinstance(failed, RunError) and finished == 1
     assert "1/1 x is left out: a keeps 2 validated checkpoints" in capsys.readouterr().out

@@ -3,6 +3,7 @@
 import dataclasses
 import time
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple
 from lethax.cli.arguments import Reproduce
 from lethax.errors import CheckpointError, DivergedError, LethaxError, RecipeError, RunError
 from lethax.lock import RunInUse
-from lethax.progress import follow, say
+from lethax.progress import follow, say, watching
 from lethax.text import ALWAYS, shown
 
 POLL = 2.0  # seconds until it is asked again whether another process is done
@@ -83,17 +84,20 @@ def _done(title: str, group: list[Any], judged: bool) -> Done:
     from lethax import reproduce
 
     errors = train_group(title, group)
-    failed, finished = [*errors.values()], 0
-    for job in (job for job in group if job.trained and job.folder not in errors):
-        try:
-            if judged:
-                reproduce.judge(job)
-            finished += 1
-        except RunInUse:
-            raise
-        except (DivergedError, CheckpointError, RunError) as error:  # also one with too few validated checkpoints
-            say(f"{title} is left out: {error}")
-            failed.append(error)
+    failed, trained = [*errors.values()], [job for job in group if job.trained and job.folder not in errors]
+    if not judged:
+        return Done(failed, len(trained))
+    finished, total = 0, sum(job.protocol.episodes * len(reproduce.unjudged(job)) for job in trained)
+    with watching(f"{title}: evaluating", total) if total else nullcontext(iter) as watch:
+        for job in trained:
+            try:
+                reproduce.judge(job, watch)
+                finished += 1
+            except RunInUse:
+                raise
+            except (DivergedError, CheckpointError, RunError) as error:  # also one with too few validated checkpoints
+                say(f"{title} is left out: {error}")
+                failed.append(error)
     return Done(failed, finished)
 
 
