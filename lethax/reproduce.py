@@ -89,13 +89,11 @@ def unjudged(job: CellJob) -> list[str | None]:
     return [data for data in test_data(job) if judged_before(run, path(data), how.ensemble, job.judged_steps) is None]
 
 
-def judge(job: CellJob, watch: Callable[[Iterable[Any]], Iterable[Any]] = iter) -> None:
-    """Evaluate a trained run, unless that is done, while `watch` sees the parts. RunInUse if another process is about it."""
-    if not unjudged(job):
-        return
+def judge(job: CellJob, watch: Callable[[Iterable[Any]], Iterable[Any]]) -> None:
+    """Evaluate a trained run as far as it is not, while `watch` sees the parts. RunInUse if another process is about it."""
     run, how, steps = job.open(), job.protocol, job.judged_steps
     with RunLock(job.folder):
-        for data in unjudged(job):  # again: another process may have done it meanwhile
+        for data in unjudged(job):  # only now: another process may have done it meanwhile
             write_evaluation(evaluate_run(
                 run, episodes=how.episodes, ensemble=how.ensemble, steps=steps, seed=0, data=data, watch=watch
             ))  # fmt: skip

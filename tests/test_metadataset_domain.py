@@ -255,7 +255,7 @@ def test_table_c_has_what_is_prepared(tmp_path: Path, monkeypatch: pytest.Monkey
                 job.folder / "evaluations" / f"metadataset-{name}-test-seed0-n600-best1.json", json.dumps(record)
             )
     (found[0].folder / "evaluations" / "metadataset-aircraft-test-seed0-n600-best1.json").unlink()
-    reproduce.judge(found[0])
+    reproduce.judge(found[0], iter)
     assert judged == ["metadataset-aircraft"]
     text, paths = reproduce.write(found, "lethax reproduce table_c", tmp_path)
     rows = json.loads(paths[0].read_text())["cells"]

@@ -87,9 +87,11 @@ def _done(title: str, group: list[Any], judged: bool) -> Done:
     failed, trained = [*errors.values()], [job for job in group if job.trained and job.folder not in errors]
     if not judged:
         return Done(failed, len(trained))
-    finished, total = 0, sum(job.protocol.episodes * len(reproduce.unjudged(job)) for job in trained)
+    missing = {job.folder: job.protocol.episodes * len(reproduce.unjudged(job)) for job in trained}
+    waiting = [job for job in trained if missing[job.folder]]
+    finished, total = len(trained) - len(waiting), sum(missing.values())
     with watching(f"{title}: evaluating", total) if total else nullcontext(iter) as watch:
-        for job in trained:
+        for job in waiting:
             try:
                 reproduce.judge(job, watch)
                 finished += 1
