@@ -152,7 +152,8 @@ def outer_step(
     """Update the meta-parameters once. Info has means over the tasks, and which meta-gradients are usable, as "finite"."""
     progress = Progress(state.step, jnp.asarray(plan.total))
     _, grads, infos = meta_gradient(learner, plan, state.meta, episodes, keys, progress)
-    finite = optimizer.usable(plan.bound(grads))
+    raw, finite = optimizer.usable(grads), optimizer.usable(plan.bound(grads))
+    finite |= raw & ~jnp.all(raw)  # one NaN makes all NaN in a bound on the whole norm: what was usable is not to blame
     updates, optim = plan.optimizer().update(grads, state.optim, state.meta)
     meta = optax.apply_updates(state.meta, updates)
     seen = {name: jnp.mean(leaf, axis=0) for name, leaf in infos.items()}

@@ -8,7 +8,7 @@ from test_inner import Formula, differentiate, h4
 
 from lethax.conjugate import conjugate_gradients
 from lethax.errors import RecipeError
-from lethax.methods import MAML, Implicit, Reptile, build
+from lethax.methods import MAML, Attenuator, Implicit, Reptile, build
 from lethax.nets import MLP, Contextual, Conv4, ResNet12
 from lethax.objectives import SquaredError
 from lethax.records import Episode, Split
@@ -111,6 +111,19 @@ def test_context(steps, context, loss, gradient):
     of_layer = grads["weights"]["layer0"]
     np.testing.assert_allclose((*of_layer["weight"][:, 0], of_layer["bias"][0]), gradient, atol=1e-9)
     np.testing.assert_array_equal(fast["layer0"]["weight"], weights["layer0"]["weight"])
+
+
+def test_a_context_needs_the_stage_that_it_acts_in():
+    with pytest.raises(RecipeError, match="the net has 2 stages; its context acts in the third"):
+        Contextual(Conv4(image=16, stages=2))
+
+
+@pytest.mark.parametrize("bridge", [Reptile(0.1), Implicit(2.0)])
+def test_a_bridge_refuses_what_it_would_not_train(bridge):
+    with pytest.raises(RecipeError, match="multi_step_until is set beside a bridge"):
+        MAML(MLP(), SquaredError(), bridge=bridge, order=1, multi_step_until=10)
+    with pytest.raises(RecipeError, match="every_step of the start is set beside a bridge"):
+        MAML(MLP(), SquaredError(), bridge=bridge, order=1, start=Attenuator(every_step=True))
 
 
 def test_context_of_images(key):

@@ -156,9 +156,11 @@ def test_examples_of_another_shape_are_refused_before_anything_runs(net, shape, 
 def test_images_that_a_net_pools_away_are_refused(key):
     with pytest.raises(RecipeError, match="image is 8; 4 stages halve it so often, and need 16 pixels"):
         Conv4(image=8)
-    for variant, size in (("paper", 16), ("code", 4)):
-        net = ResNet12(channels=1, widths=(2, 2, 2, 2), variant=variant)
+    for variant, depth, size in (("paper", 4, 16), ("code", 4, 4), ("code", 5, 8), ("code", 2, 4)):
+        net = ResNet12(channels=1, widths=(2,) * depth, variant=variant)
         assert net.smallest == size
+        whole = jax.eval_shape(lambda net=net, size=size: net.apply(net.init(key), jnp.zeros((2, size, size, 1))))
+        assert whole.shape == (2, 5)
         with pytest.raises(DataError, match=f"images are {size - 1} px; this net pools them away and needs {size}"):
             jax.eval_shape(lambda net=net, size=size: net.apply(net.init(key), jnp.zeros((2, size - 1, size - 1, 1))))
 

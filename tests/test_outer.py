@@ -155,6 +155,19 @@ def test_a_step_that_is_no_number_is_named_or_skipped(key):
         break
 
 
+def test_a_bound_on_the_whole_norm_does_not_hide_which_gradient_is_no_number(key):
+    class Broken(MAML):
+        def loss(self, meta, episode, **more):
+            loss, info = super().loss(meta, episode, **more)
+            return loss + jnp.nan * meta["weights"]["layer1"]["bias"].sum(), info
+
+    learner = Broken(LEARNER.net, LEARNER.objective, LEARNER.rule, LEARNER.start, steps=LEARNER.steps)
+    for plan in (PLAN, dataclasses.replace(PLAN, clip_norm=10.0)):
+        state = begin(learner, plan, key)
+        _, seen = next(iter(fit(learner, state, TASKS, SOURCE, plan)))
+        assert not_finite(seen, state.meta, 0) == (0, "weights/layer1/bias")
+
+
 def rates_of(plan):
     """Under a constant gradient Adam's step is its rate."""
     adam = plan.optimizer()

@@ -46,6 +46,24 @@ RECIPES = sorted((Path(__file__).parent.parent / "recipes").rglob("*.toml"))
         ({"method": "imaml+l2f", "inner_steps": 0}, "inner.steps is 0; the meta-gradient of imaml"),
         ({"method": "imaml", "rule": "alfa"}, "the meta-gradient of imaml does not pass through them"),
         ({"method": "imaml+l2f", "inner_rate": 1.0}, "inner.rate × imaml.proximity is 2; from 2 on"),
+        ({"method": "reptile+l2f", "gate_every_step": True}, "gate.every_step is True; the meta-gradient of reptile"),
+        ({"method": "imaml+l2f", "gate_every_step": True}, "gate.every_step is True; the meta-gradient of imaml"),
+        (
+            {"method": "reptile+l2f", "data": "birds", "gate_acts": "rate"},
+            "gate.acts is rate; the meta-gradient of reptile",
+        ),
+        (
+            {"method": "imaml+l2f", "data": "birds", "gate_acts": "size"},
+            "gate.acts is size; the meta-gradient of imaml",
+        ),
+        (
+            {"method": "fomaml", "data": "birds", "per_step_norm": True},
+            "net.per_step_norm is True, but inner.order is 1",
+        ),
+        (
+            {"method": "reptile", "data": "birds", "per_step_norm": True},
+            "net.per_step_norm is True, but inner.order is 1",
+        ),
         ({"rule": "x" * 10_000}, r"^inner.rule is 'xx+\.\.\.x+'\. Expected"),
     ],
 )

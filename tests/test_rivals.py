@@ -25,11 +25,11 @@ from lethax.runs.folder import open_run
 TINY = "--way 3 --shot 2 --query 3 --filters 4 --inner-steps 1 --batch 1 --steps 1 --epoch 1 --val-episodes 2".split()
 
 
-def test_the_probe_is_the_optimum_of_its_loss(x64: None) -> None:
+@pytest.mark.parametrize("decay", [0.05, min(rivals.DECAYS)])
+def test_the_probe_is_the_optimum_of_its_loss(decay: float, x64: None) -> None:
     random = np.random.default_rng(0)
     x, y, query = random.normal(size=(8, 5)), np.arange(8) % 3, random.normal(size=(4, 5))
-    decay = 0.05
-    found = probe_logits(Split(jnp.asarray(x), jnp.asarray(y)), jnp.asarray(query), 3, decay, 2000)
+    found = probe_logits(Split(jnp.asarray(x), jnp.asarray(y)), jnp.asarray(query), 3, decay)
     entries = lambda x: np.c_[x / np.linalg.norm(x, axis=1, keepdims=True), np.ones(len(x))]  # noqa: E731
 
     def loss(w: jax.Array) -> jax.Array:
@@ -49,10 +49,10 @@ def test_the_probe_is_the_optimum_of_its_loss(x64: None) -> None:
 def test_masked_examples_change_no_probe(x64: None) -> None:
     random = np.random.default_rng(1)
     x, y, query = random.normal(size=(6, 4)), jnp.array([0, 1, 0, 1, 0, 1]), jnp.asarray(random.normal(size=(3, 4)))
-    few = probe_logits(Split(jnp.asarray(x[:4]), y[:4]), query, 2, 0.01, 50)
-    masked = probe_logits(Split(jnp.asarray(x), y, jnp.array([1.0, 1, 1, 1, 0, 0])), query, 2, 0.01, 50)
+    few = probe_logits(Split(jnp.asarray(x[:4]), y[:4]), query, 2, 0.01)
+    masked = probe_logits(Split(jnp.asarray(x), y, jnp.array([1.0, 1, 1, 1, 0, 0])), query, 2, 0.01)
     np.testing.assert_allclose(masked, few, rtol=1e-9)
-    path, _ = LinearProbe(2, 0.01, 50).path({}, Episode(Split(jnp.asarray(x[:4]), y[:4]), Split(query, y[:3])), 7)
+    path, _ = LinearProbe(2, 0.01).path({}, Episode(Split(jnp.asarray(x[:4]), y[:4]), Split(query, y[:3])), 7)
     np.testing.assert_allclose(path[0], few)
 
 

@@ -48,7 +48,10 @@ class Batch:
 def task_gradient(
     learner: Learner, meta: Any, episode: Episode, key: PRNGKeyArray, progress: Progress
 ) -> tuple[Array, Any]:
-    """The outer loss of one task and its gradient in the initial weights θ, through the inner loop."""
+    """The outer loss of one task and its gradient in the initial weights θ, through the inner loop.
+
+    It is the gradient that the method trains with: of first-order methods and iMAML an approximation, of Reptile (θ − φ)/α.
+    """
 
     def loss(weights: Any) -> Array:
         return learner.loss({**meta, "weights": weights}, episode, key=key, progress=progress)[0]

@@ -112,6 +112,14 @@ class MAML:
     derivative: inner.Derivative = "mixed"
     precision: Precision = "float32"
 
+    def __post_init__(self) -> None:
+        if self.bridge and (self.multi_step_until or (self.start and self.start.every_step)):
+            named = "multi_step_until" if self.multi_step_until else "every_step of the start"
+            raise RecipeError(
+                f"{named} is set beside a bridge, which gives a derivative to the last weights alone: what acts at the inner steps "
+                "before would not be trained. Leave one of them out."
+            )
+
     def init(self, key: PRNGKeyArray) -> MAMLMeta:
         """{"weights": θ, "rule": …, "start": …, "encoder": …}; a part without meta-parameters is empty."""
         of_net, of_rule, of_start, of_encoder = jax.random.split(key, 4)

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
 from lethax import trees
+from lethax.errors import RecipeError
 from lethax.nets import layers
 from lethax.nets.conv4 import Conv4
 from lethax.nets.mlp import MLP
@@ -28,6 +29,12 @@ class Contextual:
 
     net: MLP | Conv4
     size: int = 5
+
+    def __post_init__(self) -> None:
+        if isinstance(self.net, Conv4) and self.net.stages < 3:
+            raise RecipeError(
+                f"the net has {self.net.stages} stages; its context acts in the third: make it with stages=3 or more."
+            )
 
     def _inside(self) -> MLP | Conv4:
         """The net that reads the context, if the context is an input."""

@@ -32,7 +32,11 @@ class ResNet12:
     @property
     def smallest(self) -> int:
         """The least side of images in pixels, of which the pools leave one."""
-        return 2 ** len(self.widths) if self.variant == "paper" else 4
+        least = 1
+        for block in reversed(range(len(self.widths))):
+            if self._pooled(block):
+                least = max(2 * (least - self._padding(block)), 1)
+        return least
 
     def init(self, key: PRNGKeyArray) -> Weights:
         """Make fresh weights: Xavier-uniform kernels, zero biases."""
@@ -95,9 +99,13 @@ class ResNet12:
         return jnp.mean(x, axis=(1, 2))
 
     def _pool(self, x: Array, block: int) -> Array:
-        if self.variant == "paper":
-            return layers.max_pool(x)
-        return x if block == 3 else layers.max_pool(x, padding=1 if block == 2 else 0)
+        return layers.max_pool(x, padding=self._padding(block)) if self._pooled(block) else x
+
+    def _pooled(self, block: int) -> bool:
+        return self.variant == "paper" or block != 3
+
+    def _padding(self, block: int) -> int:
+        return int(self.variant == "code" and block == 2)
 
     def modulated(self) -> dict[str, int]:
         """None."""

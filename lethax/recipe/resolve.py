@@ -176,6 +176,11 @@ def _check(recipe: Resolved, parts: Parts, given: Collection[str]) -> None:
             f"inner.multi_step_steps is {inner.multi_step_steps}; it has to be a multiple of the {inner.multi_step_epochs} "
             "multi_step_epochs."
         )
+    if recipe.net.per_step_norm and inner.order == 1 and inner.steps > 1 and not inner.multi_step_steps:
+        raise RecipeError(
+            "net.per_step_norm is True, but inner.order is 1: no gradient would reach the norms of the inner steps before the last "
+            "one, and these would stay as they begin: leave one of them out."
+        )
     if outer.min_rate > outer.rate:
         raise RecipeError(
             f"outer.min_rate is {outer.min_rate}; the rate falls to it, so it has to be at most outer.rate, {outer.rate}."

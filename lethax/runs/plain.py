@@ -19,7 +19,7 @@ from lethax.records import Split
 
 Kind = Literal["prototype", "probe"]
 SHARPNESS = 10.0  # τ: of the squared distances to prototypes, so that their softmax is about as sure as it is right
-DECAY, STEPS = 0.001, 300  # of the probe
+DECAY = 0.001  # of the probe
 
 
 @dataclass(frozen=True)
@@ -67,5 +67,5 @@ def _unit(embedder: Embedder, images: np.ndarray) -> np.ndarray:
 def _probabilities(kind: Kind, way: int, support: Array, labels: Array, query: Array) -> Array:
     known = Split(support, labels)
     if kind == "probe":
-        return jax.nn.softmax(probe_logits(known, query, way, DECAY, STEPS))
+        return jax.nn.softmax(probe_logits(known, query, way, DECAY))
     return jax.nn.softmax(SHARPNESS * prototype_logits(known, query, way))

@@ -115,7 +115,7 @@ def judge_baselines(
 
     Settings are chosen on validation episodes, by their mean score. Returns a record for each: "title", "on" what it reads, its
     "setting" and how that was "chosen", "mean", "ci95", "per_episode", the "difference" to the method, episode by episode, and
-    whether it "wins": whether it is better by more than the half-width of that difference.
+    whether it "wins": whether it is better by more than the half-width of that difference, which takes two episodes.
     """
     found, sign = {}, 1 if contest.domain.objective.higher_is_better else -1
     for name in names:
@@ -125,7 +125,8 @@ def judge_baselines(
         result, gap = score(scores), paired(scores, first)
         found[name] = {
             "title": TITLES[name], "on": _read(contest, name), "setting": best.setting, "chosen": chosen,
-            "wins": sign * gap.mean > gap.ci95, "mean": result.mean, "ci95": result.ci95, "per_episode": result.per_task.tolist(),
+            "wins": gap.n > 1 and sign * gap.mean > gap.ci95,
+            "mean": result.mean, "ci95": result.ci95, "per_episode": result.per_task.tolist(),
             "difference": {"mean": gap.mean, "ci95": gap.ci95}, **_caution(contest, name),
         }  # fmt: skip
     return found
