@@ -12,7 +12,7 @@ from lethax.cli.program import parsed
 from lethax.cli.train import asked
 from lethax.data.store import open_store
 from lethax.data.writer import StoreWriter
-from lethax.recipe.resolve import resolve
+from lethax.recipe.resolve import fit
 from lethax.runs.making import checked
 
 
@@ -33,14 +33,16 @@ def prepare(capsys: pytest.CaptureFixture[str], source: Path, root: Path, *optio
 def test_a_plain_import_ends_with_a_command_that_trains(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = pictures(tmp_path / "pictures", {f"class {c:02}": 16 for c in range(20)})
+    source = pictures(tmp_path / "pictures", {f"class {c:02}": 20 for c in range(20)})
     root = tmp_path / "my stores"
     lines = prepare(capsys, source, root)
-    assert lines[0].startswith("own: train 10 classes, 160 images; val 5 classes, 80 images; test 5 classes, 80 images")
+    assert lines[0].startswith(
+        "own: train 10 classes, 200 images; val 5 classes, 100 images; test 5 classes, 100 images"
+    )
     assert lines[1:] == [
-        "Episodes that fit all splits: at most 5-way, because val has 5 classes; shot and query together at most 16, because class "
-        f"'{open_store('own', root).splits['test'].classes[0]}' of test has 16 examples.",
-        f"Next: lethax train own --shot 1 --root '{root}'",
+        "Episodes that fit all splits: at most 5-way, because val has 5 classes; shot and query together at most 20, because class "
+        f"'{open_store('own', root).splits['test'].classes[0]}' of test has 20 examples.",
+        f"Next: lethax train own --root '{root}'",
     ]
     passes(lines[-1], monkeypatch)
 
@@ -49,7 +51,7 @@ def passes(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether the command that was printed is taken: its recipe fits the data, the episodes and a net."""
     args = parsed(shlex.split(line.removeprefix("Next: lethax ")))
     monkeypatch.setenv("LETHAX_DATA", str(args.root))
-    checked(resolve(asked(args)))
+    checked(fit(asked(args))[0])
 
 
 def test_small_classes_are_named_and_the_command_fits(
@@ -57,19 +59,19 @@ def test_small_classes_are_named_and_the_command_fits(
 ) -> None:
     source = pictures(tmp_path / "pictures", {f"c{c}": 4 + c for c in range(12)})
     lines = prepare(capsys, source, tmp_path / "stores")
-    assert any(line.startswith("12 classes are too small for 1 shot and 15 queries: c0 (") for line in lines)
-    assert lines[-1] == f"Next: lethax train own --way 4 --shot 1 --query 3 --root {tmp_path / 'stores'}"
+    assert any(line.startswith("12 classes are too small for 5 shots and 15 queries: c0 (") for line in lines)
+    assert lines[-1] == f"Next: lethax train own --root {tmp_path / 'stores'}"
     assert not any("--least" in line for line in lines)  # only four classes would be left
     passes(lines[-1], monkeypatch)
 
 
 def test_small_classes_may_be_left_out_where_enough_stay(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    source = pictures(tmp_path / "pictures", {f"c{c}": 3 if c == 0 else 16 for c in range(7)})
-    assert any("add --least 16." in line for line in prepare(capsys, source, tmp_path / "stores"))
-    source = pictures(tmp_path / "few", {f"c{c}": 3 if c < 2 else 16 for c in range(7)})
+    source = pictures(tmp_path / "pictures", {f"c{c}": 3 if c == 0 else 20 for c in range(7)})
+    assert any("add --least 20." in line for line in prepare(capsys, source, tmp_path / "stores"))
+    source = pictures(tmp_path / "few", {f"c{c}": 3 if c < 2 else 20 for c in range(7)})
     assert not any("--least" in line for line in prepare(capsys, source, tmp_path / "stores"))
     args = ["data", "prepare", "folder", "--from", str(source), "--store", "own", "--root", str(tmp_path / "stores")]
-    assert cli.main([*args, "--least", "17"]) == 1
+    assert cli.main([*args, "--least", "21"]) == 1
     assert (
         "is left for the split 'train'" in (said := capsys.readouterr().err)
         and "add pictures, or lower --least." in said
@@ -132,7 +134,7 @@ def test_features_are_trained_by_leo(
         == 0
     )
     last = capsys.readouterr().out.splitlines()[-1]
-    assert last == f"Next: lethax train own --method leo+l2f --way 2 --shot 1 --root {tmp_path}"
+    assert last == f"Next: lethax train own --method leo+l2f --root {tmp_path}"
     passes(last, monkeypatch)
 
 

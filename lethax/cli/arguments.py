@@ -33,8 +33,8 @@ class Evaluate:
     split: Literal["train", "val", "test"] = "test"
     """Episodes are drawn from the classes of this split."""
     way: Count = None
-    """Episodes have this many classes (default: as in training). Another number takes --head, or the trained columns. In
-    Meta-Dataset, 0 lets each episode draw a number, and so does --shot 0."""
+    """Episodes have this many classes (default: as in training). With another number, --head says where the last
+    layer starts; without it, from its trained columns. In Meta-Dataset, 0 lets each episode draw a number, and so does --shot 0."""
     shot: Count = None
     """Each class has this many support examples (default: as in training)."""
     head: Head = None
@@ -227,7 +227,7 @@ class Reproduce:
     jobs_options: Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE ...", help_behavior_hint="")] = ()
     """Options of sbatch for each job of SLURM, such as partition=gpu time=8:00:00 cpus-per-task=8 mem=16G."""
     jobs_at_once: Count = None
-    """So many jobs are there at a time (default: one on this machine, under SLURM all)."""
+    """At most this many jobs run or wait at a time (default: one on this machine, under SLURM all)."""
     runs_only: Switch = False
     """Train and judge the runs, and write no table and no figure, as each job does."""
     out: Path = Path("runs/reproduce")

@@ -47,7 +47,8 @@ class DataPrepare:
     """The folder or archive that holds the files. Glyphs need none, because lethax draws them."""
     root: Root = None
     split: Text = None
-    """How classes are split. For omniglot: vinyals, lake or mamlpp. For folder: a JSON or CSV file that lists the classes."""
+    """How classes are split. For omniglot: vinyals, lake or mamlpp. For folder: a JSON or CSV file that lists the classes,
+    or a folder with train.csv, val.csv and test.csv."""
     store: Text = None
     """For folder and features: the name of the data set (default: the name of the folder or file)."""
     image: Count = None

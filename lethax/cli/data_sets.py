@@ -130,7 +130,6 @@ def _next(name: str, root: Path | None) -> None:
             without = f"To leave such classes out, add --least {SHOT + QUERY}. If they stay, all classes give smaller episodes."
             few = "All classes give smaller episodes, because without such classes too few would be left: add pictures to them."
             say(without if enough(store.splits, SHOT + QUERY, at_random(store)) else few)
-    fits = nearest(store.splits, WAY, SHOT, QUERY)
     lacks = " and no ".join(split for split in ("train", "val") if split not in store.splits)
     if lacks:
         say(
@@ -138,16 +137,13 @@ def _next(name: str, root: Path | None) -> None:
             "pictures: prepare them again from folders, or with a --split file, that have these splits."
         )
         return
-    if fits is None:
+    if nearest(store.splits, WAY, SHOT, QUERY) is None:
         say(
             "lethax train needs two classes in every split, with two examples each: add some, or leave small classes out."
         )
         return
-    way, shot, query = fits
-    command = ["train", name, *(["--method", "leo+l2f"] if store.features else [])]
-    command += [*(["--way", str(way)] if way != WAY else []), "--shot", str(shot)]
-    command += ["--query", str(query)] if query != QUERY else []
-    say(f"Next: {command_line(*command)}")
+    # Way, shot and query fit themselves where they are not given, and the first line of `train` says how.
+    say(f"Next: {command_line('train', name, *(['--method', 'leo+l2f'] if store.features else []))}")
 
 
 def _next_of_a_source(store: Any) -> None:

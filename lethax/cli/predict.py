@@ -123,8 +123,11 @@ def _adapted(args: arguments.Predict) -> tuple[Adapted, Pictures]:
     found, head = _pictures(args, example), args.head or run.recipe.inner.head
     if "inner.head" in run.recipe.used and len(examples.classes) != run.recipe.episode.way:
         usual = f"{run.recipe.episode.way} classes" if run.recipe.episode.way else "episodes of any number of classes"
-        say(f"{shown(args.run)} was trained on {usual}; for {len(examples.classes)} its last layer "
-            f"starts {_HEADS[head]}")  # fmt: skip
+        say(
+            f"{shown(args.run)} was trained on {usual}; for {len(examples.classes)} its last layer starts {_HEADS[head]}"
+        )
+        if head == "trained" and len(examples.classes) > run.recipe.episode.way:
+            say("there are fewer of these than classes: after the last one the first one follows again")
     elif args.head:
         say(f"the last layer starts {_HEADS[head]}")
     with compiling("adapting") as first:
@@ -182,7 +185,7 @@ def _about(model: Adapted | Plain) -> str:
 
 
 _HEADS = {
-    "trained": "from its trained columns, the first ones or all of them over again",
+    "trained": "from its trained columns",
     "zero": "from zero",
     "vector": "from the mean of its trained columns",
     "prototypes": "from the mean features of each class",

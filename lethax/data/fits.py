@@ -11,7 +11,7 @@ import numpy as np
 from lethax.data.store import ClassSplit
 from lethax.text import counted, shown
 
-WAY, SHOT, QUERY = 5, 1, 15  # the usual episode: five classes, one example and fifteen queries of each
+WAY, SHOT, QUERY = 5, 5, 15  # the usual episode of `train`: five classes, five examples and fifteen queries of each
 
 
 class Room(NamedTuple):

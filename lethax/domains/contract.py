@@ -143,7 +143,7 @@ class Domain(Protocol):
 
     @property
     def milder(self) -> str:
-        """The options to lower if a run diverges, as they stand in a message."""
+        """What may help if a run diverges, as it stands in a message after "Try"."""
 
     @property
     def table(self) -> str:

@@ -62,7 +62,7 @@ class Control:
     episodes: ClassVar[int] = _TEST_TASKS
     curve: ClassVar[int] = 4
     table: ClassVar[str] = "returns"
-    milder: ClassVar[str] = "--inner-rate"
+    milder: ClassVar[str] = "a smaller --inner-rate"
     drawn: ClassVar[frozenset[str]] = frozenset()
 
     def claims(self, recipe: Recipe) -> bool:

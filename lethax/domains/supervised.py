@@ -79,7 +79,7 @@ class Supervised(ABC):
 
     same: ClassVar[Values]  # what holds in all domains of this form, unless they say otherwise
     never: ClassVar[frozenset[str]]  # what no domain of this form reads
-    milder: ClassVar[str] = "--inner-rate or --outer-rate, --clip-norm 10"
+    milder: ClassVar[str] = "a smaller --inner-rate or --outer-rate, or --clip-norm 10"
     table: ClassVar[str] = "scores"
     drawings: ClassVar[tuple[str, ...]] = ()
     drawn: ClassVar[frozenset[str]] = frozenset()

@@ -49,7 +49,9 @@ def cost(recipe: Resolved, timed: bool = True, clock: Callable[[], float] = time
     """
     domain = domain_of(recipe)
     if not isinstance(domain, Supervised):
-        raise RecipeError(f"the cost of {recipe.data} cannot be estimated, because its rollouts are no single program.")
+        raise RecipeError(
+            f"the cost of {recipe.data} cannot be estimated, because an outer step of control is several programs."
+        )
     learner, plan, family = (
         domain.learner(recipe, domain.inputs(recipe)),
         domain.plan(recipe),

@@ -227,7 +227,7 @@ class Recorder:
             why = "no validation has a finite score"
         else:
             return
-        error = DivergedError(f"{shown(self.run.folder)} has learned nothing: {why}. Try {_milder(self.run)}.")
+        error = DivergedError(f"{shown(self.run.folder)} has learned nothing: {why}. Try {self.run.domain.milder}.")
         error.run = self.run.folder
         raise error
 
@@ -252,11 +252,7 @@ def diverged(run: Run, step: int, tensor: str) -> DivergedError:
     last = f"the last good checkpoint is of step {at}" if at else "there is no checkpoint yet"
     error = DivergedError(
         f"outer step {step} of {shown(run.folder)}: the meta-gradient of {tensor}, or its square, is not finite; {last}. "
-        f"Try {_milder(run)}, or --non-finite skip."
+        f"Try {run.domain.milder}, or --non-finite skip."
     )
     error.run = run.folder
     return error
-
-
-def _milder(run: Run) -> str:
-    return f"a smaller {run.domain.milder}"
