@@ -84,6 +84,14 @@ def test_a_gradient_of_a_kernel_runs_without_a_loop_elsewhere():
         assert ("stablehlo.while" in program) == loops
 
 
+def test_it_computes_where_jit_is_off(key):
+    """As a user does who looks for an error."""
+    x, kernel = jax.random.normal(key, (2, 6, 6, 3)), jax.random.normal(key, (3, 3, 3, 4))
+    with jax.disable_jit():
+        found = jax.grad(lambda w: convolution.conv(x, w).sum())(kernel)
+    assert jnp.allclose(found, jax.grad(lambda w: convolution._conv(x, w).sum())(kernel))
+
+
 def test_a_kernel_with_an_even_side_is_refused():
     with pytest.raises(RecipeError, match="a kernel has sides of 2 and 3; both have to be odd"):
         convolution.conv(jnp.zeros((1, 4, 4, 3)), jnp.zeros((2, 3, 3, 16)))

@@ -131,6 +131,7 @@ def test_the_scale_of_what_is_read_acts_in_every_scope(scope):
     [
         ({}, True), ({"gate_embedding": "mean_abs"}, False), ({"gate_scope": "filter"}, False),
         ({"gate_task_dependent": False}, False), ({"method": "anil+l2f"}, False), ({"inner_head": "prototypes"}, False),
+        ({"method": "anil+l2f", "gate_embedding": "mean", "inner_head": "trained"}, True),
     ],
 )  # fmt: skip
 def test_gates_that_read_nothing_of_the_task_are_remarked(options, remark):

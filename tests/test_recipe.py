@@ -46,30 +46,46 @@ RECIPES = sorted((Path(__file__).parent.parent / "recipes").rglob("*.toml"))
         ({"method": "imaml+l2f", "inner_steps": 0}, "inner.steps is 0; the meta-gradient of imaml"),
         ({"method": "imaml", "rule": "alfa"}, "the meta-gradient of imaml does not pass through them"),
         ({"method": "imaml+l2f", "inner_rate": 1.0}, "inner.rate × imaml.proximity is 2; from 2 on"),
-        ({"method": "reptile+l2f", "gate_every_step": True}, "gate.every_step is True; the meta-gradient of reptile"),
-        ({"method": "imaml+l2f", "gate_every_step": True}, "gate.every_step is True; the meta-gradient of imaml"),
-        (
-            {"method": "reptile+l2f", "data": "birds", "gate_acts": "rate"},
-            "gate.acts is rate; the meta-gradient of reptile",
-        ),
-        (
-            {"method": "imaml+l2f", "data": "birds", "gate_acts": "size"},
-            "gate.acts is size; the meta-gradient of imaml",
-        ),
-        (
-            {"method": "fomaml", "data": "birds", "per_step_norm": True},
-            "net.per_step_norm is True, but inner.order is 1",
-        ),
-        (
-            {"method": "reptile", "data": "birds", "per_step_norm": True},
-            "net.per_step_norm is True, but inner.order is 1",
-        ),
         ({"rule": "x" * 10_000}, r"^inner.rule is 'xx+\.\.\.x+'\. Expected"),
     ],
 )
 def test_values_that_cannot_be(values, message):
     with pytest.raises(RecipeError, match=message) as caught:
         resolve(Recipe.of(**values))
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"method": "reptile+l2f", "gate_every_step": True}, "gate.every_step is True; the meta-gradient of reptile"),
+        ({"method": "imaml+l2f", "gate_every_step": True}, "gate.every_step is True; the meta-gradient of imaml"),
+        ({"method": "reptile+l2f", "gate_acts": "rate"}, "gate.acts is rate; the meta-gradient of reptile"),
+        ({"method": "imaml+l2f", "gate_acts": "size"}, "gate.acts is size; the meta-gradient of imaml"),
+        ({"method": "l2f", "gate_acts": "rate", "inner_steps": 0}, "gate.acts is rate, but inner.steps is 0"),
+        ({"method": "fomaml", "per_step_norm": True}, "net.per_step_norm is True, but inner.order is 1"),
+        ({"method": "reptile", "per_step_norm": True}, "net.per_step_norm is True, but inner.order is 1"),
+        ({"method": "sign_maml", "per_step_norm": True}, "net.per_step_norm is True, but inner.rule is sign"),
+        (
+            {"steps": 9, "first_order_steps": 9, "per_step_norm": True},
+            "but inner.first_order_steps is that of the whole",
+        ),
+        ({"method": "maml", "head": "zero", "inner_steps": 0}, "inner.steps is 0 and inner.head is zero: all outputs"),
+        ({"method": "reptile", "head": "zero", "inner_steps": 1}, "inner.steps is 1 and inner.head is zero: the first"),
+        ({"method": "anil+l2f", "head": "vector"}, "the gates of anil.l2f scale the last layer alone"),
+        ({"method": "sign_maml", "inner_clamp": 1.0}, "inner.clamp is 1.0, but inner.rule is sign, beside which"),
+        ({"method": "maml", "multi_step_epochs": 7}, "inner.multi_step_epochs is 7, but inner.multi_step_steps is 0"),
+        (
+            {"method": "maml", "per_step_norm": True, "inner_steps": 1},
+            "net.per_step_norm is True, but inner.steps is 1",
+        ),
+    ],
+)
+def test_new_recipes_leave_nothing_untrained_or_idle_but_older_ones_stay(values, message):
+    recipe = Recipe.of(**{"data": "birds", **values})
+    assert resolve(recipe)
+    with pytest.raises(RecipeError, match=message) as caught:
+        fit(recipe)
     assert len(str(caught.value)) < 400
 
 

@@ -44,7 +44,15 @@ def blind(recipe: Resolved) -> str:
     gate = recipe.gate
     means = gate.embedding == "mean" and gate.scope in ("network", "layer", "tensor")
     of_task = means and gate.task_dependent and not gate.fixed
-    if not (recipe.reads("gate") and of_task and recipe.inner.head in ("zero", "vector")):
+    if not (recipe.reads("gate") and of_task):
+        return ""
+    of_classes = recipe.method == "anil+l2f" or (recipe.method == "leo+l2f" and recipe.leo.gates != "class")
+    if of_classes and "episode.way" in recipe.used:
+        return (
+            "the gradients of a softmax sum to 0 over the classes, so the means that L2F's gates read are 0 for all tasks: "
+            "--gate.embedding mean_abs lets the gates differ"
+        )
+    if recipe.inner.head not in ("zero", "vector"):
         return ""
     return (
         f"under --head {recipe.inner.head} the first gradient says nothing of the task, so L2F's gates are equal for all tasks: "

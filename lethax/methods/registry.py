@@ -228,12 +228,6 @@ def _bridged(recipe: Resolved) -> None:
             f"inner.rule is {recipe.inner.rule}, whose rates are learned through the inner steps; the meta-gradient of "
             f"{recipe.method} does not pass through them, so that the rates would stay as they begin: take sgd or sign."
         )
-    for key, usual in (("gate.every_step", False), ("gate.acts", "weights")):
-        if recipe.method.endswith("+l2f") and recipe.value(key) != usual:
-            raise RecipeError(
-                f"{key} is {recipe.value(key)}; the meta-gradient of {recipe.method} does not pass through the inner steps, so "
-                "that gates which act in them would not be trained: leave it out."
-            )
 
 
 def _reptile_fits(recipe: Resolved) -> None:

@@ -138,7 +138,13 @@ def _devices_of(context: Any) -> int:
 def _primitive(name: str, function: Any, handler: str, on_cpu: Any = None, **attributes: Any) -> Primitive:
     """An operation of JAX that `function` computes, on a CPU the native kernel `handler`, or where there is none `on_cpu`."""
     primitive = Primitive(f"lethax_{name}")
-    primitive.def_impl(jax.jit(primitive.bind, static_argnames=("height", "width", "precision", "natively")))
+    compiled = jax.jit(primitive.bind, static_argnames=("height", "width", "precision", "natively"))
+
+    def computed(*arguments: Any, **how: Any) -> Any:
+        with jax.disable_jit(False):  # where jit is off, the call would come back to here without end
+            return compiled(*arguments, **how)
+
+    primitive.def_impl(computed)
 
     def abstract(*arguments: Any, **how: Any) -> jax.core.ShapedArray:
         made = jax.eval_shape(partial(function, **how), *arguments)

@@ -7,9 +7,10 @@
 
 All but "trained" treat classes alike, so that they serve any number of classes. Under "zero" and "vector" all outputs of an example
 are equal at first. Its loss then does not depend on the features, so that the first inner step moves the head alone, and L2F reads
-a gradient whose means are all 0: gates that are made of means cannot depend on the task. Under "prototypes" the first outputs are
-those of a nearest-prototype classifier, up to a constant, and the meta-gradient passes through them: Triantafillou et al. 2020
-(Proto-MAML).
+a gradient whose means are all 0: gates that are made of means cannot depend on the task. What all classes share cancels in a
+softmax, so that "vector" predicts as "zero" does, and no gradient reaches the learned columns; only ALFA reads weights and tells
+the two apart. Under "prototypes" the first outputs are those of a nearest-prototype classifier, up to a constant, and the
+meta-gradient passes through them: Triantafillou et al. 2020 (Proto-MAML).
 """
 
 from collections.abc import Callable

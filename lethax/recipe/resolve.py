@@ -14,6 +14,7 @@ from lethax.recipe import Recipe, Resolved, sections
 from lethax.recipe.options import Option
 from lethax.recipe.record import TOP, check_seed, long_count
 from lethax.recipe.toml import TOP_KINDS, read
+from lethax.recipe.untrained import check_trained
 from lethax.text import shown
 
 _EVERYWHERE = ("episode", "net", "inner", "outer")
@@ -176,11 +177,6 @@ def _check(recipe: Resolved, parts: Parts, given: Collection[str]) -> None:
             f"inner.multi_step_steps is {inner.multi_step_steps}; it has to be a multiple of the {inner.multi_step_epochs} "
             "multi_step_epochs."
         )
-    if recipe.net.per_step_norm and inner.order == 1 and inner.steps > 1 and not inner.multi_step_steps:
-        raise RecipeError(
-            "net.per_step_norm is True, but inner.order is 1: no gradient would reach the norms of the inner steps before the last "
-            "one, and these would stay as they begin: leave one of them out."
-        )
     if outer.min_rate > outer.rate:
         raise RecipeError(
             f"outer.min_rate is {outer.min_rate}; the rate falls to it, so it has to be at most outer.rate, {outer.rate}."
@@ -210,13 +206,16 @@ def _check_idle(recipe: Recipe, resolved: Resolved) -> None:
 
     This is asked of new recipes alone: runs that were made before stay what they are.
     """
-    gate = resolved.gate
+    gate, inner = resolved.gate, resolved.inner
     reading = ("gate.embedding", "gate.embedding_scale", "gate.layers", "gate.detached")
     idle = {
         "net.kind": ("net.filters",) if resolved.net.kind == "resnet12" else (),
-        "inner.order": ("inner.first_order_steps",) if resolved.inner.order == 1 else (),
+        "inner.order": ("inner.first_order_steps",) if inner.order == 1 else (),
+        "inner.rule": ("inner.clamp", "inner.order", "inner.first_order_steps") if inner.rule == "sign" else (),
+        "inner.steps": ("net.per_step_norm", "inner.multi_step_steps") if inner.steps <= 1 else (),
+        "inner.multi_step_steps": () if inner.multi_step_steps else ("inner.multi_step_epochs",),
         "gate.fixed": ("gate.task_dependent", "gate.activation", "gate.bias_init", *reading) if gate.fixed else (),
-        "gate.task_dependent": () if gate.task_dependent else reading,
+        "gate.task_dependent": () if gate.task_dependent else (*reading, "leo.gates"),
         "gate.scope": ("gate.embedding",) if gate.scope == "parameter" else (),
     }
     for cause, keys in idle.items():
@@ -232,6 +231,7 @@ def _check_idle(recipe: Recipe, resolved: Resolved) -> None:
 def fit(recipe: Recipe) -> tuple[Resolved, str]:
     """Resolve a recipe, with way, shot and query that fit the data; returns a note as well if they are not the usual ones."""
     usual = resolve(recipe)
+    check_trained(usual)
     _check_idle(recipe, usual)
     fitted, note = domain_of(recipe).fit(recipe, usual)
     return resolve(fitted), note
