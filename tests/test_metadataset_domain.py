@@ -123,7 +123,7 @@ def test_a_column_for_each_test_source(l2f, capsys: pytest.CaptureFixture[str]) 
 
 def test_programs_are_one_a_shape(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every program of a step is traced once for each pair of padded sizes, whatever the number of classes."""
-    recipe = recipe_of(steps=25, val_episodes=1, inner_steps=0)
+    recipe = recipe_of(steps=25, val_episodes=1, inner_steps=0, head="prototypes")
     domain = domain_of(recipe)
     inputs, plan = domain.inputs(recipe), domain.plan(recipe)
     learner, (tasks, source) = domain.learner(recipe, inputs), domain.family(recipe, "train")

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 from lethax.domains import Domain, domain_of
 from lethax.errors import RecipeError, did_you_mean
 from lethax.methods.registry import Method, method_of
+from lethax.methods.untrained import check_trained
 from lethax.names import DATA_NAME
 from lethax.recipe import Recipe, Resolved, sections
 from lethax.recipe.options import Option
 from lethax.recipe.record import TOP, check_seed, long_count
 from lethax.recipe.toml import TOP_KINDS, read
-from lethax.recipe.untrained import check_trained
 from lethax.text import shown
 
 _EVERYWHERE = ("episode", "net", "inner", "outer")
