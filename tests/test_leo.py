@@ -116,6 +116,23 @@ def test_training_samples_and_testing_does_not(key):
     assert all(bool(jnp.any(g != 0)) for g in jax.tree.leaves(grads))
 
 
+def test_loops_are_the_same_and_do_not_grow_with_the_steps(key):
+    episode = Episode(Split(jax.random.normal(key, (6, 4)), jnp.arange(6) % 3), Split(jnp.ones((3, 4)), jnp.arange(3)))
+    net = MLP(inputs=4, outputs=3)
+
+    def grad(learner):
+        return jax.grad(lambda m: learner.loss(m, episode, key=key)[0])
+
+    learner = build("leo+l2f", net, rate=0.1, attenuator={"embedding": "mean_abs"}, leo={"latents": 3}, loop="scan")
+    meta = learner.init(key)
+    unrolled = dataclasses.replace(learner, loop="unroll")
+    jax.tree.map(close, jax.jit(grad(learner))(meta), jax.jit(grad(unrolled))(meta))
+    sizes = [
+        len(str(jax.make_jaxpr(grad(dataclasses.replace(learner, steps=n, latent_steps=n)))(meta))) for n in (2, 12)
+    ]
+    assert sizes[1] < 1.1 * sizes[0]
+
+
 def test_gates_of_one_are_leo(key):
     e, net = episode(key), MLP(inputs=6, outputs=3)
     plain = LEO(net, latents=4, latent_steps=2, steps=1, rate=0.1)

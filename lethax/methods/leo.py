@@ -51,7 +51,7 @@ class Draws(NamedTuple):
     key: PRNGKeyArray | None
     dropout: float
 
-    def at(self, place: int) -> "Draws":
+    def at(self, place: int | Array) -> "Draws":
         """An independent source for another use."""
         return self if self.key is None else Draws(jax.random.fold_in(self.key, place), self.dropout)
 
@@ -75,7 +75,7 @@ class LEO:
     of η [latents] and η_f [features]. dropout, kl, penalty, l2, orthogonality: p, β, γ, λ₁, λ₂ of the published table. sigma:
     "code" is max(exp(u) − 1 + offset, 1e-10), "softplus" keeps a gradient everywhere. start: L2F's gates. gates: whether all
     classes of a "task" share them, or each "class" has its own, read from its gradients alone. precision: that of encoder, decoder
-    and classifier, see `precision.passes`.
+    and classifier, see `precision.passes`. loop: how both inner loops are compiled, see `inner.descend`.
     Differs: a step whose gradient is not finite is skipped (`Plan.skip`) rather than replaced by a step of weight decay.
     """
 
@@ -95,6 +95,7 @@ class LEO:
     sigma: Literal["code", "softplus"] = "code"
     gates: Literal["task", "class"] = "task"
     precision: Precision = "float32"
+    loop: inner.Loop = "unroll"
 
     @property
     def exact(self) -> bool:
@@ -201,10 +202,10 @@ class LEO:
         shape = (*mean.shape[:2], self.net.inputs)
         seen: Info = {}
 
-        def data(place: int) -> Split:
+        def data(place: int | Array) -> Split:
             return Split(draws.at(place).drop(support.x), support.y)
 
-        def latent(place: int) -> tuple[Split, Array | None]:
+        def latent(place: int | Array) -> tuple[Split, Array | None]:
             return data(10 + place), draws.at(100 + place).normal(shape)
 
         def latent_step(z: Array, step: Any) -> tuple[Array, Array]:
@@ -220,13 +221,13 @@ class LEO:
             z, info = self._begin(meta, "latent", self.latent_loss, z, weights["decoder"], latent(0))
             gates.append(jnp.mean(info["gates"]))
             read.append(info["embedding"].ravel())
-        codes = inner.descend(latent_step, z, self.latent_steps)
+        codes = inner.descend(latent_step, z, self.latent_steps, loop=self.loop)
         w = self._decode(weights["decoder"], codes.last, latent(self.latent_steps)[1])
         if self.start:
             w, info = self._begin(meta, "weight", self.support_loss, w, {}, data(200))
             gates.append(jnp.mean(info["gates"]))
             read.append(info["embedding"].ravel())
-        path = inner.descend(weight_step, w, steps, stops=stops)
+        path = inner.descend(weight_step, w, steps, loop=self.loop, stops=stops)
         if gates:
             seen |= {"gates": jnp.stack(gates), "embedding": jnp.concatenate(read)}
         if noise is not None:

@@ -103,7 +103,7 @@ def build(
                 f"leo adapts a linear classifier of features, not {type(net).__name__}: see lethax embed."
             )
         of_dimensions = start and replace(start, scope="filter")
-        shared = {key: options[key] for key in ("steps", "objective", "precision") if key in options}
+        shared = {key: options[key] for key in ("steps", "objective", "precision", "loop") if key in options}
         return LEO(net, start=of_dimensions, **shared, **(leo or {}))
     given = {key: value for key, value in options.items() if not (key == "rule" and value is None)}
     parts = {
