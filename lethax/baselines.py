@@ -71,6 +71,6 @@ def probe_logits(support: Split, query: Float[Array, "m *entry"], way: int, deca
         return (ahead - gradient / (1.0 + decay), now), None
 
     zero = jnp.zeros_like(wanted)
-    # A step shrinks the distance to the minimum by 1 − √(λ/(1 + λ)).
+    # A step leaves 1 − √(λ/(1 + λ)) of what the loss is above its minimum.
     (found, _), _ = jax.lax.scan(step, (zero, zero), None, length=math.ceil(20 * smooth / convex))
     return (asked @ examples.T + 1.0) @ found

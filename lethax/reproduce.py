@@ -90,7 +90,7 @@ def unjudged(job: CellJob) -> list[str | None]:
 
 
 def judge(job: CellJob, watch: Callable[[Iterable[Any]], Iterable[Any]]) -> None:
-    """Evaluate a trained run as far as it is not, while `watch` sees the parts. RunInUse if another process is about it."""
+    """Make the evaluations that a trained run lacks, while `watch` sees their parts. RunInUse if another process uses the run."""
     run, how, steps = job.open(), job.protocol, job.judged_steps
     with RunLock(job.folder):
         for data in unjudged(job):  # only now: another process may have done it meanwhile

@@ -127,7 +127,9 @@ def _adapted(args: arguments.Predict) -> tuple[Adapted, Pictures]:
             f"{shown(args.run)} was trained on {usual}; for {len(examples.classes)} its last layer starts {_HEADS[head]}"
         )
         if head == "trained" and len(examples.classes) > run.recipe.episode.way:
-            say("there are fewer of these than classes: after the last one the first one follows again")
+            say(
+                "the layer has fewer columns than there are classes, so the same columns serve again from the first one on"
+            )
     elif args.head:
         say(f"the last layer starts {_HEADS[head]}")
     with compiling("adapting") as first:

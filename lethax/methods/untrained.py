@@ -10,7 +10,7 @@ _BRIDGED = ("reptile", "imaml")  # whose meta-gradient does not pass through the
 
 
 def check_trained(recipe: Resolved) -> None:
-    """RecipeError for options that would leave a part untrained. It is asked of new recipes alone, as older runs stay."""
+    """Raise RecipeError for options that would leave a part untrained. Only new recipes are asked, so older runs still open."""
     for said in (*_of_heads(recipe), *_of_gates(recipe), *_of_norms(recipe)):
         raise RecipeError(said)
 
@@ -22,7 +22,7 @@ def _of_heads(recipe: Resolved) -> Iterator[str]:
     if not inner.steps:
         yield (
             f"inner.steps is 0 and inner.head is {inner.head}: all outputs would stay equal, and nothing would be trained. Give "
-            "--inner-steps 1, or --head trained."
+            "--inner-steps 1, or --head prototypes."
         )
     if method.startswith("reptile") and inner.steps == 1:
         yield (
@@ -31,8 +31,8 @@ def _of_heads(recipe: Resolved) -> Iterator[str]:
         )
     if method == "anil+l2f" and not (recipe.gate.every_step and inner.steps > 1):
         yield (
-            f"inner.head is {inner.head}: the gates of anil+l2f scale the last layer alone, and no gradient would reach them. Take "
-            "--head prototypes or trained."
+            f"inner.head is {inner.head}: the gates of anil+l2f scale the last layer alone, and no gradient would reach them. Give "
+            "--head prototypes."
         )
 
 
@@ -49,7 +49,7 @@ def _of_gates(recipe: Resolved) -> Iterator[str]:
                 "that gates which act in them would not be trained: leave it out."
             )
         if not recipe.inner.steps:
-            yield f"{key} is {recipe.value(key)}, but inner.steps is 0: gates act in the inner steps then. Give --inner-steps 1."
+            yield f"{key} is {recipe.value(key)}, but inner.steps is 0: such gates act in the inner steps. Give --inner-steps 1."
 
 
 def _of_norms(recipe: Resolved) -> Iterator[str]:
@@ -63,5 +63,5 @@ def _of_norms(recipe: Resolved) -> Iterator[str]:
         if holds and recipe.net.per_step_norm and inner.steps > 1 and not inner.multi_step_steps:
             yield (
                 f"net.per_step_norm is True, but {cause}: no gradient would reach the norms of the inner steps before the last "
-                "one, and these would stay as they begin. Leave one of them out."
+                "one, and these would stay as they begin. Leave --per-step-norm out."
             )
